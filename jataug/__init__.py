@@ -1,0 +1,63 @@
+"""Joint adversarial attacks (flow-field warp and pixels) as ONNX files, and the data sets made with them.
+
+Importing this package imports numpy and nothing else; what needs more is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .budget import FlowBudget, PixelBudget
+from .config import AttackConfig
+from .errors import (
+    ArtifactError,
+    BudgetError,
+    CheckError,
+    DataError,
+    JataugError,
+    MissingExtra,
+    ModelError,
+    RuntimeUnavailable,
+    UnsupportedOperator,
+)
+from .result import AttackResult
+
+if TYPE_CHECKING:
+    from .generator import generate, open_dataset, verify
+    from .runtime import Session
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArtifactError",
+    "AttackConfig",
+    "AttackResult",
+    "BudgetError",
+    "CheckError",
+    "DataError",
+    "FlowBudget",
+    "JataugError",
+    "MissingExtra",
+    "ModelError",
+    "PixelBudget",
+    "RuntimeUnavailable",
+    "Session",
+    "UnsupportedOperator",
+    "generate",
+    "open_dataset",
+    "verify",
+]
+
+_LAZY = {
+    "Session": "runtime",
+    "generate": "generator",
+    "open_dataset": "generator",
+    "verify": "generator",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,76 @@
+"""Attack budgets: how far a flow field and a pixel perturbation may go. Units live in the types."""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, get_args
+
+from .errors import BudgetError
+
+__all__ = ["FlowBudget", "Norm", "PixelBudget", "radius_of"]
+
+Norm = Literal["l2", "linf"]
+
+
+def radius_of(value: float | int | str, name: str) -> float:
+    """Return `value` as a finite float >= 0; a string may be a fraction such as "8/255".
+
+    Raises:
+        BudgetError: `value` is negative, not finite, or not a number.
+    """
+    try:
+        number = float(Fraction(value.strip()) if isinstance(value, str) else value)
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError):
+        raise BudgetError(
+            f"{name}: expected a number or a fraction such as 8/255, got {value!r}"
+        ) from None
+    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
+        raise BudgetError(f"{name}: expected a finite number >= 0, got {value!r}")
+    return number
+
+
+def _check_norm(norm: str, name: str) -> None:
+    if norm not in get_args(Norm):
+        raise BudgetError(f"{name}: expected the norm l2 or linf, got {norm!r}")
+
+
+@dataclass(frozen=True)
+class FlowBudget:
+    """How far a flow field may move each pixel.
+
+    Args:
+        radius: pixels, at any image size; a number or a fraction as a string. 0 switches the flow off.
+        norm: "l2" bounds the length of each pixel's vector (claim 6), "linf" each of its components.
+
+    Raises:
+        BudgetError: the radius is negative, not finite or not a number; the norm is unknown.
+    """
+
+    radius: float
+    norm: Norm = "l2"
+
+    def __init__(self, radius: float | str = 0.0, norm: Norm = "l2") -> None:
+        object.__setattr__(self, "radius", radius_of(radius, "flow radius"))
+        _check_norm(norm, "flow budget")
+        object.__setattr__(self, "norm", norm)
+
+
+@dataclass(frozen=True)
+class PixelBudget:
+    """How far an additive perturbation may go.
+
+    Args:
+        radius: in the unit of images in [0, 1]; a number or a fraction as a string ("8/255"). 0 switches it off.
+        norm: "linf" bounds every entry, "l2" the 2-norm over the whole image.
+
+    Raises:
+        BudgetError: the radius is negative, not finite or not a number; the norm is unknown.
+    """
+
+    radius: float
+    norm: Norm = "linf"
+
+    def __init__(self, radius: float | str = 0.0, norm: Norm = "linf") -> None:
+        object.__setattr__(self, "radius", radius_of(radius, "pixel radius"))
+        _check_norm(norm, "pixel budget")
+        object.__setattr__(self, "norm", norm)

@@ -1,0 +1,97 @@
+"""From the state an attack ends in to the image that is stored, in the order that keeps every budget (docs/method)."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .budget import Norm
+from .config import AttackConfig
+from .warp import warp
+
+__all__ = ["finalize", "from_levels", "quantize", "to_half"]
+
+Array = NDArray[Any]
+
+_SLACK = 1e-6
+"""How far the bounds of an 8-bit level are widened, so that a level on the bound is not lost to rounding."""
+
+
+def from_levels(levels: Array) -> NDArray[np.float32]:
+    """Return 8-bit images (batch, height, width, channel) as (batch, channel, height, width), float32 in [0, 1]."""
+    planes = np.ascontiguousarray(levels.transpose(0, 3, 1, 2), dtype=np.float32)
+    # A division: multiplying by 1/255 gives another float for half of the levels.
+    return np.divide(planes, np.float32(255), out=planes)
+
+
+def to_half(flow: Array) -> NDArray[np.float16]:
+    """Return `flow` truncated towards zero to float16, so that no vector grows."""
+    half = flow.astype(np.float16)
+    grew = np.abs(half.astype(flow.dtype)) > np.abs(flow)
+    return np.where(grew, np.nextafter(half, np.float16(0)), half)
+
+
+def project(delta: Array, radius: Array, norm: Norm) -> Array:
+    """Return `delta` (batch, channel, height, width) inside the ball of each image's radius (batch,)."""
+    radius = radius.reshape(-1, 1, 1, 1).astype(delta.dtype)
+    if norm == "linf":
+        return np.clip(delta, -radius, radius)
+    length = np.sqrt(np.square(delta).sum(axis=(1, 2, 3), keepdims=True))
+    inner = radius * delta.dtype.type(1 - 2**-22)
+    return np.where(length <= radius, delta, delta * (inner / np.maximum(length, 1e-30)))
+
+
+def finalize(
+    image: Array, flow: Array | None, delta: Array | None, radius: Array, config: AttackConfig
+) -> tuple[Array, Array, Array, Array]:
+    """Truncate the flow to float16, render with it, project the perturbation, clip.
+
+    Args:
+        image: (batch, channel, height, width), float32 in [0, 1].
+        flow: (batch, 2, height, width), pixels, or None where the attack has no flow.
+        delta: (batch, channel, height, width), image units, or None where it has no perturbation.
+        radius: (batch,), the pixel radius of each image.
+        config: the composition and the norm of the pixel budget.
+
+    Returns:
+        The adversarial image, T(image, flow), the float16 flow, and delta as a result reports it.
+    """
+    batch, _, height, width = image.shape
+    half = (
+        np.zeros((batch, 2, height, width), np.float16)
+        if flow is None
+        else to_half(np.where(np.isfinite(flow), flow, np.float32(0)))
+    )
+
+    def render(picture: Array) -> Array:
+        return picture if flow is None else warp(picture, half.astype(np.float32))
+
+    warped = render(image)
+    if delta is None:
+        return warped, warped, half, np.zeros_like(image)
+    delta = project(np.where(np.isfinite(delta), delta, np.float32(0)), radius, config.pixel.norm)
+    if config.composition == "spatial-pixel":
+        adversarial = np.clip(warped + delta, 0, 1)
+        return adversarial, warped, half, adversarial - warped
+    perturbed = np.clip(image + delta, 0, 1)
+    return render(perturbed), warped, half, perturbed - image
+
+
+def quantize(adversarial: Array, warped: Array, radius: Array) -> NDArray[np.uint8]:
+    """Return the 8-bit level nearest `adversarial` within `radius` of `warped`; the one nearest `warped` if none is.
+
+    Args:
+        adversarial: (batch, channel, height, width), float32 in [0, 1].
+        warped: as `adversarial`; T(image, flow).
+        radius: (batch,), the pixel radius of each image.
+
+    Returns:
+        (batch, height, width, channel), uint8.
+    """
+    centre = warped.astype(np.float64)
+    bound = radius.reshape(-1, 1, 1, 1).astype(np.float64)
+    least = np.ceil(255 * (np.maximum(centre - bound, 0) - _SLACK))
+    most = np.floor(255 * (np.minimum(centre + bound, 1) + _SLACK))
+    nearest = np.clip(np.rint(255 * adversarial.astype(np.float64)), least, most)
+    levels = np.where(least <= most, nearest, np.rint(255 * centre))
+    return np.ascontiguousarray(levels.astype(np.uint8).transpose(0, 2, 3, 1))
