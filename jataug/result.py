@@ -13,6 +13,8 @@ class AttackResult:
     Attributes:
         adversarial: (batch, channel, height, width), float32 in [0, 1]; or (batch, height, width, channel), uint8, when
             the images came as uint8.
+        exact: (batch, channel, height, width), float32; the image before it was quantised, `adversarial` itself where it
+            was not. It meets its budget to float32, where an 8-bit image can only meet it to half a level.
         flow: (batch, 2, height, width), float16, pixels, (dx, dy); exactly the flow that `adversarial` was rendered with.
         delta: (batch, channel, height, width), float32, image units: adversarial - T(image, flow) for the composition
             "spatial-pixel", the perturbation before the warp for "pixel-spatial".
@@ -25,6 +27,7 @@ class AttackResult:
     """
 
     adversarial: Any
+    exact: Any
     flow: Any
     delta: Any
     loss: Any
