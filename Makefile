@@ -1,0 +1,65 @@
+# Needs python3 (3.11 or newer) with its venv module, and make. Everything else is installed into
+# virtual environments beside this file. `make PYTHON=python3.13 test` takes another interpreter.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_VENV ?= .venv-demo
+DEMO_OUT ?= demo-out
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO_INSTALLED := $(DEMO_VENV)/.installed
+PIP := -m pip --disable-pip-version-check --quiet
+
+# One thread a worker: torch and OpenMP would otherwise start as many threads each as there are cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint mypy bench clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## */  make \1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "%-18s%s\n", $$1, $$2 }'
+
+demo: $(DEMO_INSTALLED)  ## attack the classifier that ships in the package, without torch
+	$(DEMO_VENV)/bin/jataug demo -o $(DEMO_OUT)
+
+test: $(INSTALLED)  ## all tests but the heavy ones
+	$(PYTEST) -m "not heavy" $(PYTEST_ARGS)
+
+test-all: $(INSTALLED)  ## all tests
+	$(PYTEST) $(PYTEST_ARGS)
+
+lint: $(INSTALLED) mypy  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The wheel, from another folder: only there do export/ and cli/ have the names they are imported by.
+mypy: $(INSTALLED)
+	rm -rf build .whl/dist .whl/site
+	$(BIN)/python -m build --wheel --no-isolation --outdir .whl/dist . > .whl.log 2>&1 || { cat .whl.log; exit 1; }
+	rm -rf build .whl.log
+	$(BIN)/python $(PIP) install --no-deps --target .whl/site .whl/dist/*.whl
+	cd .whl && MYPYPATH=site $(abspath $(BIN))/mypy --config-file ../pyproject.toml -p jataug
+
+bench: $(INSTALLED)  ## every benchmark, one after the other
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+clean:  ## remove what these targets made; the downloads in .cache stay
+	rm -rf $(VENV) $(DEMO_VENV) $(DEMO_OUT) build dist .whl *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) install "torch==2.13.0" -c constraints.txt
+	$(BIN)/python $(PIP) install -e ".[dev]" -c constraints.txt
+	touch $@
+
+# onnxruntime and onnxruntime-gpu share one module folder: a fresh environment holds exactly one of them.
+$(DEMO_INSTALLED): pyproject.toml constraints.txt
+	rm -rf $(DEMO_VENV)
+	$(PYTHON) -m venv $(DEMO_VENV)
+	extra=cpu; if nvidia-smi -L > /dev/null 2>&1; then extra=gpu; fi; \
+	echo "demo: installing .[$$extra]"; \
+	$(DEMO_VENV)/bin/python $(PIP) install ".[$$extra]" -c constraints.txt
+	touch $@
