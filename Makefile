@@ -31,9 +31,10 @@ test: $(INSTALLED)  ## all tests but the heavy ones
 test-all: $(INSTALLED)  ## all tests
 	$(PYTEST) $(PYTEST_ARGS)
 
-lint: $(INSTALLED) mypy  ## ruff and mypy
+lint: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory mypy
 
 # The wheel, from another folder: only there do export/ and cli/ have the names they are imported by.
 mypy: $(INSTALLED)
@@ -61,5 +62,5 @@ $(DEMO_INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEMO_VENV)
 	extra=cpu; if nvidia-smi -L > /dev/null 2>&1; then extra=gpu; fi; \
 	echo "demo: installing .[$$extra]"; \
-	$(DEMO_VENV)/bin/python $(PIP) install ".[$$extra]" -c constraints.txt
+	$(DEMO_VENV)/bin/python $(PIP) install -e ".[$$extra]" -c constraints.txt
 	touch $@
