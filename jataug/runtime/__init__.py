@@ -1,0 +1,5 @@
+"""Running artifacts on inference runtimes."""
+
+from .session import Session
+
+__all__ = ["Session"]

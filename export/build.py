@@ -1,0 +1,198 @@
+"""From a classifier to an artifact: the three forms of one body, the manifest, the checks, the file."""
+
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+import jataug
+from jataug.artifact import Form, Manifest, sign
+from jataug.budget import radius_of
+from jataug.config import AttackConfig
+from jataug.errors import ArtifactError, BudgetError, ModelError
+from jataug.preprocessing import Preprocessing
+
+from . import forms
+from .attack import Body
+from .check import check_artifact, check_gradient
+from .graph import Graph
+from .model import Classifier, load_model, model_digest, prepare
+from .warp import reach_of
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["build_attack", "export_attack"]
+
+_IR_VERSION = 10
+_EXTERNAL = 1_000_000_000
+"""Above this many bytes the weights go to a file of their own beside the artifact."""
+
+
+def export_attack(
+    model: "str | Path | onnx.ModelProto | torch.nn.Module",
+    config: AttackConfig,
+    destination: str | Path,
+    *,
+    preprocessing: Preprocessing | None = None,
+    form: Form = "step",
+    max_flow: float | str | None = None,
+    example: Any = None,
+    size: tuple[int, int] | None = None,
+    check: bool = True,
+    device: str = "cpu",
+) -> Manifest:
+    """Write the joint attack on a classifier, with its gradient graph, as an ONNX file.
+
+    Args:
+        model: an .onnx file, a ModelProto, or a torch module (then with `example`).
+        config: what the attack does; its radii and steps are defaults that a session may change.
+        destination: the artifact's path; an existing file is replaced once the new one is whole.
+        preprocessing: between an image in [0, 1] and the network, and where its logits are.
+        form: "step" (one iteration a call), "loop" or "unrolled" (the whole attack a call).
+        max_flow: pixels; the largest flow radius the file must serve. Default: the config's.
+        example: for a torch module, an input of the right shape (batch, channel, height, width).
+        size: (height, width) for a model that leaves them open.
+        check: compare the gradient with finite differences on the runtime, before the file is written.
+        device: where the check runs: "cpu", "cuda" or "cuda:<i>".
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ModelError: the model is no classifier that can be attacked.
+        UnsupportedOperator: an op has no derivative rule; the message names it.
+        BudgetError: the options do not go together.
+        CheckError: the gradient is wrong, or images of a batch influence each other; nothing is written.
+    """
+    destination = Path(destination)
+    if destination.is_dir() or not destination.parent.is_dir():
+        raise ArtifactError(f"{destination}: expected a file name in an existing folder")
+    proto = load_model(model, example)
+    preprocessing = preprocessing or Preprocessing()
+    network = prepare(proto, of=preprocessing.logits, preprocessing=preprocessing, size=size)
+    artifact, manifest = build_attack(
+        network, config, preprocessing, form, max_flow, model_digest(proto)
+    )
+    if check:
+        runtime = check_gradient(network, preprocessing, device)
+        check_artifact(artifact, manifest, device)
+        manifest = Manifest(**{**vars(manifest), "checked": runtime})
+        sign(artifact, manifest)
+    _save(artifact, destination)
+    return manifest
+
+
+def build_attack(
+    network: Classifier,
+    config: AttackConfig,
+    preprocessing: Preprocessing,
+    form: Form = "step",
+    max_flow: float | str | None = None,
+    digest: str = "",
+) -> tuple[onnx.ModelProto, Manifest]:
+    """Return the signed artifact as a model, unchecked, and its manifest."""
+    largest = config.flow.radius if max_flow is None else radius_of(max_flow, "max_flow")
+    _check_options(config, form, largest)
+    shape = _image_shape(network, preprocessing)
+    preprocessing.check_channels(shape[0])
+    batch = network.image_shape[0]
+    manifest = Manifest(
+        form=form,
+        iterations=1 if form == "step" else config.steps,
+        config=config,
+        max_flow_radius=largest,
+        reach=reach_of(largest),
+        batch=batch,
+        image_shape=shape,
+        classes=int(network.logits_shape[1]),
+        preprocessing=preprocessing,
+        model_sha256=digest,
+        versions=_versions(),
+    )
+    graph = Graph()
+    inputs = {name: graph.input(name, *_signature(name, manifest)) for name in manifest.inputs}
+
+    def body() -> Body:
+        return Body(network, config, preprocessing, manifest.reach, largest)
+
+    outputs = forms.build(form, body, graph, inputs, config)
+    finished = graph.finish(inputs.values(), outputs, "jataug_attack", opset=network.opset)
+    model = ir.to_proto(ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug"))
+    model.producer_version = jataug.__version__
+    onnx.checker.check_model(model, full_check=True)
+    sign(model, manifest)
+    return model, manifest
+
+
+def _check_options(config: AttackConfig, form: str, largest: float) -> None:
+    if form not in get_args(Form):
+        raise BudgetError(f"form: expected one of {', '.join(get_args(Form))}, got {form!r}")
+    if not config.branches:
+        raise BudgetError("flow and pixel radius are both 0: there is nothing to attack with")
+    if config.flow.radius > largest:
+        raise BudgetError(
+            f"max_flow: expected at least the flow radius {config.flow.radius:g}, got {largest:g}"
+        )
+    if form != "step" and config.steps < 1:
+        raise BudgetError(f"form {form!r}: expected steps >= 1, got {config.steps}; use the form step")
+    if form != "step" and config.redraw_targets:
+        raise BudgetError(f"form {form!r} has one target input and cannot redraw targets; use step")
+
+
+def _image_shape(network: Classifier, preprocessing: Preprocessing) -> tuple[int, int, int]:
+    if len(network.image_shape) != 4:
+        raise ModelError(
+            f"the image input has shape {network.image_shape}: expected rank 4, a batch of images"
+        )
+    _, *sizes = (int(d) if isinstance(d, int) else 0 for d in network.image_shape)
+    if preprocessing.layout == "nhwc":
+        sizes = [sizes[2], sizes[0], sizes[1]]
+    if sizes[0] not in (1, 3) :
+        raise ModelError(
+            f"the image input has shape {network.image_shape}: expected 1 or 3 channels in layout "
+            f"{preprocessing.layout}, got {sizes[0]}; choose with --layout nchw|nhwc"
+        )
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _signature(name: str, manifest: Manifest) -> tuple[Any, tuple[Any, ...]]:
+    channel, height, width = manifest.image_shape
+    batch = manifest.batch
+    if name in ("label", "target"):
+        return np.int64, (batch,)
+    if name == "flow":
+        return np.float32, (batch, 2, height, width)
+    if name in ("image", "delta"):
+        return np.float32, (batch, channel, height, width)
+    return np.float32, ("R",)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "jataug": jataug.__version__,
+        "onnx": onnx.__version__,
+        "onnx_ir": ir.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _save(model: onnx.ModelProto, destination: Path) -> None:
+    """Write under a temporary name, sync, rename: a file that is there is whole."""
+    partial = destination.with_name(f".{destination.name}.{os.getpid()}.partial")
+    data = destination.name + ".data"
+    external = model.ByteSize() > _EXTERNAL
+    try:
+        onnx.save(model, partial, save_as_external_data=external, location=data if external else None)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(destination)
+    except OSError as error:
+        raise ArtifactError(f"{destination}: cannot be written: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)

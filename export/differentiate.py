@@ -1,0 +1,173 @@
+"""Reverse-mode differentiation of a classifier's graph: the engine. The rules are in jataug.export.rules."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from jataug.errors import ModelError, UnsupportedOperator
+
+from .graph import Graph, Shape, Term
+from .model import Classifier, load_model, prepare
+from .rules import FLAT, find_rule
+
+__all__ = ["Trace", "differentiate", "trace"]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One instance of a network inside a graph under construction.
+
+    Attributes:
+        graph: where the instance's nodes are.
+        nodes: each source node beside its instance, in order.
+        terms: source value -> term, for every value that has been computed.
+        image: the source value of the image.
+        logits: the term of the logits.
+        opset: of the source.
+    """
+
+    graph: Graph
+    nodes: list[ir.Node]
+    terms: dict[ir.Value, Term]
+    image: ir.Value
+    logits: Term
+    opset: int | None
+
+    def pullback(self, cotangent: Term) -> Term:
+        """Add the gradient of sum(cotangent * logits) with respect to the image, and return it: as the image.
+
+        Raises:
+            UnsupportedOperator: an op between the image and the logits has no rule.
+            ModelError: the logits do not depend on the image.
+        """
+        active = _reached_from(self.image, self.nodes)
+        last = next(v for v, term in self.terms.items() if term is self.logits)
+        if last not in active:
+            raise ModelError(f"the logits {last.name!r} do not depend on the image")
+        cotangents: dict[ir.Value, Term] = {last: cotangent}
+        for node in reversed(self.nodes):
+            gs = [cotangents.pop(y, None) for y in node.outputs]
+            if all(g is None for g in gs):
+                continue
+            for i, x in enumerate(node.inputs):
+                if x is None or x not in active:
+                    continue
+                found = find_rule(node, i, self.opset)
+                ys = [self.terms[y] for y in node.outputs if y in self.terms]
+                if not found.every_output and any(g is not None for g in gs[1:]):
+                    raise UnsupportedOperator(
+                        f"{node.op_type} (node {node.name!r}): only its first output has a derivative rule"
+                    )
+                inputs = [None if v is None else self.terms[v] for v in node.inputs]
+                whole = found.every_output
+                g = found(gs if whole else gs[0], ys if whole else ys[0], node, inputs, i)
+                g = unbroadcast(g, self.terms[x])
+                cotangents[x] = cotangents[x] + g if x in cotangents else g
+        return cotangents[self.image]
+
+
+def trace(graph: Graph, network: Classifier, image: Term) -> Trace:
+    """Add an instance of `network` that reads `image` to `graph`; weights are shared among instances."""
+    terms = {network.image: image}
+    for node in network.nodes:
+        for value in node.inputs:
+            if value is not None and value not in terms:
+                terms[value] = graph.adopt(value)
+        inputs = [None if v is None else terms[v].value for v in node.inputs]
+        outputs = [ir.Value(name=graph.unique(v.name) if v.name else "") for v in node.outputs]
+        graph.add(
+            ir.Node(
+                node.domain,
+                node.op_type,
+                inputs,
+                attributes=list(node.attributes.values()),
+                outputs=outputs,
+                name=node.name,
+            )
+        )
+        for value, output in zip(node.outputs, outputs, strict=True):
+            info = network.info.get(value.name or "")
+            dtype, shape = (None, None) if info is None else (info.dtype.numpy(), info.shape)
+            terms[value] = Term(graph, output, dtype, shape)
+    return Trace(
+        graph, network.nodes, terms, network.image, terms[network.logits], network.opset
+    )
+
+
+def unbroadcast(g: Term, x: Term) -> Term:
+    """Sum `g` over the axes along which `x` was broadcast."""
+    if g.shape is None or x.shape is None or g.shape == x.shape:
+        return g
+    extra = len(g.shape) - len(x.shape)
+    stretched = [
+        extra + i for i, size in enumerate(x.shape) if size == 1 and g.shape[extra + i] != 1
+    ]
+    axes = [*range(extra), *stretched]
+    return (g.sum(axes) if axes else g).reshape_like(x)
+
+
+def _reached_from(image: ir.Value, nodes: list[ir.Node]) -> set[ir.Value]:
+    """Return the values that the image moves: not through flat ops, and floating point only."""
+    active = {image}
+    for node in nodes:
+        if (node.domain, node.op_type) in FLAT or not any(v in active for v in node.inputs):
+            continue
+        active.update(y for y in node.outputs if y.dtype is None or y.dtype.is_floating_point())
+    return active
+
+
+def differentiate(
+    model: str | Path | onnx.ModelProto, wrt: str | None = None, of: str | None = None
+) -> onnx.ModelProto:
+    """Return the model's vector-Jacobian product as a model.
+
+    It has the model's inputs and outputs, an input "grad_<of>" (the cotangent, in the shape of `of`) and an output
+    "grad_<wrt>": the gradient of sum(grad_<of> * of), in the shape of `wrt`.
+
+    Args:
+        model: an .onnx file or a ModelProto.
+        wrt: the input to differentiate with respect to; default the only floating-point input.
+        of: the output to differentiate; default the only one.
+
+    Raises:
+        ModelError: the file is missing, broken or ambiguous, or the output does not depend on the input.
+        UnsupportedOperator: an op on the path has no derivative rule; the message names it.
+    """
+    network = prepare(load_model(model), wrt=wrt, of=of)
+    graph = Graph()
+    image = graph.input(_name(network.image), _dtype(network.image), network.image_shape)
+    instance = trace(graph, network, image)
+    logits = instance.logits
+    if logits.shape is None:
+        raise ModelError(f"the shape of {_name(network.logits)!r} cannot be inferred")
+    cotangent = graph.input(f"grad_{_name(network.logits)}", logits.dtype, logits.shape)
+    gradient = instance.pullback(cotangent)
+    _check_shape(gradient, network.image_shape)
+    outputs: Mapping[str, Term] = {
+        _name(network.logits): logits,
+        f"grad_{_name(network.image)}": gradient,
+    }
+    finished = graph.finish([image, cotangent], outputs, "vjp", opset=network.opset)
+    result = ir.Model(finished, ir_version=10, producer_name="jataug")
+    return ir.to_proto(result)
+
+
+def _check_shape(gradient: Term, shape: Shape) -> None:
+    if gradient.shape is None:
+        gradient.shape = shape
+    if gradient.shape != shape:
+        raise ModelError(f"the gradient has shape {gradient.shape}, the image {shape}")
+
+
+def _name(value: ir.Value) -> str:
+    return value.name or ""
+
+
+def _dtype(value: ir.Value) -> np.dtype:  # type: ignore[type-arg]
+    if value.dtype is None:
+        raise ModelError(f"{value.name}: its type is not known")
+    return value.dtype.numpy()

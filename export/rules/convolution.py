@@ -1,0 +1,98 @@
+"""Rules of Conv: a convolution with the flipped, transposed kernel, or a ConvTranspose where it strides."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..graph import Term
+from . import rule
+from .window import Window, window
+
+
+@rule("Conv", "X")
+def conv(
+    g: Term,
+    Y: Term,
+    X: Term,
+    W: Term,
+    B: Term | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    kernel_shape: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Term:
+    kernel = [int(size) for size in (W.shape or ())[2:]]
+    geometry = window(X, Y, kernel, auto_pad, dilations, pads, strides)
+    if all(s == 1 for s in geometry.strides) and W.const is not None:
+        return _by_conv(g, X, W, group, geometry)
+    return _by_conv_transpose(g, X, W, group, geometry)
+
+
+def _by_conv(g: Term, X: Term, W: Term, group: int, geometry: Window) -> Term:
+    flipped = g.graph.derived(W, f"flipped_{group}", lambda w: flip(w, group))
+    reach = [extent - 1 for extent in geometry.extent]
+    before = [r - b for r, b in zip(reach, geometry.before, strict=True)]
+    after = [r - a for r, a in zip(reach, geometry.after, strict=True)]
+    pads, cropped = _crop_negative(g, before, after)
+    return X.same(
+        "Conv",
+        cropped,
+        flipped,
+        dilations=list(geometry.dilations),
+        group=group,
+        kernel_shape=list(geometry.kernel),
+        pads=pads,
+        strides=[1] * len(pads[::2]),
+    )
+
+
+def _by_conv_transpose(g: Term, X: Term, W: Term, group: int, geometry: Window) -> Term:
+    # Where the last window ends inside the input, the rest gets no gradient: output_padding adds it.
+    rest = [max(-a, 0) for a in geometry.after]
+    small = all(r < s for r, s in zip(rest, geometry.strides, strict=True))
+    kernel = g.graph.derived(W, "transposed_kernel", np.copy) if W.const is not None else W
+    grown = X.graph.op(
+        "ConvTranspose",
+        g,
+        kernel,
+        dtype=X.dtype,
+        shape=X.shape if small else None,
+        dilations=list(geometry.dilations),
+        group=group,
+        kernel_shape=list(geometry.kernel),
+        output_padding=rest if small else [0] * len(rest),
+        pads=[*geometry.before, *(max(a, 0) for a in geometry.after)],
+        strides=list(geometry.strides),
+    )
+    return grown if small else _extend(grown, X, rest)
+
+
+def _extend(grown: Term, X: Term, rest: Sequence[int]) -> Term:
+    extended = grown.pad([0] * (2 + len(rest)), [0, 0, *rest])
+    extended.shape = X.shape
+    return extended
+
+
+def _crop_negative(
+    g: Term, before: Sequence[int], after: Sequence[int]
+) -> tuple[list[int], Term]:
+    """Cut what a negative pad would remove, since Conv itself takes no negative pads."""
+    pads = [max(p, 0) for p in (*before, *after)]
+    if min(*before, *after, 0) == 0:
+        return pads, g
+    sizes = [int(size) for size in (g.shape or ())[2:]]
+    starts = [max(-b, 0) for b in before]
+    ends = [size - max(-a, 0) for size, a in zip(sizes, after, strict=True)]
+    return pads, g.slice(starts, ends, range(2, 2 + len(sizes)))
+
+
+def flip(w: NDArray[Any], group: int) -> NDArray[Any]:
+    """Return the kernel (M, C / group, ...) with in- and output channels exchanged and every spatial axis reversed."""
+    grouped = w.reshape(group, w.shape[0] // group, *w.shape[1:]).swapaxes(1, 2)
+    merged = grouped.reshape(-1, *grouped.shape[2:])
+    return np.flip(merged, axis=tuple(range(2, merged.ndim)))

@@ -1,0 +1,179 @@
+"""The attack artifact: an ONNX file that describes itself by a manifest in its metadata."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from .config import AttackConfig
+from .errors import ArtifactError, BudgetError, ModelError
+from .preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["FORMAT_VERSION", "KEY", "Form", "Manifest", "graph_digest", "load_artifact", "prune", "sign"]
+
+FORMAT_VERSION = 1
+KEY = "jataug"
+"""The manifest's key in the file's metadata_props."""
+
+Form = Literal["step", "loop", "unrolled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What an artifact says of itself.
+
+    Attributes:
+        form: "step" is one iteration a call; "loop" and "unrolled" are the whole attack.
+        iterations: how many iterations one call makes.
+        config: the attack; its radii and steps are the defaults of a session.
+        max_flow_radius: pixels; the largest flow radius the graph is right for.
+        reach: R of the warp's stencil.
+        batch: "N", or the number of a model whose batch is fixed.
+        image_shape: (channel, height, width).
+        classes: number of logits.
+        preprocessing: between an image in [0, 1] and the network.
+        model_sha256: of the model file as it came in.
+        versions: of the packages that made the file.
+        checked: the runtime on which the gradient was checked, or None.
+        format_version: of this manifest.
+    """
+
+    form: Form
+    iterations: int
+    config: AttackConfig
+    max_flow_radius: float
+    reach: int
+    batch: int | str
+    image_shape: tuple[int, int, int]
+    classes: int
+    preprocessing: Preprocessing
+    model_sha256: str
+    versions: dict[str, str]
+    checked: str | None = None
+    format_version: int = FORMAT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ArtifactError: the format is newer than this version knows, or a key is missing or wrong.
+        """
+        version = data.get("format_version")
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise ArtifactError(
+                f"manifest: format_version {version!r} is newer than {FORMAT_VERSION}, the newest this version reads; "
+                "update jataug"
+            )
+        try:
+            parsed = {
+                "config": AttackConfig.from_dict(data["config"]),
+                "preprocessing": Preprocessing.from_dict(data["preprocessing"]),
+                "image_shape": tuple(data["image_shape"]),
+            }
+            return cls(**{**data, **parsed})
+        except (KeyError, TypeError, BudgetError, ModelError) as error:
+            raise ArtifactError(f"manifest: cannot be read: {error}") from None
+
+    @property
+    def inputs(self) -> list[str]:
+        """The names of the graph's inputs, in order."""
+        names = ["image", "label", "target"]
+        branches = [b for b in ("flow", "pixel") if b in self.config.branches]
+        names += [{"flow": "flow", "pixel": "delta"}[b] for b in branches]
+        names += [f"{b}_radius" for b in branches]
+        return names + [f"{b}_step" for b in branches]
+
+
+def sign(model: "onnx.ModelProto", manifest: Manifest) -> None:
+    """Write the manifest into the model, with digests that tie the two together."""
+    data = {**manifest.to_dict(), "graph_sha256": graph_digest(model)}
+    data["manifest_sha256"] = _digest(data)
+    del model.metadata_props[:]
+    entry = model.metadata_props.add()
+    entry.key, entry.value = KEY, json.dumps(data, sort_keys=True)
+
+
+def load_artifact(path: str | Path) -> tuple["onnx.ModelProto", Manifest]:
+    """Return an artifact's model and its manifest.
+
+    Raises:
+        ArtifactError: the file is missing, truncated, no artifact, edited, or of a newer format.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    path = Path(path)
+    if not path.is_file():
+        raise ArtifactError(f"{path}: expected an attack artifact, found no file")
+    try:
+        model = onnx.load(path)
+    except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"{path}: not a readable ONNX file (truncated?): {reason}") from None
+    text = {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
+    if text is None:
+        raise ArtifactError(
+            f"{path}: expected an attack artifact, found an ONNX file without a manifest; make one with jataug export"
+        )
+    try:
+        return model, _check(model, json.loads(text))
+    except (ArtifactError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path}: {error}") from None
+
+
+def _check(model: "onnx.ModelProto", data: Any) -> Manifest:
+    if not isinstance(data, dict):
+        raise ArtifactError("manifest: expected a JSON object")
+    graph, own = data.pop("graph_sha256", None), data.pop("manifest_sha256", None)
+    manifest = Manifest.from_dict(data)
+    if own != _digest({**data, "graph_sha256": graph}):
+        raise ArtifactError("the manifest was edited after the export; export the attack again")
+    names = [value.name for value in model.graph.input]
+    if graph != graph_digest(model) or names != manifest.inputs:
+        raise ArtifactError("manifest and graph disagree; export the attack again")
+    return manifest
+
+
+def graph_digest(model: "onnx.ModelProto") -> str:
+    """Return the sha256 of the model's graph."""
+    return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _digest(data: dict[str, Any]) -> str:
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def prune(model: "onnx.ModelProto", outputs: Iterable[str]) -> "onnx.ModelProto":
+    """Return a copy that computes `outputs` alone, with the nodes, inputs and weights that they need."""
+    import onnx
+
+    wanted = list(outputs)
+    needed, nodes = set(wanted), []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed.update(node.input)
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.GRAPH:
+                    needed.update(name for inner in attribute.g.node for name in inner.input)
+    graph = onnx.helper.make_graph(
+        nodes[::-1],
+        model.graph.name,
+        [value for value in model.graph.input if value.name in needed],
+        [value for value in model.graph.output if value.name in wanted],
+        [tensor for tensor in model.graph.initializer if tensor.name in needed],
+    )
+    return onnx.helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version
+    )

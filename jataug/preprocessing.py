@@ -1,0 +1,81 @@
+"""How a model wants its images: what an artifact does between an image in [0, 1] and the network."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
+
+from .errors import ModelError
+
+__all__ = ["Preprocessing"]
+
+Layout = Literal["nchw", "nhwc"]
+Channels = Literal["rgb", "bgr"]
+Outputs = Literal["logits", "probabilities"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """The network sees (image * scale - mean) / std, with image in [0, 1].
+
+    Args:
+        mean: one number, or one per channel (in RGB order), in the unit of image * scale.
+        std: likewise.
+        scale: 1 for models of images in [0, 1], 255 for models of 8-bit levels.
+        layout: "nchw", or "nhwc" as TensorFlow and Keras have it.
+        channels: "rgb", or "bgr" as Caffe and OpenCV have it.
+        logits: the name of the output (or inner value) that holds the logits; default the only output.
+        outputs: what that output holds: "logits", or "probabilities" after a softmax.
+
+    Raises:
+        ModelError: a number is not finite, a std is 0, or a word is unknown.
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    scale: float = 1.0
+    layout: Layout = "nchw"
+    channels: Channels = "rgb"
+    logits: str | None = None
+    outputs: Outputs = "logits"
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _numbers(getattr(self, name), name))
+        object.__setattr__(self, "scale", _numbers(self.scale, "scale")[0])
+        if not self.scale or not all(self.std):
+            raise ModelError("preprocessing: scale and std must not be 0")
+        for name, choices in (("layout", Layout), ("channels", Channels), ("outputs", Outputs)):
+            if (value := getattr(self, name)) not in get_args(choices):
+                expected = " or ".join(get_args(choices))
+                raise ModelError(f"{name}: expected {expected}, got {value!r}")
+
+    def check_channels(self, channels: int) -> None:
+        """Raise ModelError where mean or std do not fit a model of this many channels."""
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in (1, channels):
+                raise ModelError(
+                    f"{name}: expected 1 or {channels} numbers (the model's channels), got {len(getattr(self, name))}"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; `from_dict` reads them back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        return cls(**data)
+
+
+def _numbers(value: float | Sequence[float], name: str) -> tuple[float, ...]:
+    try:
+        numbers = (
+            tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
+        )
+    except (TypeError, ValueError):
+        raise ModelError(f"{name}: expected numbers, got {value!r}") from None
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise ModelError(f"{name}: expected finite numbers, got {value!r}")
+    return numbers

@@ -1,0 +1,159 @@
+"""ONNX Runtime: compiled models with their buffers, on the CPU or on CUDA. The golden backend."""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jataug.errors import MissingExtra, ModelError, RuntimeUnavailable
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["Engine", "load", "version"]
+
+Array = NDArray[Any]
+
+_CUDA = "CUDAExecutionProvider"
+_CPU = "CPUExecutionProvider"
+
+
+def load() -> Any:
+    """Return the onnxruntime module.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtra(
+            "ONNX Runtime is not installed: pip install 'jataug[cpu]', or 'jataug[gpu]' for CUDA"
+        ) from None
+    return onnxruntime
+
+
+def version() -> str:
+    """Return the runtime's version."""
+    return f"onnxruntime {load().__version__}"
+
+
+class Engine:
+    """A model compiled for one batch size.
+
+    Args:
+        model: its symbolic sizes are named in `sizes`.
+        sizes: what each symbolic size is.
+        device: "auto", "cpu", "cuda" or "cuda:<i>".
+        threads: of the runtime's own pool; None leaves the choice to it.
+
+    Raises:
+        RuntimeUnavailable: the device was asked for and its provider did not load.
+        ModelError: the runtime refuses the model.
+    """
+
+    def __init__(
+        self,
+        model: "onnx.ModelProto",
+        sizes: Mapping[str, int],
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self._ort = load()
+        self._session = self._open(model.SerializeToString(), sizes, device, threads)
+        self.providers: list[str] = self._session.get_providers()
+        self.device = "cuda" if _CUDA in self.providers else "cpu"
+        self._device_id = _device_id(device)
+        self._types = {
+            v.name: _NUMPY[v.type]
+            for v in (*self._session.get_inputs(), *self._session.get_outputs())
+        }
+        self.inputs = [v.name for v in self._session.get_inputs()]
+        self.outputs = [v.name for v in self._session.get_outputs()]
+
+    def _open(
+        self, model: bytes, sizes: Mapping[str, int], device: str, threads: int | None
+    ) -> Any:
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 4
+        for name, size in sizes.items():
+            options.add_free_dimension_override_by_name(name, size)
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        providers = _providers(self._ort, device)
+        try:
+            session = self._ort.InferenceSession(model, options, providers=providers)
+        except Exception as error:
+            if device != "auto" or len(providers) == 1:
+                raise ModelError(f"onnxruntime refuses the model: {_line(error)}") from error
+            session = self._ort.InferenceSession(model, options, providers=[_CPU])
+        wanted = [p if isinstance(p, str) else p[0] for p in providers]
+        if _CUDA in wanted and _CUDA not in session.get_providers():
+            if device != "auto":
+                raise RuntimeUnavailable(
+                    f"device {device!r}: CUDA did not load (driver, CUDA or cuDNN missing?); use --device cpu"
+                )
+            warnings.warn("CUDA did not load; running on the CPU", RuntimeWarning, stacklevel=4)
+        return session
+
+    def empty(self, name: str, shape: Iterable[int]) -> Any:
+        """Return a buffer on the device for the input or output `name`."""
+        return self._ort.OrtValue.ortvalue_from_shape_and_type(
+            list(shape), self._types[name], self.device, self._device_id
+        )
+
+    def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+        """Return a binding of buffers to inputs and outputs; `run_bound` runs it without a copy."""
+        binding = self._session.io_binding()
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        for name, value in outputs.items():
+            binding.bind_ortvalue_output(name, value)
+        return binding
+
+    def run_bound(self, binding: Any) -> None:
+        """Run one binding."""
+        self._session.run_with_iobinding(binding)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return all outputs for numpy inputs; inputs that the model lacks are ignored."""
+        known = {name: np.ascontiguousarray(feeds[name]) for name in self.inputs}
+        return dict(zip(self.outputs, self._session.run(None, known), strict=True))
+
+
+_NUMPY: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}
+
+
+def _device_id(device: str) -> int:
+    return int(device.partition(":")[2] or 0) if device.startswith("cuda") else 0
+
+
+def _providers(ort: Any, device: str) -> list[Any]:
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
+        raise RuntimeUnavailable(f"device: expected auto, cpu, cuda or cuda:<i>, got {device!r}")
+    if kind == "cpu":
+        return [_CPU]
+    if _CUDA not in ort.get_available_providers():
+        if kind == "cuda":
+            raise RuntimeUnavailable(
+                f"device {device!r}: this onnxruntime has no CUDA provider; pip install 'jataug[gpu]' in place of [cpu]"
+            )
+        return [_CPU]
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    # TF32 is on by default and costs three digits.
+    return [(_CUDA, {"device_id": int(number or 0), "use_tf32": 0}), _CPU]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,432 @@
+"""A session runs an artifact on a batch: starts and targets in, the iterations, finalisation, a measured result out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jataug import streams
+from jataug.artifact import Manifest, load_artifact, prune
+from jataug.budget import FlowBudget, PixelBudget
+from jataug.errors import BudgetError, RuntimeUnavailable
+from jataug.finalize import finalize, from_levels, project, quantize
+from jataug.result import AttackResult
+from jataug.warp import warp
+
+from .batch import Images, as_images, as_indices, as_labels, as_radii, check_targets
+from .onnxruntime import Engine
+from .stepper import Stepper
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["Session"]
+
+Array = NDArray[Any]
+
+_LARGEST_DEFAULT_BATCH = 64
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One batch, padded to the session's size: what the iterations read."""
+
+    image: Array
+    label: Array
+    target: Array
+    flow_radius: Array
+    pixel_radius: Array
+    index: Sequence[int]
+    seed: int
+    epoch: int
+
+
+class Session:
+    """An open artifact. It keeps nothing between calls but its buffers; one per thread or process.
+
+    Use `Session.open`.
+
+    Attributes:
+        config: the attack, as exported.
+        image_shape: (channel, height, width).
+        classes: number of classes.
+    """
+
+    def __init__(
+        self,
+        model: "onnx.ModelProto",
+        manifest: Manifest,
+        device: str,
+        batch_size: int | None,
+        threads: int | None,
+    ) -> None:
+        self._model, self._manifest = model, manifest
+        self._device, self._batch_size, self._threads = device, batch_size, threads
+        self._stepper: Stepper | None = None
+        self._network: Engine | None = None
+        self.config = manifest.config
+        self.image_shape = manifest.image_shape
+        self.classes = manifest.classes
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        backend: str = "onnxruntime",
+        device: str = "auto",
+        batch_size: int | None = None,
+        threads: int | None = None,
+    ) -> Self:
+        """Open an artifact; the runtime itself starts with the first batch.
+
+        Args:
+            path: the .onnx file that export wrote.
+            backend: "onnxruntime".
+            device: "auto" (CUDA where it loads, with a warning where it is there and does not), "cpu", "cuda" or
+                "cuda:<i>".
+            batch_size: images per call of the runtime; smaller batches are padded to it. Default: the size of the first
+                batch, at most 64.
+            threads: of the runtime's pool; default its own choice.
+
+        Raises:
+            ArtifactError: no artifact, edited, truncated, or newer than this version.
+            RuntimeUnavailable: the backend is unknown; on first use: the device did not load.
+        """
+        if backend != "onnxruntime":
+            raise RuntimeUnavailable(f"backend: expected onnxruntime, got {backend!r}")
+        model, manifest = load_artifact(path)
+        if isinstance(manifest.batch, int):
+            batch_size = manifest.batch
+        if batch_size is not None and batch_size < 1:
+            raise BudgetError(f"batch_size: expected an integer >= 1, got {batch_size}")
+        return cls(model, manifest, device, batch_size, threads)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the runtime and its buffers; a later call starts them again."""
+        self._stepper = self._network = None
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The artifact's manifest, as JSON types."""
+        return self._manifest.to_dict()
+
+    @property
+    def providers(self) -> list[str]:
+        """The execution providers that the runtime really loaded."""
+        return self._measurer(self._batch_size or 1).providers
+
+    def predict(self, images: Any) -> NDArray[np.float32]:
+        """Return the logits: (batch, classes). No gradient is computed.
+
+        Args:
+            images: float32 (batch, channel, height, width) in [0, 1], or uint8 (batch, height, width, channel).
+
+        Raises:
+            DataError: the images are of another type or size, or outside [0, 1].
+        """
+        pixels = as_images(images, self.image_shape).pixels
+        size = self._size(len(pixels))
+        parts = [
+            self._measure(_padded(pixels[i : i + size], size))["logits"][: len(pixels) - i]
+            for i in range(0, len(pixels), size)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, self.classes), np.float32)
+
+    def attack(
+        self,
+        images: Any,
+        labels: Any = None,
+        indices: Any = None,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        targets: Any = None,
+        flow: Any = None,
+        pixel: Any = None,
+        steps: int | None = None,
+    ) -> AttackResult:
+        """Return adversarial images for a batch, finalised and measured.
+
+        Args:
+            images: float32 (batch, channel, height, width) in [0, 1], or uint8 (batch, height, width, channel), which
+                gives uint8 adversarial images. numpy, or any array on the CPU that speaks DLPack.
+            labels: (batch,), integers; default the model's own prediction.
+            indices: (batch,), integers; which sample of the data set each image is. Default 0 .. batch - 1.
+            seed: with epoch and index it determines the random start and the target.
+            epoch: see seed.
+            targets: (batch,), integers other than the labels; default drawn uniformly.
+            flow: flow radius in pixels, a number or one per image; at most the artifact's maximum. Default the
+                config's.
+            pixel: pixel radius in image units, likewise ("8/255" is accepted).
+            steps: iterations; default the config's. Fixed in an artifact of the form loop or unrolled.
+
+        Raises:
+            DataError: images, labels, targets or indices that do not fit the model or each other.
+            BudgetError: a radius or step count that the artifact cannot serve.
+        """
+        checked = as_images(images, self.image_shape)
+        count = len(checked)
+        steps = self._steps(steps)
+        if labels is None:
+            labels = self.predict(checked.pixels).argmax(axis=1)
+        labels = as_labels(labels, count, self.classes)
+        rows = as_indices(indices, count)
+        flow_radius = self._flow_radii(flow, count)
+        pixel_radius = self._radii(pixel, count, "pixel", self.config.pixel.radius)
+        given = targets is not None
+        if given:
+            targets = as_labels(targets, count, self.classes, "targets")
+            check_targets(targets, labels)
+        else:
+            targets = streams.target_labels(seed, rows, labels, self.classes, epoch=epoch)
+        size = self._size(count)
+        results = []
+        for first in range(0, count, size):
+            part = slice(first, min(first + size, count))
+            task = _Task(
+                _padded(checked.pixels[part], size),
+                _padded(labels[part], size),
+                # A target differs from the label, in the padding too.
+                _padded(targets[part], size, fill=1),
+                _padded(flow_radius[part], size),
+                _padded(pixel_radius[part], size),
+                rows[part],
+                seed,
+                epoch,
+            )
+            results.append(self._attack(task, steps, checked.eight_bit, redraw=not given))
+        return _joined(results) if results else self._nothing(checked)
+
+    def _attack(self, task: _Task, steps: int, eight_bit: bool, redraw: bool) -> AttackResult:
+        stepper = self._engine(len(task.image))
+        count = len(task.index)
+        stepper.load(task.image, task.label, task.target, self._radii_and_steps(task, steps))
+        stepper.start(*self._start(task))
+        target = task.target
+        for number in range(0 if not steps else max(1, steps // self._manifest.iterations)):
+            if number and redraw and self.config.redraw_targets:
+                target = target.copy()
+                target[:count] = streams.target_labels(
+                    task.seed, task.index, task.label[:count], self.classes,
+                    iteration=number, epoch=task.epoch,
+                )  # fmt: skip
+                stepper.retarget(target)
+            stepper.iterate()
+        flow, delta = self._kept(stepper, task, target)
+        return self._finished(task, target, flow, delta, eight_bit)
+
+    def _kept(self, stepper: Stepper, task: _Task, target: Array) -> tuple[Array | None, Array | None]:
+        if self.config.keep == "last" or self._manifest.form != "step":
+            return stepper.state()
+        flow, delta = stepper.state()
+        final = self._measure(task.image, task.label, target, flow, delta)
+        return stepper.best(final["logits"], final["loss"])
+
+    def _finished(
+        self,
+        task: _Task,
+        target: Array,
+        flow: Array | None,
+        delta: Array | None,
+        eight_bit: bool,
+    ) -> AttackResult:
+        """Finalise, then measure exactly the image that is returned."""
+        count = len(task.index)
+        exact, warped, half, reported = finalize(
+            task.image, flow, delta, task.pixel_radius, self.config
+        )
+        levels = quantize(exact, warped, task.pixel_radius) if eight_bit else None
+        stored = exact if levels is None else from_levels(levels)
+        measured = self._measure(stored, task.label, target)
+        failed = ~np.isfinite(measured["logits"]).all(axis=1)
+        failed[count:] = False
+        if failed.any():
+            for array in (exact, stored):
+                array[failed] = task.image[failed]
+            half[failed], reported[failed] = 0, 0
+            if levels is not None:
+                clean = np.rint(task.image[failed] * 255).astype(np.uint8)
+                levels[failed] = clean.transpose(0, 2, 3, 1)
+            measured = self._measure(stored, task.label, target)
+        if levels is not None and self.config.composition == "spatial-pixel":
+            reported = np.where(failed.reshape(-1, 1, 1, 1), 0, stored - warped)
+        logits = measured["logits"]
+        success = (logits.argmax(axis=1) != task.label) & ~failed
+        fields = (
+            stored if levels is None else levels,
+            exact,
+            half,
+            reported.astype(np.float32),
+            measured["loss"],
+            logits,
+            success,
+            task.label,
+            target,
+            failed,
+        )
+        return AttackResult(*(field[:count] for field in fields))
+
+    def _measure(
+        self,
+        image: Array,
+        label: Array | None = None,
+        target: Array | None = None,
+        flow: Array | None = None,
+        delta: Array | None = None,
+    ) -> dict[str, Array]:
+        size, (_, height, width) = len(image), self.image_shape
+        none = np.zeros(size, np.int64)
+        zero_flow = np.zeros((size, 2, height, width), np.float32)
+        feeds = {
+            "image": image,
+            "label": none if label is None else label,
+            "target": none if target is None else target,
+            "flow": zero_flow if flow is None else flow,
+            "delta": np.zeros_like(image) if delta is None else delta,
+        }
+        return self._measurer(size).run(feeds)
+
+    def _start(self, task: _Task) -> tuple[Array | None, Array | None]:
+        """Return the starting state, inside its budgets."""
+        on, random = self.config.branches, self.config.start == "random"
+        size, (channel, height, width) = len(task.image), self.image_shape
+        flow = np.zeros((size, 2, height, width), np.float32)
+        delta = np.zeros((size, channel, height, width), np.float32)
+        for row, index in enumerate(task.index if random else ()):
+            if "flow" in on and task.flow_radius[row]:
+                budget = FlowBudget(float(task.flow_radius[row]), self.config.flow.norm)
+                flow[row] = streams.flow_start(
+                    task.seed, index, (height, width), budget, epoch=task.epoch
+                )
+            if "pixel" in on and task.pixel_radius[row]:
+                pixels = PixelBudget(float(task.pixel_radius[row]), self.config.pixel.norm)
+                delta[row] = streams.pixel_start(
+                    task.seed, index, self.image_shape, pixels, epoch=task.epoch
+                )
+        if random and "flow" in on:
+            flow = _flow_inside(flow, task.flow_radius, self.config.flow.norm)
+        if random and "pixel" in on:
+            delta = project(delta, task.pixel_radius, self.config.pixel.norm)
+            base = task.image
+            if "flow" in on and self.config.composition == "spatial-pixel":
+                base = warp(task.image, flow)
+            delta = np.clip(base + delta, 0, 1) - base
+        return flow if "flow" in on else None, delta if "pixel" in on else None
+
+    def _radii_and_steps(self, task: _Task, steps: int) -> Mapping[str, Array]:
+        flow_step, pixel_step = zip(
+            *(
+                self.config.step_sizes(float(f), float(p), steps)
+                for f, p in zip(task.flow_radius, task.pixel_radius, strict=True)
+            ),
+            strict=True,
+        )
+        return {
+            "flow_radius": task.flow_radius,
+            "pixel_radius": task.pixel_radius,
+            "flow_step": np.array(flow_step, np.float32),
+            "pixel_step": np.array(pixel_step, np.float32),
+        }
+
+    def _steps(self, steps: int | None) -> int:
+        if steps is None:
+            return self.config.steps
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+            raise BudgetError(f"steps: expected an integer >= 0, got {steps!r}")
+        if self._manifest.form != "step" and steps not in (0, self.config.steps):
+            raise BudgetError(
+                f"steps: this artifact has the form {self._manifest.form} with {self.config.steps} steps; "
+                "export the form step to choose at run time"
+            )
+        return steps
+
+    def _radii(self, value: Any, count: int, branch: str, default: float) -> NDArray[np.float32]:
+        radii = as_radii(value, count, default, branch)
+        if branch not in self.config.branches and radii.any():
+            raise BudgetError(
+                f"{branch} radius: the artifact was exported without this branch (radius 0); export it again"
+            )
+        return radii
+
+    def _flow_radii(self, value: Any, count: int) -> NDArray[np.float32]:
+        radii = self._radii(value, count, "flow", self.config.flow.radius)
+        largest = np.float32(self._manifest.max_flow_radius)
+        if (radii > largest).any():
+            raise BudgetError(
+                f"flow radius: the artifact serves at most {largest:g} pixels, got {radii.max():g}; "
+                "export it again with a larger --max-flow"
+            )
+        return radii
+
+    def _size(self, count: int) -> int:
+        if self._batch_size is None:
+            self._batch_size = max(1, min(count, _LARGEST_DEFAULT_BATCH))
+        return self._batch_size
+
+    def _engine(self, size: int) -> Stepper:
+        if self._stepper is None:
+            engine = Engine(self._model, {"N": size, "R": size}, self._device, self._threads)
+            self._stepper = Stepper(engine, self._manifest, size)
+        return self._stepper
+
+    def _measurer(self, size: int) -> Engine:
+        if self._network is None:
+            pruned = prune(self._model, ["loss", "logits"])
+            self._network = Engine(pruned, {"N": size}, self._device, self._threads)
+        return self._network
+
+    def _nothing(self, images: Images) -> AttackResult:
+        channel, height, width = self.image_shape
+        empty = np.zeros((0, channel, height, width), np.float32)
+        levels = np.zeros((0, height, width, channel), np.uint8)
+        whole, mask = np.zeros(0, np.int64), np.zeros(0, bool)
+        return AttackResult(
+            levels if images.eight_bit else empty,
+            empty,
+            np.zeros((0, 2, height, width), np.float16),
+            empty,
+            np.zeros(0, np.float32),
+            np.zeros((0, self.classes), np.float32),
+            mask,
+            whole,
+            whole,
+            mask,
+        )
+
+
+def _padded(array: Array, size: int, fill: int = 0) -> Array:
+    if len(array) == size:
+        return array
+    return np.concatenate([array, np.full((size - len(array), *array.shape[1:]), fill, array.dtype)])
+
+
+def _flow_inside(flow: Array, radius: Array, norm: str) -> Array:
+    radius = radius.reshape(-1, 1, 1, 1)
+    if norm == "linf":
+        return np.clip(flow, -radius, radius)
+    length = np.sqrt(np.square(flow).sum(axis=1, keepdims=True))
+    shrunk = flow * (radius * np.float32(1 - 2**-22) / np.maximum(length, np.float32(1e-30)))
+    return np.where(length <= radius, flow, shrunk)
+
+
+def _joined(results: Sequence[AttackResult]) -> AttackResult:
+    if len(results) == 1:
+        return results[0]
+    columns = zip(*(vars(result).values() for result in results), strict=True)
+    return AttackResult(*(np.concatenate(column) for column in columns))

@@ -1,0 +1,111 @@
+"""Driving the iterations: the state goes back and forth between two sets of buffers, and never leaves the device."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jataug.artifact import Manifest
+
+from .onnxruntime import Engine
+
+__all__ = ["Stepper"]
+
+Array = NDArray[Any]
+
+
+class Stepper:
+    """One artifact at one batch size: its inputs, two sets of state buffers, and the best iterate so far.
+
+    Args:
+        engine: the compiled artifact.
+        manifest: names and shapes.
+        size: the batch size.
+    """
+
+    def __init__(self, engine: Engine, manifest: Manifest, size: int) -> None:
+        self._engine = engine
+        channel, height, width = manifest.image_shape
+        image = (size, channel, height, width)
+        shapes = {"image": image, "delta": image, "flow": (size, 2, height, width)}
+        self._states = [name for name in ("flow", "delta") if name in manifest.inputs]
+        self._inputs = {
+            name: engine.empty(name, shapes.get(name, (size,)))
+            for name in manifest.inputs
+            if name not in self._states
+        }
+        self._buffers = [
+            {name: engine.empty(name, shapes[name]) for name in self._states} for _ in range(2)
+        ]
+        self._reports = {
+            "adversarial": engine.empty("adversarial", image),
+            "loss": engine.empty("loss", (size,)),
+            "logits": engine.empty("logits", (size, manifest.classes)),
+        }
+        self._bindings = [
+            engine.bind({**self._inputs, **before}, {**_named_next(after), **self._reports})
+            for before, after in (self._buffers, self._buffers[::-1])
+        ]
+        self._turn = 0
+        self._keeps_best = manifest.config.keep == "best" and manifest.form == "step"
+        self._best: dict[str, Array] | None = None
+        self._label = np.zeros(size, np.int64)
+
+    def load(self, image: Array, label: Array, target: Array, numbers: Mapping[str, Array]) -> None:
+        """Copy a batch to the device."""
+        self._label = label
+        values = {"image": image, "label": label, "target": target, **numbers}
+        for name, buffer in self._inputs.items():
+            buffer.update_inplace(np.ascontiguousarray(values[name]))
+
+    def retarget(self, target: Array) -> None:
+        """Replace the targets."""
+        self._inputs["target"].update_inplace(target)
+
+    def start(self, flow: Array | None, delta: Array | None) -> None:
+        """Set the state."""
+        self._turn, self._best = 0, None
+        for name, array in (("flow", flow), ("delta", delta)):
+            if name in self._states and array is not None:
+                self._buffers[0][name].update_inplace(np.ascontiguousarray(array))
+
+    def iterate(self) -> None:
+        """Run one call of the artifact."""
+        self._engine.run_bound(self._bindings[self._turn])
+        if self._keeps_best:
+            logits, loss = (self._reports[name].numpy() for name in ("logits", "loss"))
+            self._consider(logits, loss, self._buffers[self._turn])
+        self._turn = 1 - self._turn
+
+    def state(self) -> tuple[Array | None, Array | None]:
+        """Return flow and perturbation as they are now; None for a branch that is off."""
+        now = {name: buffer.numpy().copy() for name, buffer in self._buffers[self._turn].items()}
+        return now.get("flow"), now.get("delta")
+
+    def best(self, logits: Array, loss: Array) -> tuple[Array | None, Array | None]:
+        """Return the best state per image, the present one, with these logits and losses, included."""
+        self._consider(logits, loss, self._buffers[self._turn])
+        best = self._best or {}
+        return best.get("flow"), best.get("delta")
+
+    def _consider(self, logits: Array, loss: Array, state: Mapping[str, Any]) -> None:
+        """Keep what is better than the best so far: misclassified first, then the highest loss; ties stay."""
+        wrong = logits.argmax(axis=1) != self._label
+        loss = np.where(np.isfinite(loss) & np.isfinite(logits).all(axis=1), loss, -np.inf)
+        wrong &= np.isfinite(loss)
+        if self._best is None:
+            arrays = {name: buffer.numpy().copy() for name, buffer in state.items()}
+            self._best = {**arrays, "wrong": wrong, "loss": loss}
+            return
+        best = self._best
+        better = (wrong & ~best["wrong"]) | ((wrong == best["wrong"]) & (loss > best["loss"]))
+        if better.any():
+            arrays = {name: buffer.numpy() for name, buffer in state.items()}
+            for name, array in (*arrays.items(), ("wrong", wrong), ("loss", loss)):
+                best[name][better] = array[better]
+
+
+def _named_next(state: Mapping[str, Any]) -> dict[str, Any]:
+    # An ONNX graph cannot give an output the name of an input.
+    return {f"next_{name}": buffer for name, buffer in state.items()}
