@@ -98,6 +98,7 @@ def test_wheel_has_every_module_and_no_other(names: set[str], source: Path) -> N
         "jataug/demo/classifier.onnx",
         "jataug/demo/images.npz",
         "jataug/demo/demo.json",
+        "jataug/demo/FASHION-MNIST-LICENSE.txt",
     ],
 )
 def test_wheel_has_the_data(data: str, names: set[str]) -> None:
