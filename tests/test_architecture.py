@@ -48,7 +48,7 @@ ARROWS["cli"] = set(ARROWS)
 
 THIRD_PARTIES = {
     **{name: {"numpy"} for name in {"jataug", "demo"} | FOUNDATION},
-    "artifact": {"numpy", "onnx"},  # in functions: the manifest lives in the file's metadata
+    "artifact": {"google", "numpy", "onnx"},  # in functions: the manifest is metadata of the file
     "runtime": {"numpy", "onnx", "onnxruntime"},
     "attack": {"numpy", "torch"},
     "data": {"numpy", "PIL"},
