@@ -1,0 +1,23 @@
+"""Adversarial data sets: generate them, verify them, open them, look at them."""
+
+from .dataset import Dataset, StoredSample, open_dataset
+from .draw import Row, draw
+from .generate import generate
+from .preview import preview
+from .report import Progress, Report, Skip
+from .verify import VerifyReport, verify
+
+__all__ = [
+    "Dataset",
+    "Progress",
+    "Report",
+    "Row",
+    "Skip",
+    "StoredSample",
+    "VerifyReport",
+    "draw",
+    "generate",
+    "open_dataset",
+    "preview",
+    "verify",
+]

@@ -1,0 +1,116 @@
+"""How an image of any size becomes one of the model's: resize the shorter side, then cut out the
+centre.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import DataError
+
+__all__ = ["Geometry", "prepare"]
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Resize, then crop; both in pixels, both optional.
+
+    Args:
+        resize: the length of the shorter side, the longer one in proportion (bilinear,
+            antialiased).
+        crop: the side of the square, or (height, width) of the rectangle, cut out of the centre.
+
+    Raises:
+        DataError: a size is not a positive integer.
+    """
+
+    resize: int | None = None
+    crop: int | tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        _check_size("resize", self.resize)
+        if isinstance(self.crop, tuple | list):
+            if len(self.crop) != 2:
+                raise DataError(f"crop: expected one size or (height, width), got {self.crop!r}")
+            object.__setattr__(self, "crop", tuple(self.crop))
+            for size in self.crop:
+                _check_size("crop", size)
+        else:
+            _check_size("crop", self.crop)
+
+    def apply(self, image: Pixels, where: str) -> Pixels:
+        """Return the image (height, width, channel), uint8, resized and cropped.
+
+        Raises:
+            DataError: the crop is larger than the image.
+        """
+        if self.resize is not None:
+            image = _resize(image, self.resize, where)
+        if self.crop is None:
+            return image
+        return _cut(image, self.crop if isinstance(self.crop, tuple) else (self.crop,) * 2, where)
+
+
+def prepare(image: Pixels, geometry: Geometry, shape: tuple[int, int, int], where: str) -> Pixels:
+    """Return an image that the model takes: (height, width, channel), uint8. Grey becomes RGB where
+    it has to.
+
+    Args:
+        image: (height, width, channel), uint8, any size.
+        geometry: what to do to its size.
+        shape: (channel, height, width) of the model's images.
+        where: the name of the image in error messages.
+
+    Raises:
+        DataError: the size or the channels are not the model's.
+    """
+    channel, height, width = shape
+    image = geometry.apply(image, where)
+    if image.shape[2] == 1 and channel == 3:
+        image = np.repeat(image, 3, axis=2)
+    if image.shape[2] != channel:
+        advice = "; convert it to grey first" if (image.shape[2], channel) == (3, 1) else ""
+        raise DataError(f"{where}: expected {channel} channel(s), got {image.shape[2]}{advice}")
+    if image.shape[:2] != (height, width):
+        raise DataError(
+            f"{where}: expected {height}x{width} pixels, got {image.shape[0]}x{image.shape[1]}; "
+            f"use {_advice(height, width)}"
+        )
+    return np.ascontiguousarray(image)
+
+
+def _advice(height: int, width: int) -> str:
+    crop = f"{height}" if height == width else f"{height}x{width}"
+    return f"--resize {round(max(height, width) * 8 / 7)} --crop {crop}"
+
+
+def _check_size(name: str, size: Any) -> None:
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise DataError(f"{name}: expected a positive number of pixels, got {size!r}")
+
+
+def _resize(image: Pixels, shorter: int, where: str) -> Pixels:
+    height, width, channel = image.shape
+    if channel not in (1, 3):
+        raise DataError(f"{where}: expected 1 or 3 channels to resize, got {channel}")
+    least = min(height, width)
+    size = (shorter * width // least, shorter * height // least)
+    picture = Image.fromarray(image[:, :, 0] if channel == 1 else image)
+    resized = np.array(picture.resize(size, Image.Resampling.BILINEAR))
+    return resized.reshape(size[1], size[0], channel)
+
+
+def _cut(image: Pixels, size: tuple[int, int], where: str) -> Pixels:
+    rows, columns = image.shape[0] - size[0], image.shape[1] - size[1]
+    if rows < 0 or columns < 0:
+        raise DataError(
+            f"{where}: expected at least {size[0]}x{size[1]} pixels to crop, "
+            f"got {image.shape[0]}x{image.shape[1]}; resize to {max(size)} or more"
+        )
+    top, left = round(rows / 2), round(columns / 2)
+    return image[top : top + size[0], left : left + size[1]]

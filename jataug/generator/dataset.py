@@ -1,0 +1,213 @@
+"""A finished data set, opened: its index, and its images one at a time."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from itertools import accumulate
+from os import PathLike
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import AttackConfig
+from ..data import Rows, decode, npz_rows
+from ..errors import DataError, JataugError
+from .destination import FORMAT_VERSION, INDEX, PLAN, read_json, records
+from .index import KIND
+from .plan import Plan, Shard
+
+__all__ = ["Dataset", "StoredSample", "StoredShard", "open_dataset", "read_index"]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredSample:
+    """One image of a data set.
+
+    Attributes:
+        index: its position in the source.
+        key: its name in the source.
+        image: (height, width, channel), uint8; the adversarial image.
+        label: the ground truth, or the model's prediction where the source had no labels.
+        target: the adversarial-generation label.
+        record: everything that is recorded about it.
+        flow: (2, height, width), float16, pixels, (dx, dy); None where flows were not saved.
+    """
+
+    index: int
+    key: str
+    image: NDArray[np.uint8]
+    label: int
+    target: int
+    record: Mapping[str, Any]
+    flow: NDArray[np.float16] | None
+
+
+class StoredShard:
+    """One shard of a data set; the records are read at once, arrays row by row.
+
+    Args:
+        root: the data set.
+        entry: of the shard in the index.
+
+    Raises:
+        DataError: a file of the shard is missing or damaged.
+    """
+
+    def __init__(self, root: Path, entry: Mapping[str, Any]) -> None:
+        self._root, self.name = root, entry["name"]
+        number = int(self.name.rpartition("-")[2])
+        self.shard = Shard(number, entry["start"], entry["stop"])
+        self.records = list(records(root, self.shard))
+        self._images = self._rows(entry, "images", "images")
+        self._flow = self._rows(entry, "flow", "flow")
+        self._exact = self._rows(entry, "float", "exact")
+
+    def path(self, row: int) -> Path:
+        """Return the file that holds the image of a row."""
+        name = str(self.records[row]["file"])
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise DataError(f"{self.name}: expected a file inside the data set, got {name!r}")
+        return self._root / name
+
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """Return the image of a row: (height, width, channel), uint8."""
+        if self._images is not None:
+            return np.asarray(self._images[row])
+        path = self.path(row)
+        try:
+            with path.open("rb") as file:
+                return decode(file, str(path))
+        except OSError as error:
+            raise DataError(f"{path}: expected a readable file: {error.strerror}") from None
+
+    def flow(self, row: int) -> NDArray[np.float16] | None:
+        """Return the flow of a row: (2, height, width), float16; None where flows were not
+        saved.
+        """
+        return None if self._flow is None else self._flow[row]
+
+    def exact(self, row: int) -> NDArray[np.float32] | None:
+        """Return the image before it was quantised: (channel, height, width), float32, or None."""
+        return None if self._exact is None else self._exact[row]
+
+    def _rows(self, entry: Mapping[str, Any], folder: str, array: str) -> Rows | None:
+        name = f"{folder}/{self.name}.npz"
+        if name not in entry["files"]:
+            return None
+        rows = npz_rows(self._root / name).get(array)
+        if rows is None or len(rows) != len(self.records):
+            held = "none" if rows is None else len(rows)
+            raise DataError(f"{name}: expected {len(self.records)} rows of {array}, got {held}")
+        return rows
+
+
+class Dataset:
+    """The images of a data set, in the order of the source.
+
+    Attributes:
+        index: the content of index.json.
+        root: the folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.index = root, read_index(root)
+        self._ends = list(accumulate(entry["count"] for entry in self.index["shards"]))
+        self._shard = lru_cache(maxsize=4)(self._open)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, position: int) -> StoredSample:
+        if not 0 <= position < len(self):
+            raise IndexError(
+                f"{self.root}: expected a position in [0, {len(self)}), got {position}"
+            )
+        number = bisect_right(self._ends, position)
+        shard = self._shard(number)
+        row = position - (self._ends[number - 1] if number else 0)
+        record = shard.records[row]
+        return StoredSample(
+            record["index"],
+            record["key"],
+            shard.image(row),
+            record["label"],
+            record["target"],
+            record,
+            shard.flow(row),
+        )
+
+    def __iter__(self) -> Iterator[StoredSample]:
+        return (self[position] for position in range(len(self)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dataset, (self.root,)
+
+    def _open(self, number: int) -> StoredShard:
+        return StoredShard(self.root, self.index["shards"][number])
+
+
+def open_dataset(path: str | PathLike[str]) -> Dataset:
+    """Return a finished data set, of either format; images are read when they are asked for.
+
+    Raises:
+        DataError: there is no data set, it is not finished, or it is newer than this version.
+    """
+    return Dataset(Path(path))
+
+
+def read_index(root: Path) -> dict[str, Any]:
+    """Return the content of index.json.
+
+    Raises:
+        DataError: it is missing, damaged, of another kind, or newer than this version.
+    """
+    if not (root / INDEX).exists():
+        if (root / PLAN).exists():
+            raise DataError(
+                f"{root}: expected a finished data set, got one without {INDEX}; "
+                "run the same generate command again to finish it"
+            )
+        raise DataError(f"{root}: expected a data set, got a place without {INDEX}")
+    index = read_json(root / INDEX)
+    version = index.get("format_version")
+    if not isinstance(version, int) or index.get("kind") != KIND:
+        raise DataError(f"{root / INDEX}: expected the index of an {KIND}, got something else")
+    if version > FORMAT_VERSION:
+        raise DataError(
+            f"{root / INDEX}: expected format_version {FORMAT_VERSION} or lower, got {version}; "
+            "update jataug"
+        )
+    if reason := _malformed(index):
+        raise DataError(f"{root / INDEX}: expected a whole index, got a changed one ({reason})")
+    return index
+
+
+def _malformed(index: Mapping[str, Any]) -> str | None:
+    """Return what makes an index unreadable, or None."""
+    for name, kind in {"plan": dict, "counts": dict, "shards": list, "skipped": list}.items():
+        if not isinstance(index.get(name), kind):
+            return f"no {name}"
+    if wrong := {field.name for field in fields(Plan)} ^ set(index["plan"]):
+        return f"plan: {min(wrong)}"
+    try:
+        Plan(**index["plan"])
+        AttackConfig.from_dict(index["plan"]["attack"])
+    except (JataugError, TypeError) as error:
+        return f"plan: {error}"
+    for entry in index["shards"]:
+        for name, of in {
+            "name": str,
+            "start": int,
+            "stop": int,
+            "count": int,
+            "files": dict,
+        }.items():
+            if not isinstance(entry, dict) or type(entry.get(name)) is not of:
+                return f"shards: no {name}"
+        if not re.fullmatch(r"shard-[0-9]{5,}", entry["name"]):
+            return f"shards: {entry['name']!r}"
+    return None if index["shards"] else "no shards"

@@ -1,0 +1,129 @@
+"""A grid of pictures: clean, adversarial, what changed, and where the pixels went."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from ..errors import DataError
+from .panels import amplification, arrows, lengthening, perturbation, picture, shown_size
+
+__all__ = ["Row", "draw"]
+
+_MARGIN, _GAP, _TITLE, _HEAD, _LINE = 20, 14, 34, 26, 17
+_INK, _FAINT, _RED = "#1b1b1b", "#6b6b6b", "#b3261e"
+
+Caption = tuple[str, str]
+"""A text and its colour."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One image of a preview.
+
+    Attributes:
+        clean: (height, width, 1 or 3), uint8.
+        adversarial: as `clean`.
+        flow: (2, height, width), pixels, (dx, dy); None where the attack has no flow.
+        delta: (1 or 3, height, width), image units.
+        label: the name of the true class.
+        before: the name of the class predicted for `clean`.
+        after: the name of the class predicted for `adversarial`.
+        name: of the image.
+    """
+
+    clean: NDArray[np.uint8]
+    adversarial: NDArray[np.uint8]
+    flow: NDArray[Any] | None
+    delta: NDArray[Any]
+    label: str
+    before: str
+    after: str
+    name: str
+
+
+def draw(rows: Sequence[Row], title: str = "") -> Image.Image:
+    """Return a grid, a row an image: clean, adversarial, perturbation, flow.
+
+    Perturbations are amplified and arrows lengthened by the factors in the header, the same for all
+    rows; mid-grey is no change. All images have one size, and all rows have a flow or none has.
+
+    Raises:
+        DataError: there is no row.
+    """
+    if not rows:
+        raise DataError("rows: expected at least one image to draw, got none")
+    size = shown_size(*rows[0].clean.shape[:2])
+    gain = amplification([row.delta for row in rows])
+    flows = [row.flow for row in rows if row.flow is not None]
+    stretch = lengthening(flows) if flows else None
+    heads = ["clean", "adversarial", f"perturbation x{gain:g}"]
+    heads += [] if stretch is None else [f"flow, arrows x{stretch:g}"]
+    page = _Page(len(heads), len(rows), size, title)
+    page.heads(heads)
+    for number, row in enumerate(rows):
+        panels = [picture(row.clean, size), picture(row.adversarial, size)]
+        panels.append(perturbation(row.delta, gain, size))
+        if stretch is not None and row.flow is not None:
+            panels.append(arrows(row.clean, row.flow, stretch, size))
+        page.row(number, panels, _captions(row))
+    return page.image
+
+
+def _captions(row: Row) -> list[list[Caption]]:
+    after = _RED if row.after != row.label else _INK
+    before = _RED if row.before != row.label else _INK
+    levels = 255 * float(np.abs(row.delta).max(initial=0))
+    columns: list[list[Caption]] = [
+        [(f"predicted: {row.before}", before), (row.name, _FAINT)],
+        [(f"predicted: {row.after}", after), (f"label: {row.label}", _FAINT)],
+        [(f"largest: {levels:.1f}/255", _FAINT)],
+    ]
+    if row.flow is not None:
+        longest = float(np.hypot(*row.flow.astype(np.float64)).max(initial=0))
+        columns.append([(f"longest: {longest:.2f} px", _FAINT)])
+    return columns
+
+
+class _Page:
+    """A white page with a grid of panels, a header above and two lines under each panel."""
+
+    def __init__(self, columns: int, rows: int, size: tuple[int, int], title: str) -> None:
+        self._size = size
+        self._top = _MARGIN + (_TITLE if title else 0)
+        self._block = size[1] + 2 * _LINE + 12
+        width = 2 * _MARGIN + columns * (size[0] + _GAP) - _GAP
+        height = self._top + _HEAD + rows * self._block + _MARGIN // 2
+        self.image = Image.new("RGB", (width, height), "white")
+        self._pen = ImageDraw.Draw(self.image)
+        self._write((_MARGIN, _MARGIN - 4), title, 18, _INK, width - 2 * _MARGIN)
+
+    def heads(self, names: Sequence[str]) -> None:
+        for column, name in enumerate(names):
+            self._write((self._left(column), self._top), name, 15, _INK, self._size[0])
+
+    def row(
+        self, number: int, panels: Sequence[Image.Image], captions: Sequence[Sequence[Caption]]
+    ) -> None:
+        top = self._top + _HEAD + number * self._block
+        for column, (panel, lines) in enumerate(zip(panels, captions, strict=True)):
+            left = self._left(column)
+            self.image.paste(panel, (left, top))
+            for line, (text, ink) in enumerate(lines):
+                place = (left, top + self._size[1] + 4 + line * _LINE)
+                self._write(place, text, 13, ink, self._size[0])
+
+    def _left(self, column: int) -> int:
+        return _MARGIN + column * (self._size[0] + _GAP)
+
+    def _write(self, place: tuple[int, int], text: str, size: int, ink: str, room: int) -> None:
+        """Write one line; where there is no room its middle is left out."""
+        font = ImageFont.load_default(size=size)
+        shown, kept = text, len(text)
+        while kept > 2 and self._pen.textlength(shown, font=font) > room:
+            kept -= 1
+            shown = f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
+        self._pen.text(place, shown, fill=ink, font=font)

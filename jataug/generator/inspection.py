@@ -1,0 +1,164 @@
+"""One pass over a data set, batch by batch: the memory holds one batch, and the names."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from .budgets import BudgetCheck, Pairs
+from .checks import (
+    array_problems,
+    extra_files,
+    file_problems,
+    index_problems,
+    record_problems,
+    tally_problems,
+)
+from .comparison import Original, Prediction
+from .dataset import StoredShard
+from .report import Progress, Tally
+from .store import file_hash
+
+__all__ = ["Inspection"]
+
+
+class Inspection:
+    """What verify has found so far.
+
+    Args:
+        root: the data set.
+        index: the content of its index.json.
+        original: what the images were made from, or None.
+        prediction: of a model, or None.
+        budgets: what the images have to keep.
+
+    Attributes:
+        problems: one line each.
+        tally: counts of the records that were read.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        index: Mapping[str, Any],
+        original: Original | None,
+        prediction: Prediction | None,
+        budgets: BudgetCheck,
+    ) -> None:
+        self._root, self._index = root, index
+        self._original, self._prediction, self._budgets = original, prediction, budgets
+        self._skipped = {skip["index"] for skip in index["skipped"]}
+        self._known: set[str] = set()
+        self.problems: list[str] = []
+        self.tally = Tally()
+
+    def run(self, progress: Callable[[Progress], object] | None) -> None:
+        """Check everything."""
+        self.problems += index_problems(self._root, self._index)
+        readable = [self._shard(entry, progress) for entry in self._index["shards"]]
+        if all(readable):
+            self.problems += extra_files(self._root, self._known)
+            self.problems += tally_problems(self._index, self.tally)
+
+    def _shard(
+        self, entry: Mapping[str, Any], progress: Callable[[Progress], object] | None
+    ) -> bool:
+        """Check a shard; whether its records could be read."""
+        self._known |= {*entry["files"], f"records/{entry['name']}.json"}
+        self.problems += file_problems(self._root, entry)
+        try:
+            shard = StoredShard(self._root, entry)
+            found = [*record_problems(shard, entry, self._skipped)]
+            found = found or [*array_problems(self._root, shard, entry)]
+        except DataError as error:
+            found = [str(error)]
+        self.problems += found
+        if found:
+            return False
+        self._known |= {record["file"] for record in shard.records}
+        size, count = self._index["plan"]["batch_size"], len(shard.records)
+        for start in range(0, count, size):
+            rows = range(start, min(start + size, count))
+            self._batch(shard, rows)
+            self.tally += Tally.of(shard.records[start : rows.stop])
+            self._tell(progress)
+        return True
+
+    def _tell(self, progress: Callable[[Progress], object] | None) -> None:
+        if progress:
+            correct = self._prediction.correct if self._prediction else 0
+            total = self._index["counts"]["images"]
+            progress(Progress(self.tally.images, total, adversarial_correct=correct))
+
+    def _batch(self, shard: StoredShard, rows: Iterable[int]) -> None:
+        images = self._readable(shard, rows, lambda row: self._stored(shard, row))
+        if self._prediction is not None and images:
+            kept = list(images)
+            found = self._prediction.check(
+                np.stack(list(images.values())), [shard.records[row] for row in kept]
+            )
+            self._note(shard, ((kept[place], text) for place, text in found))
+        clean: dict[int, NDArray[np.uint8]] = {}
+        if (original := self._original) is not None:
+            clean = self._readable(
+                shard, list(images), lambda row: original.image(shard.records[row])
+            )
+        self._check_budgets(shard, images, clean)
+
+    def _check_budgets(
+        self,
+        shard: StoredShard,
+        images: Mapping[int, NDArray[np.uint8]],
+        clean: Mapping[int, NDArray[np.uint8]],
+    ) -> None:
+        kept = list(images if self._original is None else clean)
+        if not kept:
+            return
+        flow = _stack(shard.flow(row) for row in kept)
+        source = _stack(clean[row] for row in kept if row in clean)
+        exact = _stack(shard.exact(row) for row in kept)
+        found = self._budgets.check(Pairs(_all(images[row] for row in kept), source, flow, exact))
+        self._note(shard, ((kept[place], text) for place, text in found))
+
+    def _stored(self, shard: StoredShard, row: int) -> NDArray[np.uint8]:
+        expected = shard.records[row].get("sha256")
+        if expected and file_hash(shard.path(row)) != expected:
+            state = "a changed file" if shard.path(row).exists() else "no file"
+            raise DataError(f"expected the image of the records, got {state}")
+        image = shard.image(row)
+        channel, height, width = self._index["plan"]["image_shape"]
+        if image.shape != (height, width, channel):
+            raise DataError(f"expected the shape {(height, width, channel)}, got {image.shape}")
+        return image
+
+    def _readable(
+        self,
+        shard: StoredShard,
+        rows: Iterable[int],
+        read: Callable[[int], NDArray[np.uint8]],
+    ) -> dict[int, NDArray[np.uint8]]:
+        """Return the images that can be read, by row; note why the others cannot."""
+        images = {}
+        for row in rows:
+            try:
+                images[row] = read(row)
+            except DataError as error:
+                self._note(shard, [(row, str(error))])
+        return images
+
+    def _note(self, shard: StoredShard, found: Iterable[tuple[int, str]]) -> None:
+        self.problems += (
+            f"{shard.name} {shard.records[row]['key']}: {text}" for row, text in found
+        )
+
+
+def _all(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    return np.stack(list(arrays))
+
+
+def _stack(arrays: Iterable[NDArray[Any] | None]) -> NDArray[Any] | None:
+    held = [array for array in arrays if array is not None]
+    return np.stack(held) if held else None

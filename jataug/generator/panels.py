@@ -1,0 +1,96 @@
+"""The single pictures of a preview: an image, a perturbation, a flow field."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+__all__ = ["amplification", "arrows", "lengthening", "perturbation", "picture", "shown_size"]
+
+Pixels = NDArray[np.uint8]
+Size = tuple[int, int]
+
+_SMALL, _LARGE = 168, 224
+_ARROW, _NIGHT = "#ffd54a", "#10131a"
+_ARROWS = 14
+"""Arrows along the longer side; more run into each other."""
+
+
+def shown_size(height: int, width: int) -> Size:
+    """Return the (width, height) at which an image is shown: small ones enlarged, large ones
+    reduced.
+    """
+    longer = max(height, width)
+    if longer > _LARGE:
+        return max(1, width * _LARGE // longer), max(1, height * _LARGE // longer)
+    times = -(-_SMALL // longer)
+    return width * times, height * times
+
+
+def picture(image: Pixels, size: Size) -> Image.Image:
+    """Return an image (height, width, 1 or 3), uint8, at a size."""
+    shown = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert("RGB")
+    # Small images are shown pixel by pixel; interpolation would hide what changed.
+    how = Image.Resampling.NEAREST if size[0] >= shown.width else Image.Resampling.LANCZOS
+    return shown.resize(size, how)
+
+
+def perturbation(delta: NDArray[Any], gain: float, size: Size) -> Image.Image:
+    """Return a perturbation (1 or 3, height, width), image units, around mid-grey."""
+    grey = 127.5 + 127.5 * gain * delta.astype(np.float64)
+    levels = np.rint(np.clip(grey, 0, 255)).astype(np.uint8)
+    return picture(levels.transpose(1, 2, 0), size)
+
+
+def amplification(deltas: Sequence[NDArray[Any]]) -> float:
+    """Return the largest power of two that keeps all perturbations inside the grey scale."""
+    largest = max(float(np.abs(delta).max(initial=0)) for delta in deltas)
+    return float(2 ** max(0, np.floor(np.log2(1 / largest)))) if largest > 0 else 1.0
+
+
+def lengthening(flows: Sequence[NDArray[Any]]) -> float:
+    """Return the factor that makes the longest vector about as long as the arrows are apart."""
+    longest = max(float(np.hypot(*flow.astype(np.float64)).max(initial=0)) for flow in flows)
+    spacing = _spacing(flows[0])
+    return float(max(1, round(0.95 * spacing / longest))) if longest > 0 else 1.0
+
+
+def arrows(image: Pixels, flow: NDArray[Any], stretch: float, size: Size) -> Image.Image:
+    """Return a flow (2, height, width), pixels, as arrows from each pixel to where it reads
+    from.
+    """
+    panel = picture(image, size).convert("L").convert("RGB")
+    # Drawn at twice the size and reduced: Pillow's lines are not antialiased.
+    large = Image.blend(panel, Image.new("RGB", size, _NIGHT), 0.72).resize(
+        (2 * size[0], 2 * size[1])
+    )
+    pen, scale = ImageDraw.Draw(large), 2 * size[0] / flow.shape[2]
+    step = _spacing(flow)
+    for y in range(step // 2, flow.shape[1], step):
+        for x in range(step // 2, flow.shape[2], step):
+            dx, dy = (float(value) * stretch * scale for value in flow[:, y, x])
+            _arrow(pen, ((x + 0.5) * scale, (y + 0.5) * scale), (dx, dy))
+    return large.resize(size, Image.Resampling.LANCZOS)
+
+
+def _spacing(flow: NDArray[Any]) -> int:
+    return max(1, round(int(max(flow.shape[1:])) / _ARROWS))
+
+
+def _arrow(pen: ImageDraw.ImageDraw, tail: tuple[float, float], way: tuple[float, float]) -> None:
+    length = float(np.hypot(*way))
+    if length < 2:
+        pen.ellipse([tail[0] - 2, tail[1] - 2, tail[0] + 2, tail[1] + 2], fill=_ARROW)
+        return
+    tip = np.array(tail) + way
+    along = np.array(way) / length * min(9.0, length / 2)
+    across = 0.55 * np.array([-along[1], along[0]])
+    pen.line([tail, _point(tip)], fill=_ARROW, width=3)
+    head = [tip, tip - along + across, tip - along - across]
+    pen.polygon([_point(corner) for corner in head], fill=_ARROW)
+
+
+def _point(place: NDArray[Any]) -> tuple[float, float]:
+    return float(place[0]), float(place[1])

@@ -1,0 +1,151 @@
+"""Read the next batch and write the last one while the attack runs on this one."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import cpu_count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import prepare
+from ..errors import DataError
+from .job import Job
+from .session import AttackSession
+from .shard import Finished
+
+__all__ = ["Loaded", "attack", "crew", "in_turn", "read_ahead"]
+
+_WAITING = 2
+"""Batches that may wait for the disk; more would only fill the memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A batch before the attack.
+
+    Attributes:
+        span: the samples.
+        images: (batch, height, width, channel), uint8; black where a sample could not be used.
+        reasons: why, by position in the batch.
+    """
+
+    span: range
+    images: NDArray[np.uint8]
+    reasons: dict[int, str]
+
+
+@contextmanager
+def crew(workers: int | None = None) -> Iterator[tuple[Executor, Executor]]:
+    """Yield a pool for reading and encoding, and a pool of one for writing in order.
+
+    What has not begun is dropped when the block is left by an exception.
+    """
+    pool = ThreadPoolExecutor(workers or min(8, cpu_count() or 1), "jataug-image")
+    writer = ThreadPoolExecutor(1, "jataug-writer")
+    try:
+        yield pool, writer
+    finally:
+        writer.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
+
+
+def read_ahead(job: Job, spans: Iterable[range], pool: Executor) -> Iterator[Loaded]:
+    """Yield the batches in order, each while the next one is being read.
+
+    Raises:
+        DataError: a sample cannot be used, and the job stops at errors.
+    """
+    waiting: deque[Callable[[], Loaded]] = deque()
+    for span in spans:
+        waiting.append(_start(job, span, pool))
+        if len(waiting) > 1:
+            yield waiting.popleft()()
+    while waiting:
+        yield waiting.popleft()()
+
+
+def attack(job: Job, session: AttackSession, batch: Loaded) -> Finished:
+    """Run the attack on a batch; skipped samples keep their slots in it and leave afterwards."""
+    skipped = [
+        {"index": batch.span[slot], "key": job.source.key(batch.span[slot]), "reason": reason}
+        for slot, reason in batch.reasons.items()
+    ]
+    clean = np.asarray(session.predict(batch.images))
+    indices = np.asarray(batch.span, np.int64)
+    given = clean.argmax(-1).astype(np.int64) if job.labels is None else job.labels[indices]
+    plan = job.plan
+    result = session.attack(batch.images, given, indices, seed=plan.seed, epoch=plan.epoch)
+    kept = [slot for slot in range(len(batch.span)) if slot not in batch.reasons]
+    records = [
+        {
+            "index": batch.span[slot],
+            "key": job.source.key(batch.span[slot]),
+            "label": int(result.label[slot]),
+            "target": int(result.target[slot]),
+            "clean_prediction": _class(clean[slot]),
+            "adversarial_prediction": _class(result.logits[slot]),
+            "loss": _number(result.loss[slot]),
+            "success": bool(result.success[slot]),
+            "failed": bool(result.failed[slot]),
+        }
+        for slot in kept
+    ]
+    return Finished(
+        records,
+        images=np.asarray(result.adversarial)[kept],
+        flow=np.asarray(result.flow)[kept],
+        exact=np.asarray(result.exact)[kept],
+        skipped=skipped,
+    )
+
+
+def in_turn(writer: Executor, pending: deque[Future[Any]], task: Callable[[], Any]) -> None:
+    """Hand a task to the writer; wait where too many are waiting, and raise what one raised."""
+    pending.append(writer.submit(task))
+    while len(pending) > _WAITING:
+        pending.popleft().result()
+
+
+def _start(job: Job, span: range, pool: Executor) -> Callable[[], Loaded]:
+    """Begin to read a batch; return a function that waits for it."""
+    if job.source.random_access:
+        images = [pool.submit(_read, job, index) for index in span]
+        return lambda: _loaded(job, span, [image.result() for image in images])
+    # A compressed stream is read in order, or it starts over for every sample.
+    batch = pool.submit(lambda: [_read(job, index) for index in span])
+    return lambda: _loaded(job, span, batch.result())
+
+
+def _read(job: Job, index: int) -> NDArray[np.uint8] | DataError:
+    where = job.source.where(index)
+    try:
+        return prepare(job.source.read(index), job.geometry, job.plan.image_shape, where)
+    except DataError as error:
+        return error
+
+
+def _loaded(job: Job, span: range, images: list[NDArray[np.uint8] | DataError]) -> Loaded:
+    channel, height, width = job.plan.image_shape
+    batch = np.zeros((len(span), height, width, channel), np.uint8)
+    reasons = {}
+    for slot, image in enumerate(images):
+        if not isinstance(image, DataError):
+            batch[slot] = image
+        elif job.on_error == "stop":
+            raise DataError(f"{image} (--on-error skip leaves such images out)") from None
+        else:
+            reasons[slot] = str(image)
+    return Loaded(span, batch, reasons)
+
+
+def _class(logits: NDArray[np.float32]) -> int | None:
+    return int(logits.argmax()) if np.isfinite(logits).all() else None
+
+
+def _number(value: Any) -> float | None:
+    # The shortest decimal that reads back as the same float32.
+    return float(str(np.float32(value))) if np.isfinite(value) else None

@@ -1,0 +1,133 @@
+"""What a data set will be, down to the byte; and the ranges of samples that it is made in."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ..errors import DataError
+
+__all__ = ["FORMATS", "Plan", "Shard", "canonical", "digest", "share_of"]
+
+FORMATS = ("folder", "npz")
+LABELS = ("source", "predicted")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Samples [start, stop) of the source, stored and resumed as one."""
+
+    number: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """The stem of the files of this shard."""
+        return f"shard-{self.number:05d}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides the bytes of a data set, but for the build it is made with.
+
+    Attributes:
+        artifact: sha256 of the attack artifact.
+        attack: its attack configuration.
+        image_shape: (channel, height, width).
+        classes: the number of classes of the model.
+        count: the samples of the source that are used, from the first.
+        class_labels: the model's class of each class name, where the user said so.
+        source: kind, count and fingerprint of the source; where it lies is no part of the plan.
+    """
+
+    artifact: str
+    attack: Mapping[str, Any]
+    image_shape: tuple[int, int, int]
+    classes: int
+    count: int
+    seed: int
+    epoch: int
+    batch_size: int
+    shard_size: int
+    format: Literal["folder", "npz"]
+    labels: Literal["source", "predicted"]
+    class_labels: Mapping[str, int] | None
+    resize: int | None
+    crop: int | tuple[int, int] | None
+    save_flow: bool
+    save_float: bool
+    source: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name, least in (("seed", 0), ("epoch", 0), ("batch_size", 1), ("shard_size", 1)):
+            check_integer(name, getattr(self, name), least)
+        for name, choices in (("format", FORMATS), ("labels", LABELS)):
+            if (value := getattr(self, name)) not in choices:
+                raise DataError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+        whole = -(-self.shard_size // self.batch_size) * self.batch_size
+        object.__setattr__(self, "shard_size", whole)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain JSON types."""
+        plain: dict[str, Any] = json.loads(canonical(asdict(self)))
+        return plain
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the canonical JSON of the plan."""
+        return digest(self.to_dict())
+
+    @property
+    def shards(self) -> list[Shard]:
+        """The shards, in order; only the last may be smaller than shard_size."""
+        starts = range(0, self.count, self.shard_size)
+        ends = (min(start + self.shard_size, self.count) for start in starts)
+        return [Shard(k, *span) for k, span in enumerate(zip(starts, ends, strict=True))]
+
+    def batches(self, shard: Shard) -> list[range]:
+        """The batches of a shard, as ranges of samples; only the last may be smaller."""
+        starts = range(shard.start, shard.stop, self.batch_size)
+        return [range(start, min(start + self.batch_size, shard.stop)) for start in starts]
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """Return the names of the options in which a stored plan differs, each with both values."""
+        mine = self.to_dict()
+        names = sorted(name for name in {*mine, *other} if mine.get(name) != other.get(name))
+        return [f"{n} {_short(other.get(n))} there, {_short(mine.get(n))} asked" for n in names]
+
+
+def canonical(value: Any) -> str:
+    """Return JSON that is the same for equal values: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of the canonical JSON of a value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def check_integer(name: str, value: Any, least: int) -> None:
+    """Refuse what is not an integer >= `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise DataError(f"{name}: expected an integer >= {least}, got {value!r}")
+
+
+def share_of(shards: list[Shard], share: str | None) -> list[Shard]:
+    """Return part i of n of the shards ("1/4" to "4/4"); all for None.
+
+    Raises:
+        DataError: `share` is not i/n with 1 <= i <= n.
+    """
+    if share is None:
+        return shards
+    part, _, parts = share.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise DataError(f"shard: expected i/n with 1 <= i <= n, such as 2/4, got {share!r}")
+    return shards[int(part) - 1 :: int(parts)]
+
+
+def _short(value: Any) -> str:
+    text = canonical(value)
+    return text if len(text) <= 40 else f"{text[:36]}..."

@@ -1,0 +1,124 @@
+"""What generate says while it runs and when it is done."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+__all__ = ["Progress", "Report", "Skip", "Tally"]
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A sample that could not be used: its index, its key and the reason, in one line."""
+
+    index: int
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is; counts are of samples, those of an earlier run that is resumed included.
+
+    Attributes:
+        done: samples that are finished, skipped ones included.
+        total: samples of the run, or of this worker's share.
+        skipped: samples that could not be used.
+        clean_correct: images that the model classifies as their label.
+        adversarial_correct: images that it still classifies so after the attack.
+    """
+
+    done: int
+    total: int
+    skipped: int = 0
+    clean_correct: int = 0
+    adversarial_correct: int = 0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts over records; tallies add up."""
+
+    images: int = 0
+    failed: int = 0
+    clean_correct: int = 0
+    adversarial_correct: int = 0
+
+    @classmethod
+    def of(cls, records: Iterable[Mapping[str, Any]]) -> Self:
+        """Count the records of some images."""
+        rows = list(records)
+        return cls(
+            len(rows),
+            sum(row["failed"] for row in rows),
+            sum(row["clean_prediction"] == row["label"] for row in rows),
+            sum(row["adversarial_prediction"] == row["label"] for row in rows),
+        )
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.images + other.images,
+            self.failed + other.failed,
+            self.clean_correct + other.clean_correct,
+            self.adversarial_correct + other.adversarial_correct,
+        )
+
+    @property
+    def clean_accuracy(self) -> float | None:
+        """Part of the images that are classified as their label before the attack."""
+        return self.clean_correct / self.images if self.images else None
+
+    @property
+    def adversarial_accuracy(self) -> float | None:
+        """Part of the images that are classified as their label after the attack."""
+        return self.adversarial_correct / self.images if self.images else None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a call of generate did.
+
+    Attributes:
+        destination: where the data set is.
+        planned: samples of the run, or of this worker's share.
+        images: images of that share that are stored.
+        generated: images that this call made; the others were there.
+        skipped: samples that could not be used.
+        failed: images kept clean because the model's logits were not finite.
+        clean_accuracy: over the images of the share; None without images.
+        adversarial_accuracy: likewise, after the attack.
+        seconds: that this call took.
+        complete: whether the data set is whole, and index.json written.
+        dry_run: whether nothing was done but to check.
+    """
+
+    destination: Path
+    planned: int
+    images: int
+    generated: int
+    skipped: tuple[Skip, ...]
+    failed: int
+    clean_accuracy: float | None
+    adversarial_accuracy: float | None
+    seconds: float
+    complete: bool
+    dry_run: bool = False
+
+    @property
+    def images_per_second(self) -> float:
+        """Images made by this call per second."""
+        return self.generated / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def message(self) -> str:
+        """What happened, in one line."""
+        if self.dry_run:
+            there = f", {self.images} are there" if self.images else ""
+            return (
+                f"{self.destination}: {self.planned} images would be made{there}; nothing written"
+            )
+        if not self.generated:
+            return f"{self.destination}: nothing to do, {self.images} images are there already"
+        state = "complete" if self.complete else "other shards are still missing, no index.json yet"
+        return f"{self.destination}: {self.generated} images made, {self.images} in all; {state}"

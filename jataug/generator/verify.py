@@ -1,0 +1,131 @@
+"""Read a data set back and say what is wrong with it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from ..config import AttackConfig
+from ..data import Source, open_source
+from ..errors import DataError
+from .budgets import Budget, BudgetCheck
+from .comparison import Original, Prediction
+from .dataset import read_index
+from .inspection import Inspection
+from .report import Progress
+from .store import file_hash
+
+__all__ = ["VerifyReport", "verify"]
+
+Predict = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What verify found.
+
+    Attributes:
+        images: that were read.
+        problems: one line each, with the shard and the key of the image.
+        budget: "checked" on every image, "bounded" by a necessary condition (the flow was not
+            saved), or "not checked".
+        worst_pixel_excess: the largest (measured - allowed) distance from the source, image units,
+            negative inside the budget; None where it was not checked.
+        worst_flow: the longest stored flow vector, pixels; None without stored flows.
+        adversarial_accuracy: of `model` on the stored files; None without a model.
+        changed_predictions: images on which `model` does not say what the records say; None without
+            a model.
+    """
+
+    images: int
+    problems: tuple[str, ...]
+    budget: Budget
+    worst_pixel_excess: float | None
+    worst_flow: float | None
+    adversarial_accuracy: float | None
+    changed_predictions: int | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verify(
+    destination: str | PathLike[str],
+    source: str | PathLike[str] | Source | None = None,
+    model: str | PathLike[str] | Predict | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    *,
+    device: str = "auto",
+) -> VerifyReport:
+    """Check hashes, counts, records and labels; with the source also budgets; with a model also
+    predictions.
+
+    Args:
+        destination: the data set.
+        source: where its images came from; by default the path in its index, if that exists.
+        model: an attack artifact, or a function from images (batch, height, width, channel), uint8,
+            to logits. The artifact that made the data set has to predict what is recorded; others
+            are only measured.
+        progress: called after every batch.
+        device: of a session that is opened for `model`.
+
+    Raises:
+        DataError: there is no finished data set, it is newer than this version, or the given source
+            cannot be read.
+    """
+    root = Path(destination)
+    index = read_index(root)
+    original, problem = _original(index, source)
+    plan = index["plan"]
+    budgets = BudgetCheck(AttackConfig.from_dict(plan["attack"]), flow_saved=plan["save_flow"])
+    with _prediction(model, plan, device) as prediction:
+        inspection = Inspection(root, index, original, prediction, budgets)
+        inspection.run(progress)
+    return VerifyReport(
+        images=inspection.tally.images,
+        problems=(*((problem,) if problem else ()), *inspection.problems),
+        budget=budgets.mode if original else "not checked",
+        worst_pixel_excess=budgets.worst_pixel,
+        worst_flow=budgets.worst_flow,
+        adversarial_accuracy=prediction.accuracy if prediction else None,
+        changed_predictions=prediction.changed if prediction else None,
+    )
+
+
+def _original(
+    index: dict[str, Any], given: str | PathLike[str] | Source | None
+) -> tuple[Original | None, str | None]:
+    """Return the source, or None and, where one should be there, what is wrong with it."""
+    if given is not None:
+        return Original(_opened(given), index["plan"]), None
+    path = index.get("source_path")
+    if path is None or not Path(path).exists():
+        return None, None
+    try:
+        return Original(_opened(path), index["plan"]), None
+    except DataError as error:
+        return None, str(error)
+
+
+def _opened(source: str | PathLike[str] | Source) -> Source:
+    return source if isinstance(source, Source) else open_source(source)
+
+
+@contextmanager
+def _prediction(
+    model: str | PathLike[str] | Predict | None, plan: dict[str, Any], device: str
+) -> Iterator[Prediction | None]:
+    if model is None:
+        yield None
+    elif callable(model):
+        yield Prediction(model, strict=False)
+    else:
+        from ..runtime import Session
+
+        same = file_hash(Path(model)) == plan["artifact"]
+        with Session.open(Path(model), device=device, batch_size=plan["batch_size"]) as session:
+            yield Prediction(session.predict, strict=same)
