@@ -1,0 +1,7 @@
+"""From a classifier to an ONNX attack: differentiation, the warp, the attack graph, the artifact."""
+
+from .build import export_attack
+from .differentiate import differentiate
+from .rules import rule
+
+__all__ = ["differentiate", "export_attack", "rule"]

@@ -1,4 +1,6 @@
-"""One iteration of the joint attack as a graph (claims 1-14); every form of the artifact is made of this body."""
+"""One iteration of the joint attack as a graph (claims 1-14); every form of the artifact is made of
+this body.
+"""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,12 +21,16 @@ __all__ = ["Body", "Inputs", "State"]
 
 _HUGE = float(np.finfo(np.float32).max)
 _INSIDE = 1 - 2**-22
-"""The share of the radius that a projected vector gets, so that rounding never leaves it above the radius."""
+"""The share of the radius that a projected vector gets, so that rounding never leaves it above the
+radius.
+"""
 
 
 @dataclass(frozen=True)
 class State:
-    """What an iteration changes: the flow field and the perturbation; None for a branch that is off."""
+    """What an iteration changes: the flow field and the perturbation; None for a branch that is
+    off.
+    """
 
     flow: Term | None
     delta: Term | None
@@ -32,7 +38,9 @@ class State:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an iteration reads: images, labels, and radii and step sizes of shape (R,), R in {1, batch}."""
+    """What an iteration reads: images, labels, and radii and step sizes of shape (R,), R in {1,
+    batch}.
+    """
 
     image: Term
     label: Term
@@ -104,7 +112,9 @@ class Body:
         return into_ball(flow, radius, self.config.flow.norm, [1])
 
     def _project_delta(self, delta: Term, inputs: Inputs, state: State) -> Term:
-        """Return the perturbation inside its ball, then inside what keeps the rendered image in [0, 1]."""
+        """Return the perturbation inside its ball, then inside what keeps the rendered image in [0,
+        1].
+        """
         assert inputs.pixel_radius is not None
         axes = [1, 2, 3]
         delta = into_ball(delta, per_image(inputs.pixel_radius), self.config.pixel.norm, axes)
@@ -144,13 +154,17 @@ class Body:
 
 
 class Evaluation:
-    """The network at one state: logits, loss, and the gradients by flow and pixels. What is not asked for is not added."""
+    """The network at one state: logits, loss, and the gradients by flow and pixels. What is not
+    asked for is not added.
+    """
 
     def __init__(self, body: Body, inputs: Inputs, state: State) -> None:
         self.body, self.inputs, self.state = body, inputs, state
         self.image = body.render(inputs, state)
         self._trace = trace(
-            self.image.graph, body.network, into_network(self.image, body.preprocessing, body.network)
+            self.image.graph,
+            body.network,
+            into_network(self.image, body.preprocessing, body.network),
         )
         self._image_gradients: dict[Objective, Term] = {}
 
@@ -165,7 +179,9 @@ class Evaluation:
         return loss(self.logits, self.inputs, self.body.config.reported_objective)
 
     def image_gradient(self, objective: Objective) -> Term:
-        """Return the gradient of the batch's summed objective by the rendered image, in a scale of its own."""
+        """Return the gradient of the batch's summed objective by the rendered image, in a scale of
+        its own.
+        """
         if objective not in self._image_gradients:
             seed = cotangent(self.logits, self.inputs, objective)
             logits: Trace = self._trace
@@ -174,7 +190,9 @@ class Evaluation:
         return self._image_gradients[objective]
 
     def flow_gradient(self, objective: Objective) -> Term:
-        """Return the gradient by the flow: (batch, 2, height, width). The render's clip lets it pass."""
+        """Return the gradient by the flow: (batch, 2, height, width). The render's clip lets it
+        pass.
+        """
         assert self.state.flow is not None
         warp = self.body.warp_of(self.state.flow)
         source = self.body.perturbed(self.inputs, self.state)
@@ -203,9 +221,11 @@ def loss(logits: Term, inputs: Inputs, objective: Objective) -> Term:
 
 
 def cotangent(logits: Term, inputs: Inputs, objective: Objective) -> Term:
-    """Return the ascent direction at the logits, in the direction of the objective's gradient and well scaled.
+    """Return the ascent direction at the logits, in the direction of the objective's gradient and
+    well scaled.
 
-    The raw cross entropy's true-class entry is exactly 0 in float32 for confident samples, and every update is free of
+    The raw cross entropy's true-class entry is exactly 0 in float32 for confident samples, and
+    every update is free of
     scale; so the softmax runs over the other classes.
     """
     truth, target = one_hot(inputs.label, logits), one_hot(inputs.target, logits)
@@ -238,9 +258,11 @@ def finite(gradient: Term) -> Term:
 
 
 def direction(gradient: Term, norm: Norm, axes: list[int]) -> Term:
-    """Return the generalized gradient sign (claims 5, 6, 12, 13): the sign for linf, gradient / |gradient| for l2.
+    """Return the generalized gradient sign (claims 5, 6, 12, 13): the sign for linf, gradient /
+    |gradient| for l2.
 
-    Dividing by the largest entry first keeps gradients of 1e-24 from vanishing; after that the norm is at least 1
+    Dividing by the largest entry first keeps gradients of 1e-24 from vanishing; after that the norm
+    is at least 1
     wherever it is not 0, so no epsilon is needed.
     """
     if norm == "linf":
@@ -252,7 +274,9 @@ def direction(gradient: Term, norm: Norm, axes: list[int]) -> Term:
 
 
 def into_ball(term: Term, radius: Term, norm: Norm, axes: list[int]) -> Term:
-    """Return the projection onto the ball of `radius`, per pixel or per image: never above it, idempotent."""
+    """Return the projection onto the ball of `radius`, per pixel or per image: never above it,
+    idempotent.
+    """
     if norm == "linf":
         return term.minimum(radius).maximum(-radius)
     length = (term * term).sum(axes).sqrt()

@@ -1,4 +1,6 @@
-"""From a classifier to an artifact: the three forms of one body, the manifest, the checks, the file."""
+"""From a classifier to an artifact: the three forms of one body, the manifest, the checks, the
+file.
+"""
 
 import os
 import platform
@@ -57,7 +59,8 @@ def export_attack(
         max_flow: pixels; the largest flow radius the file must serve. Default: the config's.
         example: for a torch module, an input of the right shape (batch, channel, height, width).
         size: (height, width) for a model that leaves them open.
-        check: compare the gradient with finite differences on the runtime, before the file is written.
+        check: compare the gradient with finite differences on the runtime, before the file is
+            written.
         device: where the check runs: "cpu", "cuda" or "cuda:<i>".
 
     Returns:
@@ -67,7 +70,8 @@ def export_attack(
         ModelError: the model is no classifier that can be attacked.
         UnsupportedOperator: an op has no derivative rule; the message names it.
         BudgetError: the options do not go together.
-        CheckError: the gradient is wrong, or images of a batch influence each other; nothing is written.
+        CheckError: the gradient is wrong, or images of a batch influence each other; nothing is
+            written.
     """
     destination = Path(destination)
     if destination.is_dir() or not destination.parent.is_dir():
@@ -139,7 +143,9 @@ def _check_options(config: AttackConfig, form: str, largest: float) -> None:
             f"max_flow: expected at least the flow radius {config.flow.radius:g}, got {largest:g}"
         )
     if form != "step" and config.steps < 1:
-        raise BudgetError(f"form {form!r}: expected steps >= 1, got {config.steps}; use the form step")
+        raise BudgetError(
+            f"form {form!r}: expected steps >= 1, got {config.steps}; use the form step"
+        )
     if form != "step" and config.redraw_targets:
         raise BudgetError(f"form {form!r} has one target input and cannot redraw targets; use step")
 
@@ -152,7 +158,7 @@ def _image_shape(network: Classifier, preprocessing: Preprocessing) -> tuple[int
     _, *sizes = (int(d) if isinstance(d, int) else 0 for d in network.image_shape)
     if preprocessing.layout == "nhwc":
         sizes = [sizes[2], sizes[0], sizes[1]]
-    if sizes[0] not in (1, 3) :
+    if sizes[0] not in (1, 3):
         raise ModelError(
             f"the image input has shape {network.image_shape}: expected 1 or 3 channels in layout "
             f"{preprocessing.layout}, got {sizes[0]}; choose with --layout nchw|nhwc"
@@ -188,11 +194,15 @@ def _save(model: onnx.ModelProto, destination: Path) -> None:
     data = destination.name + ".data"
     external = model.ByteSize() > _EXTERNAL
     try:
-        onnx.save(model, partial, save_as_external_data=external, location=data if external else None)
+        onnx.save(
+            model, partial, save_as_external_data=external, location=data if external else None
+        )
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(destination)
     except OSError as error:
-        raise ArtifactError(f"{destination}: cannot be written: {error.strerror or error}") from None
+        raise ArtifactError(
+            f"{destination}: cannot be written: {error.strerror or error}"
+        ) from None
     finally:
         partial.unlink(missing_ok=True)

@@ -1,3 +1,202 @@
-"""Export checks: a gradient that disagrees with finite differences, or a batch whose images mix, is never written."""
-def check_artifact(*a): ...
-def check_gradient(*a): ...
+"""Export checks: a gradient that disagrees with finite differences, or a batch whose images mix, is
+never written.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from jataug.artifact import Manifest, prune
+from jataug.errors import CheckError
+from jataug.preprocessing import Preprocessing
+from jataug.runtime.onnxruntime import Engine, version
+
+from .attack import into_network, out_of_network
+from .differentiate import trace
+from .graph import Graph
+from .model import Classifier
+
+__all__ = ["check_artifact", "check_gradient", "directional_error", "probe_images"]
+
+Array = NDArray[Any]
+Float64 = NDArray[np.float64]
+
+TOLERANCE = 0.02
+"""Largest relative difference between the gradient and finite differences, best of three step
+sizes.
+"""
+
+_STEPS = (1e-4, 4e-4, 1.6e-3)
+"""How far the checked function moves, relative to the size of the logits."""
+
+_DIRECTIONS = 5
+"""Random directions; odd, for the median."""
+
+_MIXING = 1e-3
+"""Largest relative change of one image's results when its neighbours change; a runtime may round by
+batch position.
+"""
+
+
+def check_gradient(network: Classifier, preprocessing: Preprocessing, device: str = "cpu") -> str:
+    """Check the network's gradient on the runtime; return the runtime's name and version.
+
+    Raises:
+        CheckError: the gradient is off by more than TOLERANCE, or images of a batch influence each
+            other.
+    """
+    batch = network.image_shape[0]
+    size = batch if isinstance(batch, int) else 3
+    vjp = _vjp(network, preprocessing)
+    engine = Engine(vjp, {"N": size}, device)
+    forward = Engine(prune(vjp, ["logits"]), {"N": size}, device)
+    images = probe_images(size, _nchw(network, preprocessing))
+    generator = np.random.Generator(np.random.Philox(key=1))
+    cotangent = generator.standard_normal((size, int(network.logits_shape[1]))).astype(np.float32)
+
+    def run(x: Array) -> tuple[Float64, Float64]:
+        found = engine.run({"image": x.astype(np.float32), "cotangent": cotangent})
+        return found["logits"].astype(np.float64), found["gradient"].astype(np.float64)
+
+    def evaluate(x: Array) -> Float64:
+        return forward.run({"image": x.astype(np.float32)})["logits"].astype(np.float64)
+
+    if not np.isfinite(np.concatenate([part.ravel() for part in run(images)])).all():
+        raise CheckError("self-check: the logits or the gradient of a random image are not finite")
+    error = directional_error(evaluate, run(images)[1], images, cotangent)
+    if error > TOLERANCE:
+        raise CheckError(
+            f"self-check: the gradient differs from finite differences by {error:.1%}, expected "
+            "at most "
+            f"{TOLERANCE:.0%}; nothing was written (--no-check skips this)"
+        )
+    if size > 1:
+        _check_mixing(run, images)
+    return f"{version()} {engine.providers[0]}"
+
+
+def _vjp(network: Classifier, preprocessing: Preprocessing) -> onnx.ModelProto:
+    """Return the gradient graph of the network with its preprocessing."""
+    graph = Graph()
+    batch = network.image_shape[0]
+    image = graph.input("image", np.float32, (batch, *_nchw(network, preprocessing)))
+    instance = trace(graph, network, into_network(image, preprocessing, network))
+    cotangent = graph.input("cotangent", np.float32, network.logits_shape)
+    gradient = instance.pullback(cotangent.cast(instance.logits.dtype))
+    outputs = {
+        "logits": instance.logits.cast(np.float32),
+        "gradient": out_of_network(gradient, preprocessing),
+    }
+    finished = graph.finish([image, cotangent], outputs, "gradient", opset=network.opset)
+    return ir.to_proto(ir.Model(finished, ir_version=10))
+
+
+def _nchw(network: Classifier, preprocessing: Preprocessing) -> tuple[int, int, int]:
+    a, b, c = (int(size) for size in network.image_shape[1:])
+    return (c, a, b) if preprocessing.layout == "nhwc" else (a, b, c)
+
+
+def probe_images(count: int, shape: tuple[int, int, int]) -> Float64:
+    """Return random images with structure at every scale, within [0.2, 0.8]: (count, *shape)."""
+    generator = np.random.Generator(np.random.Philox(key=0))
+    channel, height, width = shape
+    total = np.zeros((count, *shape))
+    cell = 1
+    while cell <= max(height, width):
+        coarse = generator.standard_normal((count, channel, -(-height // cell), -(-width // cell)))
+        total += np.kron(coarse, np.ones((cell, cell)))[:, :, :height, :width]
+        cell *= 4
+    return 0.5 + 0.3 * np.tanh(total)
+
+
+def directional_error(
+    evaluate: Callable[[Array], Float64], gradient: Float64, images: Float64, cotangent: Array
+) -> float:
+    """Return the relative error of a gradient against central differences.
+
+    Args:
+        evaluate: images -> logits, as float64.
+        gradient: of sum(cotangent * logits) at `images`.
+        images: (batch, channel, height, width).
+        cotangent: as the logits.
+
+    The gradient's own direction finds what it has too much, random signs find what it lacks. Each
+    direction is judged
+    by the best of three step sizes (large ones cross kinks, small ones drown in rounding), the
+    random ones by their
+    median: a ReLU network has directions along which no float32 step size is good.
+    """
+    length = float(np.linalg.norm(gradient))
+    if length == 0:
+        return float("inf")
+    logits = evaluate(images)
+    size = float(np.linalg.norm(cotangent * (logits - logits.mean(axis=1, keepdims=True))))
+
+    def error(v: Float64, typical: float) -> float:
+        expected = float((gradient * v).sum())
+        scale = max(abs(expected), typical)
+        errors = []
+        for step in _STEPS:
+            h = step * max(size, 1e-6) / scale
+            difference = evaluate(images + h * v) - evaluate(images - h * v)
+            slope = float((cotangent * difference).sum()) / (2 * h)
+            errors.append(abs(slope - expected) / scale)
+        return min(errors)
+
+    generator = np.random.Generator(np.random.Philox(key=2))
+    unit = 1 / np.sqrt(images.size)
+    signs = (generator.choice([-unit, unit], images.shape) for _ in range(_DIRECTIONS))
+    among = float(np.median([error(v, length * unit) for v in signs]))
+    return max(among, error(gradient / length, length))
+
+
+def _check_mixing(run: Callable[[Array], tuple[Float64, Float64]], images: Float64) -> None:
+    alone = run(images)
+    others = images.copy()
+    others[1:] = 1 - others[1:]
+    for name, before, after in zip(("logits", "gradient"), alone, run(others), strict=True):
+        scale = np.abs(before[0]).max() + 1e-12
+        if np.abs(before[0] - after[0]).max() > _MIXING * scale:
+            raise CheckError(
+                f"self-check: an image's {name} change with the other images of its batch; is "
+                "the model in training "
+                "mode (batch normalisation)? export it in eval mode"
+            )
+
+
+def check_artifact(model: onnx.ModelProto, manifest: Manifest, device: str = "cpu") -> None:
+    """Run one call of the artifact from a zero start.
+
+    Raises:
+        CheckError: the image is not finite, leaves [0, 1], or does not differ from the clean one.
+    """
+    size = manifest.batch if isinstance(manifest.batch, int) else 2
+    engine = Engine(model, {"N": size, "R": size}, device)
+    channel, height, width = manifest.image_shape
+    images = probe_images(size, manifest.image_shape).astype(np.float32)
+    config = manifest.config
+    flow_step, pixel_step = config.step_sizes(config.flow.radius, config.pixel.radius, 1)
+    found = engine.run(
+        {
+            "image": images,
+            "label": np.zeros(size, np.int64),
+            "target": np.ones(size, np.int64),
+            "flow": np.zeros((size, 2, height, width), np.float32),
+            "delta": np.zeros((size, channel, height, width), np.float32),
+            "flow_radius": np.full(size, config.flow.radius, np.float32),
+            "pixel_radius": np.full(size, config.pixel.radius, np.float32),
+            "flow_step": np.full(size, flow_step, np.float32),
+            "pixel_step": np.full(size, pixel_step, np.float32),
+        }
+    )
+    adversarial = found["adversarial"]
+    inside = np.isfinite(adversarial) & (adversarial >= 0) & (adversarial <= 1)
+    if not inside.all() or np.array_equal(adversarial, images):
+        raise CheckError(
+            "self-check: one step of the attack gives an image that is not finite, outside [0, "
+            "1], or unchanged"
+        )

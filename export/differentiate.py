@@ -1,4 +1,6 @@
-"""Reverse-mode differentiation of a classifier's graph: the engine. The rules are in jataug.export.rules."""
+"""Reverse-mode differentiation of a classifier's graph: the engine. The rules are in
+jataug.export.rules.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,7 +40,8 @@ class Trace:
     opset: int | None
 
     def pullback(self, cotangent: Term) -> Term:
-        """Add the gradient of sum(cotangent * logits) with respect to the image, and return it: as the image.
+        """Add the gradient of sum(cotangent * logits) with respect to the image, and return it: as
+        the image.
 
         Raises:
             UnsupportedOperator: an op between the image and the logits has no rule.
@@ -60,7 +63,8 @@ class Trace:
                 ys = [self.terms[y] for y in node.outputs if y in self.terms]
                 if not found.every_output and any(g is not None for g in gs[1:]):
                     raise UnsupportedOperator(
-                        f"{node.op_type} (node {node.name!r}): only its first output has a derivative rule"
+                        f"{node.op_type} (node {node.name!r}): only its first output has a "
+                        "derivative rule"
                     )
                 inputs = [None if v is None else self.terms[v] for v in node.inputs]
                 whole = found.every_output
@@ -71,7 +75,9 @@ class Trace:
 
 
 def trace(graph: Graph, network: Classifier, image: Term) -> Trace:
-    """Add an instance of `network` that reads `image` to `graph`; weights are shared among instances."""
+    """Add an instance of `network` that reads `image` to `graph`; weights are shared among
+    instances.
+    """
     terms = {network.image: image}
     for node in network.nodes:
         for value in node.inputs:
@@ -93,9 +99,7 @@ def trace(graph: Graph, network: Classifier, image: Term) -> Trace:
             info = network.info.get(value.name or "")
             dtype, shape = (None, None) if info is None else (info.dtype.numpy(), info.shape)
             terms[value] = Term(graph, output, dtype, shape)
-    return Trace(
-        graph, network.nodes, terms, network.image, terms[network.logits], network.opset
-    )
+    return Trace(graph, network.nodes, terms, network.image, terms[network.logits], network.opset)
 
 
 def unbroadcast(g: Term, x: Term) -> Term:
@@ -125,7 +129,8 @@ def differentiate(
 ) -> onnx.ModelProto:
     """Return the model's vector-Jacobian product as a model.
 
-    It has the model's inputs and outputs, an input "grad_<of>" (the cotangent, in the shape of `of`) and an output
+    It has the model's inputs and outputs, an input "grad_<of>" (the cotangent, in the shape of
+    `of`) and an output
     "grad_<wrt>": the gradient of sum(grad_<of> * of), in the shape of `wrt`.
 
     Args:
@@ -134,7 +139,8 @@ def differentiate(
         of: the output to differentiate; default the only one.
 
     Raises:
-        ModelError: the file is missing, broken or ambiguous, or the output does not depend on the input.
+        ModelError: the file is missing, broken or ambiguous, or the output does not depend on the
+            input.
         UnsupportedOperator: an op on the path has no derivative rule; the message names it.
     """
     network = prepare(load_model(model), wrt=wrt, of=of)

@@ -73,7 +73,8 @@ def drop_identities(model: ir.Model) -> None:
             mode = constant(node.inputs[2])
             if mode is None or mode.any():
                 raise UnsupportedOperator(
-                    f"Dropout (node {node.name!r}) is in training form; export the model in eval mode"
+                    f"Dropout (node {node.name!r}) is in training form; export the model in eval "
+                    "mode"
                 )
         source, result = node.inputs[0], node.outputs[0]
         masked = len(node.outputs) > 1 and node.outputs[1].uses()
@@ -86,7 +87,8 @@ def drop_identities(model: ir.Model) -> None:
 def fold_batch_norm(model: ir.Model) -> None:
     """Fold BatchNormalization into the Conv before it.
 
-    Done where (1) the Conv's result has no other use, (2) kernel, bias and statistics are constants, (3) the
+    Done where (1) the Conv's result has no other use, (2) kernel, bias and statistics are
+    constants, (3) the
     normalisation is in inference form.
     """
     for node in list(model.graph):

@@ -1,4 +1,6 @@
-"""The three forms of the artifact, from one body: one step, the steps unrolled, and an ONNX Loop over them."""
+"""The three forms of the artifact, from one body: one step, the steps unrolled, and an ONNX Loop
+over them.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +26,8 @@ def build(
     terms: Mapping[str, Term],
     config: AttackConfig,
 ) -> Outputs:
-    """Return the outputs of an artifact of this form: the outgoing state, and loss and logits of the incoming one.
+    """Return the outputs of an artifact of this form: the outgoing state, and loss and logits of
+    the incoming one.
 
     Args:
         form: which one.
@@ -119,7 +122,7 @@ def _loop(
     start: Evaluation,
     config: AttackConfig,
 ) -> State:
-    """Add a Loop over the iterations; it carries the state, and with keep="best" the best one too."""
+    """Add a Loop over the iterations; it carries the state, and the best one where that is kept."""
     keep = config.keep == "best"
     carried = _flatten(start.state, _candidate(start, inputs) if keep else None)
     nested = Graph(parent=graph)
@@ -175,7 +178,9 @@ def _unflatten(terms: Mapping[str, Term], keep: bool) -> tuple[State, _Best | No
 
 
 def _bring(graph: Graph, inputs: Inputs) -> Inputs:
-    """Return the inputs as terms whose operators add nodes to `graph`; a body sees its parent's values."""
+    """Return the inputs as terms whose operators add nodes to `graph`; a body sees its parent's
+    values.
+    """
     fields = {
         name: None if term is None else Term(graph, term.value, term.dtype, term.shape)
         for name, term in vars(inputs).items()

@@ -1,4 +1,6 @@
-"""Models in: an .onnx file, a ModelProto or a torch module becomes a classifier that can be differentiated."""
+"""Models in: an .onnx file, a ModelProto or a torch module becomes a classifier that can be
+differentiated.
+"""
 
 import hashlib
 import warnings
@@ -67,10 +69,12 @@ def load_model(
 
     Args:
         model: an .onnx file, a ModelProto, or a torch module.
-        example: for a torch module, an input tensor of the right shape: (batch, channel, height, width).
+        example: for a torch module, an input tensor of the right shape: (batch, channel, height,
+            width).
 
     Raises:
-        ModelError: the file is missing, truncated or no ONNX file; a torch module came without an example.
+        ModelError: the file is missing, truncated or no ONNX file; a torch module came without an
+            example.
     """
     if isinstance(model, onnx.ModelProto):
         return model
@@ -106,14 +110,17 @@ def _from_torch(module: Any, example: Any) -> onnx.ModelProto:
         ) from None
     if not isinstance(module, torch.nn.Module):
         raise ModelError(
-            f"model: expected an .onnx path, a ModelProto or a torch module, got {type(module).__name__}"
+            "model: expected an .onnx path, a ModelProto or a torch module, got "
+            f"{type(module).__name__}"
         )
     if example is None:
         raise ModelError("a torch module needs example=, an input tensor of the right shape")
     try:
         import onnxscript  # noqa: F401  (torch's exporter needs it and says so only deep inside)
     except ImportError:
-        raise MissingExtra("exporting a torch module needs onnxscript: pip install 'jataug[torch]'") from None
+        raise MissingExtra(
+            "exporting a torch module needs onnxscript: pip install 'jataug[torch]'"
+        ) from None
     training = module.training
     module.eval()
     # Two images: torch would take an example batch of one for a fixed size.
@@ -156,7 +163,8 @@ def prepare(
         proto: the model; it is not changed.
         wrt: the image input's name; default the only floating-point input.
         of: the name of the output to differentiate; default the only output.
-        preprocessing: for a classifier: what the output is. None differentiates any output as it is.
+        preprocessing: for a classifier: what the output is. None differentiates any output as it
+            is.
         size: (height, width) for a model that leaves them open.
 
     Raises:
@@ -165,15 +173,15 @@ def prepare(
     model = ir.from_proto(_at_opset(proto))
     graph = model.graph
     image = _image_input(graph, wrt)
+    place = 0
     if preprocessing is None:
-        logits = _output(graph, of)
+        place = graph.outputs.index(_output(graph, of))
     else:
-        logits = _only_output(graph, of)
+        graph.outputs[:] = [_classifier_output(graph, of)]
     fold(model)
+    logits = graph.outputs[place]
     if preprocessing is not None:
-        logits = _as_logits(model, graph.outputs[0], preprocessing.outputs)
-    elif logits not in graph.outputs:
-        logits = next(v for v in graph.outputs if v.name == of or of is None)
+        logits = _as_logits(model, logits, preprocessing.outputs)
     layout = preprocessing.layout if preprocessing else "nchw"
     shape, info = _shapes(model, image, _image_shape(image, layout, size), logits.name or "")
     for value in (v for node in graph for v in node.outputs):
@@ -191,14 +199,18 @@ def _at_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
     if opset is None:
         raise ModelError("the model imports no ai.onnx opset")
     if opset > _NEWEST:
-        raise ModelError(f"the model's opset is {opset}; the newest that is known here is {_NEWEST}")
+        raise ModelError(
+            f"the model's opset is {opset}; the newest that is known here is {_NEWEST}"
+        )
     if opset >= OPSET:
         return proto
     try:
         return onnx.version_converter.convert_version(proto, OPSET)
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"the model (opset {opset}) cannot be converted to {OPSET}: {reason}") from error
+        raise ModelError(
+            f"the model (opset {opset}) cannot be converted to {OPSET}: {reason}"
+        ) from error
 
 
 def _image_input(graph: ir.Graph, wrt: str | None) -> ir.Value:
@@ -214,7 +226,9 @@ def _image_input(graph: ir.Graph, wrt: str | None) -> ir.Value:
         wanted = f"named {wrt!r}" if wrt is not None else "of a floating-point type"
         raise ModelError(f"expected one input {wanted}, the model's inputs are: {named}")
     if others := [v.name for v in graph.inputs if v is not inputs[0]]:
-        raise ModelError(f"the model needs more than an image: inputs {', '.join(map(str, others))}")
+        raise ModelError(
+            f"the model needs more than an image: inputs {', '.join(map(str, others))}"
+        )
     return inputs[0]
 
 
@@ -222,23 +236,23 @@ def _output(graph: ir.Graph, of: str | None) -> ir.Value:
     found = [v for v in graph.outputs if of is None or v.name == of]
     if len(found) != 1:
         named = ", ".join(str(v.name) for v in graph.outputs)
-        raise ModelError(f"expected one output to differentiate, got {of!r}; the model has: {named}")
+        raise ModelError(
+            f"expected one output to differentiate, got {of!r}; the model has: {named}"
+        )
     return found[0]
 
 
-def _only_output(graph: ir.Graph, of: str | None) -> ir.Value:
-    """Make the logits the graph's only output; they may be any value inside it."""
-    value = None
-    if of is not None:
-        everything = (v for node in graph for v in node.outputs)
-        value = next((v for v in everything if v.name == of), None)
-    if value is None:
-        value = _output(graph, of) if of is not None or len(graph.outputs) == 1 else None
-    if value is None:
+def _classifier_output(graph: ir.Graph, of: str | None) -> ir.Value:
+    """Return the value that holds the logits; named, it may be any value inside the graph."""
+    inner = [v for node in graph for v in node.outputs if of is not None and v.name == of]
+    if inner:
+        return inner[0]
+    if of is None and len(graph.outputs) != 1:
         named = ", ".join(f"{v.name} {v.shape}" for v in graph.outputs)
-        raise ModelError(f"the model has {len(graph.outputs)} outputs: {named}; name the logits with --logits")
-    graph.outputs[:] = [value]
-    return value
+        raise ModelError(
+            f"the model has {len(graph.outputs)} outputs: {named}; name the logits with --logits"
+        )
+    return _output(graph, of)
 
 
 def _as_logits(model: ir.Model, output: ir.Value, outputs: str) -> ir.Value:
@@ -268,11 +282,14 @@ def _image_shape(image: ir.Value, layout: str, size: tuple[int, int] | None) -> 
         rows, columns = (2, 3) if layout == "nchw" else (1, 2)
         for axis, wanted in ((rows, size[0]), (columns, size[1])):
             if dims[axis] not in (None, wanted):
-                raise ModelError(f"--size asks for {size}, but the model's input is fixed at {dims}")
+                raise ModelError(
+                    f"--size asks for {size}, but the model's input is fixed at {dims}"
+                )
             dims[axis] = wanted
     if any(d is None or d == 0 for d in dims[1:]):
         raise ModelError(
-            f"input {image.name!r} has shape {image.shape}: channels, height and width must be known; "
+            f"input {image.name!r} has shape {image.shape}: channels, height and width must be "
+            "known; "
             "give height and width with --size HEIGHT,WIDTH"
         )
     return dims
@@ -302,7 +319,8 @@ def _flat(model: ir.Model, logits: ir.Value, info: dict[str, Info], image: Shape
     classes = shape[1] if len(shape) >= 2 else None
     if known is None or len(shape) < 2 or shape[0] != image[0] or any(d != 1 for d in shape[2:]):
         raise ModelError(
-            f"output {logits.name!r} has shape {shape or 'unknown'}: expected logits of shape (batch, classes); "
+            f"output {logits.name!r} has shape {shape or 'unknown'}: expected logits of shape "
+            "(batch, classes); "
             "name another output with --logits"
         )
     if not isinstance(classes, int) or classes < 2:

@@ -1,6 +1,8 @@
-"""Shape inference that never loses the batch: every shape is inferred at two batch sizes and compared.
+"""Shape inference that never loses the batch: every shape is inferred at two batch sizes and
+compared.
 
-Inference with a symbolic batch drops its name after some broadcasts and reshapes. At a concrete batch everything is a
+Inference with a symbolic batch drops its name after some broadcasts and reshapes. At a concrete
+batch everything is a
 number; a size that grows with the batch is the batch, or a multiple of it.
 """
 
@@ -33,7 +35,8 @@ class Info:
 
 
 def infer_shapes(model: ir.Model, image: str, shape: Shape) -> dict[str, Info]:
-    """Return type and shape of every value, by name; a size that follows the batch is "N", "2N", ...
+    """Return type and shape of every value, by name; a size that follows the batch is "N", "2N",
+    ...
 
     Args:
         model: its image input's first axis is the batch.
@@ -76,9 +79,7 @@ def _infer(model: ir.Model, image: str, shape: Shape) -> dict[str, Info]:
         reason = " ".join(str(error).split())
         raise ModelError(f"shape inference at image shape {shape} fails: {reason}") from None
     graph = inferred.graph
-    found = {
-        t.name: Info(ir.DataType(t.data_type), tuple(t.dims)) for t in graph.initializer
-    }
+    found = {t.name: Info(ir.DataType(t.data_type), tuple(t.dims)) for t in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         tensor = value.type.tensor_type
         if tensor.HasField("shape"):
@@ -89,7 +90,9 @@ def _infer(model: ir.Model, image: str, shape: Shape) -> dict[str, Info]:
 
 
 def _skeleton(model: ir.Model) -> onnx.ModelProto:
-    """Return the model without its weights' numbers and without shapes that were declared for another batch."""
+    """Return the model without its weights' numbers and without shapes that were declared for
+    another batch.
+    """
     weights = []
     for name, value in list(model.graph.initializers.items()):
         tensor = value.const_value

@@ -1,7 +1,9 @@
 """The backward bilinear warp as a graph, and its two derivatives by hand (docs/method, The warp).
 
-A stencil: the sum over i, j in [-R, R] of shifted(x, i, j) hat(dx - i) hat(dy - j) on the edge-padded image, with hat(u)
-= max(0, 1 - |u|). Pad, Slice, Mul and Add alone: deterministic, and no scatter in either derivative. Above R = 3 the
+A stencil: the sum over i, j in [-R, R] of shifted(x, i, j) hat(dx - i) hat(dy - j) on the edge-
+padded image, with hat(u)
+= max(0, 1 - |u|). Pad, Slice, Mul and Add alone: deterministic, and no scatter in either
+derivative. Above R = 3 the
 forward warp and the derivative by the flow are gathers instead.
 """
 
@@ -20,7 +22,9 @@ LARGEST_STENCIL = 3
 
 
 def reach_of(max_flow_radius: float) -> int:
-    """Return R, the number of whole pixels that a flow of this length can reach into: floor(radius) + 1."""
+    """Return R, the number of whole pixels that a flow of this length can reach into: floor(radius)
+    + 1.
+    """
     return math.floor(max_flow_radius) + 1
 
 
@@ -64,20 +68,25 @@ class Warp:
         if self.reach > LARGEST_STENCIL:
             return _Corners(self, image).mix()
         shifted = self._views(image)
-        rows = [_total([shifted(i, j) * self._hat("x", i) for i in self.offsets]) for j in self.offsets]
+        rows = [
+            _total([shifted(i, j) * self._hat("x", i) for i in self.offsets]) for j in self.offsets
+        ]
         return _total([row * self._hat("y", j) for row, j in zip(rows, self.offsets, strict=True)])
 
     def flow_gradient(self, image: Term, cotangent: Term) -> Term:
-        """Return the gradient of sum(cotangent * T(image, flow)) by the flow: (batch, 2, height, width).
+        """Return the gradient of sum(cotangent * T(image, flow)) by the flow: (batch, 2, height,
+        width).
 
-        At whole offsets it is the right-sided derivative; beyond the border it is 0, on the border it points inward.
+        At whole offsets it is the right-sided derivative; beyond the border it is 0, on the border
+        it points inward.
         """
         if self.reach > LARGEST_STENCIL:
             slopes = _Corners(self, image).slopes()
         else:
             shifted = self._views(image)
             slopes = self._slope(shifted, "x"), self._slope(shifted, "y")
-        # Differences of pixels first, the cotangent after: the other way round constant regions give rounding noise,
+        # Differences of pixels first, the cotangent after: the other way round constant regions
+        # give rounding noise,
         # which the gradient's sign would turn into full steps.
         parts = [(cotangent * slope).sum([1]) for slope in slopes]
         shape = (*(parts[0].shape or ())[:1], 2, self.height, self.width)
@@ -97,7 +106,9 @@ class Warp:
         return _total(terms)
 
     def _inside(self, d: Term, i: int, size: int, axis: str) -> Term:
-        """Return where i <= d < i + 1; at the cell before the far border d = i + 1 belongs to it too."""
+        """Return where i <= d < i + 1; at the cell before the far border d = i + 1 belongs to it
+        too.
+        """
         assert d.dtype is not None
         place = np.arange(size) + i
         upper = np.full(size, i + 1, d.dtype)
@@ -106,7 +117,9 @@ class Warp:
         return ((d >= float(i)) & (d < d.graph.constant(row))).cast(d.dtype)
 
     def image_gradient(self, cotangent: Term) -> Term:
-        """Return the gradient of sum(cotangent * T(image, flow)) by the image: the exact adjoint, by the stencil."""
+        """Return the gradient of sum(cotangent * T(image, flow)) by the image: the exact adjoint,
+        by the stencil.
+        """
         rows = []
         for j in self.offsets:
             weighted = cotangent * self._hat("y", j)
@@ -154,7 +167,7 @@ class _Shifted:
 
 
 class _Corners:
-    """The four pixels around p + w(p), by gathers; floor and fraction come from w, not from p + w."""
+    """The four pixels around p + w(p), by gathers; floor and fraction come from w alone."""
 
     def __init__(self, warp: Warp, image: Term) -> None:
         self.image = image
@@ -192,8 +205,12 @@ class _Corners:
         return by_x, by_y
 
 
-def _split(d: Term, place: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]", size: int) -> tuple[Term, Term]:
-    """Return the coordinate of the near pixel and the fraction; on the far border, the cell inside it."""
+def _split(
+    d: Term, place: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]", size: int
+) -> tuple[Term, Term]:
+    """Return the coordinate of the near pixel and the fraction; on the far border, the cell inside
+    it.
+    """
     assert d.dtype is not None
     at = d.graph.constant(place.astype(d.dtype))
     near = d.same("Floor", d)

@@ -1,6 +1,8 @@
-"""Joint adversarial attacks (flow-field warp and pixels) as ONNX files, and the data sets made with them.
+"""Joint adversarial attacks (flow-field warp and pixels) as ONNX files, and the data sets made with
+them.
 
-Importing this package imports numpy and nothing else; what needs more is loaded when it is first used.
+Importing this package imports numpy and nothing else; what needs more is loaded when it is first
+used.
 """
 
 from importlib import import_module

@@ -14,7 +14,16 @@ from .preprocessing import Preprocessing
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["FORMAT_VERSION", "KEY", "Form", "Manifest", "graph_digest", "load_artifact", "prune", "sign"]
+__all__ = [
+    "FORMAT_VERSION",
+    "KEY",
+    "Form",
+    "Manifest",
+    "graph_digest",
+    "load_artifact",
+    "prune",
+    "sign",
+]
 
 FORMAT_VERSION = 1
 KEY = "jataug"
@@ -66,12 +75,14 @@ class Manifest:
         """Read what `to_dict` wrote.
 
         Raises:
-            ArtifactError: the format is newer than this version knows, or a key is missing or wrong.
+            ArtifactError: the format is newer than this version knows, or a key is missing or
+                wrong.
         """
         version = data.get("format_version")
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise ArtifactError(
-                f"manifest: format_version {version!r} is newer than {FORMAT_VERSION}, the newest this version reads; "
+                f"manifest: format_version {version!r} is newer than {FORMAT_VERSION}, the "
+                "newest this version reads; "
                 "update jataug"
             )
         try:
@@ -123,7 +134,8 @@ def load_artifact(path: str | Path) -> tuple["onnx.ModelProto", Manifest]:
     text = {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
     if text is None:
         raise ArtifactError(
-            f"{path}: expected an attack artifact, found an ONNX file without a manifest; make one with jataug export"
+            f"{path}: expected an attack artifact, found an ONNX file without a manifest; make "
+            "one with jataug export"
         )
     try:
         return model, _check(model, json.loads(text))
@@ -155,7 +167,9 @@ def _digest(data: dict[str, Any]) -> str:
 
 
 def prune(model: "onnx.ModelProto", outputs: Iterable[str]) -> "onnx.ModelProto":
-    """Return a copy that computes `outputs` alone, with the nodes, inputs and weights that they need."""
+    """Return a copy that computes `outputs` alone, with the nodes, inputs and weights that they
+    need.
+    """
     import onnx
 
     wanted = list(outputs)

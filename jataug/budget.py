@@ -39,8 +39,10 @@ class FlowBudget:
     """How far a flow field may move each pixel.
 
     Args:
-        radius: pixels, at any image size; a number or a fraction as a string. 0 switches the flow off.
-        norm: "l2" bounds the length of each pixel's vector (claim 6), "linf" each of its components.
+        radius: pixels, at any image size; a number or a fraction as a string. 0 switches the flow
+            off.
+        norm: "l2" bounds the length of each pixel's vector (claim 6), "linf" each of its
+            components.
 
     Raises:
         BudgetError: the radius is negative, not finite or not a number; the norm is unknown.
@@ -60,7 +62,8 @@ class PixelBudget:
     """How far an additive perturbation may go.
 
     Args:
-        radius: in the unit of images in [0, 1]; a number or a fraction as a string ("8/255"). 0 switches it off.
+        radius: in the unit of images in [0, 1]; a number or a fraction as a string ("8/255"). 0
+            switches it off.
         norm: "linf" bounds every entry, "l2" the 2-norm over the whole image.
 
     Raises:

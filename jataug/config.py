@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
 from .budget import FlowBudget, PixelBudget, radius_of
@@ -51,10 +51,12 @@ class AttackConfig:
         pixel_step: image units per update; default likewise.
         order: which of the two is updated first in an iteration (claims 1 and 8).
         composition: "spatial-pixel" renders clip(T(x, w) + d), "pixel-spatial" T(clip(x + d), w).
-        flow_objective: what the flow ascends: "truth" CE(a, y), "target" -CE(a, t), "margin" CE(a, y) - CE(a, t).
+        flow_objective: what the flow ascends: "truth" CE(a, y), "target" -CE(a, t), "margin" CE(a,
+            y) - CE(a, t).
         pixel_objective: what the pixels ascend.
         start: "random" inside the budgets, or "zero".
-        keep: the "last" iterate, or the "best" per image (misclassified first, then the highest loss).
+        keep: the "last" iterate, or the "best" per image (misclassified first, then the highest
+            loss).
         simultaneous: both updates from one gradient (Jacobi) instead of rendering in between.
         redraw_targets: draw the targets anew in every iteration instead of once per call.
 
@@ -62,8 +64,8 @@ class AttackConfig:
         BudgetError: an option is outside its domain; the message names it.
     """
 
-    flow: FlowBudget = FlowBudget(0.3)
-    pixel: PixelBudget = PixelBudget("8/255")
+    flow: FlowBudget = field(default_factory=lambda: FlowBudget(0.3))
+    pixel: PixelBudget = field(default_factory=lambda: PixelBudget("8/255"))
     steps: int = 10
     flow_step: float | None = None
     pixel_step: float | None = None
@@ -128,7 +130,9 @@ class AttackConfig:
 
     @property
     def reported_objective(self) -> Objective:
-        """The objective whose value a result reports as its loss: that of the last update of an iteration."""
+        """The objective whose value a result reports as its loss: that of the last update of an
+        iteration.
+        """
         if not self.branches:
             return "truth"
         return self.flow_objective if self.branches[-1] == "flow" else self.pixel_objective
@@ -147,8 +151,16 @@ class AttackConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(data) - known):
             raise BudgetError(f"attack configuration: unknown keys {', '.join(unknown)}")
-        budgets = {"flow": FlowBudget, "pixel": PixelBudget}
-        return cls(**{k: budgets[k](**v) if k in budgets else v for k, v in data.items()})
+        kinds = {"flow": FlowBudget, "pixel": PixelBudget}
+        options: dict[str, Any] = dict(data)
+        for name in options.keys() & kinds.keys():
+            try:
+                options[name] = kinds[name](**options[name])
+            except TypeError:
+                raise BudgetError(
+                    f"{name}: expected the keys radius and norm, got {options[name]!r}"
+                ) from None
+        return cls(**options)
 
 
 _CHOICES = {

@@ -1,4 +1,6 @@
-"""From the state an attack ends in to the image that is stored, in the order that keeps every budget (docs/method)."""
+"""From the state an attack ends in to the image that is stored, in the order that keeps every
+budget (docs/method).
+"""
 
 from typing import Any
 
@@ -14,11 +16,15 @@ __all__ = ["finalize", "from_levels", "quantize", "to_half"]
 Array = NDArray[Any]
 
 _SLACK = 1e-6
-"""How far the bounds of an 8-bit level are widened, so that a level on the bound is not lost to rounding."""
+"""How far the bounds of an 8-bit level are widened, so that a level on the bound is not lost to
+rounding.
+"""
 
 
 def from_levels(levels: Array) -> NDArray[np.float32]:
-    """Return 8-bit images (batch, height, width, channel) as (batch, channel, height, width), float32 in [0, 1]."""
+    """Return 8-bit images (batch, height, width, channel) as (batch, channel, height, width),
+    float32 in [0, 1].
+    """
     planes = np.ascontiguousarray(levels.transpose(0, 3, 1, 2), dtype=np.float32)
     # A division: multiplying by 1/255 gives another float for half of the levels.
     return np.divide(planes, np.float32(255), out=planes)
@@ -26,13 +32,17 @@ def from_levels(levels: Array) -> NDArray[np.float32]:
 
 def to_half(flow: Array) -> NDArray[np.float16]:
     """Return `flow` truncated towards zero to float16, so that no vector grows."""
-    half = flow.astype(np.float16)
+    # What overflows becomes infinite here, and the largest float16 in the end.
+    with np.errstate(over="ignore"):
+        half = flow.astype(np.float16)
     grew = np.abs(half.astype(flow.dtype)) > np.abs(flow)
     return np.where(grew, np.nextafter(half, np.float16(0)), half)
 
 
 def project(delta: Array, radius: Array, norm: Norm) -> Array:
-    """Return `delta` (batch, channel, height, width) inside the ball of each image's radius (batch,)."""
+    """Return `delta` (batch, channel, height, width) inside the ball of each image's radius
+    (batch,).
+    """
     radius = radius.reshape(-1, 1, 1, 1).astype(delta.dtype)
     if norm == "linf":
         return np.clip(delta, -radius, radius)
@@ -78,7 +88,8 @@ def finalize(
 
 
 def quantize(adversarial: Array, warped: Array, radius: Array) -> NDArray[np.uint8]:
-    """Return the 8-bit level nearest `adversarial` within `radius` of `warped`; the one nearest `warped` if none is.
+    """Return the 8-bit level nearest `adversarial` within `radius` of `warped`; the one nearest
+    `warped` if none is.
 
     Args:
         adversarial: (batch, channel, height, width), float32 in [0, 1].

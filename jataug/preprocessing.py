@@ -1,4 +1,4 @@
-"""How a model wants its images: what an artifact does between an image in [0, 1] and the network."""
+"""How a model wants its images: what happens between an image in [0, 1] and the network."""
 
 import dataclasses
 import math
@@ -25,7 +25,8 @@ class Preprocessing:
         scale: 1 for models of images in [0, 1], 255 for models of 8-bit levels.
         layout: "nchw", or "nhwc" as TensorFlow and Keras have it.
         channels: "rgb", or "bgr" as Caffe and OpenCV have it.
-        logits: the name of the output (or inner value) that holds the logits; default the only output.
+        logits: the name of the output (or inner value) that holds the logits; default the only
+            output.
         outputs: what that output holds: "logits", or "probabilities" after a softmax.
 
     Raises:
@@ -56,7 +57,8 @@ class Preprocessing:
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, channels):
                 raise ModelError(
-                    f"{name}: expected 1 or {channels} numbers (the model's channels), got {len(getattr(self, name))}"
+                    f"{name}: expected 1 or {channels} numbers (the model's channels), got "
+                    f"{len(getattr(self, name))}"
                 )
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,9 +73,7 @@ class Preprocessing:
 
 def _numbers(value: float | Sequence[float], name: str) -> tuple[float, ...]:
     try:
-        numbers = (
-            tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
-        )
+        numbers = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
     except (TypeError, ValueError):
         raise ModelError(f"{name}: expected numbers, got {value!r}") from None
     if not numbers or not all(map(math.isfinite, numbers)):

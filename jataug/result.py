@@ -1,4 +1,6 @@
-"""What an attack returns: the same type from a Session (numpy) and from the torch JointAttack (torch)."""
+"""What an attack returns: the same type from a Session (numpy) and from the torch JointAttack
+(torch).
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +13,23 @@ class AttackResult:
     """A finalised batch: every field is measured on exactly the image in `adversarial`.
 
     Attributes:
-        adversarial: (batch, channel, height, width), float32 in [0, 1]; or (batch, height, width, channel), uint8, when
+        adversarial: (batch, channel, height, width), float32 in [0, 1]; or (batch, height, width,
+            channel), uint8, when
             the images came as uint8.
-        exact: (batch, channel, height, width), float32; the image before it was quantised, `adversarial` itself where it
-            was not. It meets its budget to float32, where an 8-bit image can only meet it to half a level.
-        flow: (batch, 2, height, width), float16, pixels, (dx, dy); exactly the flow that `adversarial` was rendered with.
-        delta: (batch, channel, height, width), float32, image units: adversarial - T(image, flow) for the composition
+        exact: (batch, channel, height, width), float32; the image before it was quantised,
+            `adversarial` itself where it
+            was not. It meets its budget to float32, where an 8-bit image can only meet it to half a
+            level.
+        flow: (batch, 2, height, width), float16, pixels, (dx, dy); exactly the flow that
+            `adversarial` was rendered with.
+        delta: (batch, channel, height, width), float32, image units: adversarial - T(image, flow)
+            for the composition
             "spatial-pixel", the perturbation before the warp for "pixel-spatial".
         loss: (batch,), float32; the objective that the last update of an iteration ascends.
         logits: (batch, classes), float32.
         success: (batch,), bool; the prediction differs from the label.
-        label: (batch,), int64; the ground truth, or the model's own prediction where none was given.
+        label: (batch,), int64; the ground truth, or the model's own prediction where none was
+            given.
         target: (batch,), int64; the adversarial-generation label.
         failed: (batch,), bool; the logits were not finite, and `adversarial` is the clean image.
     """

@@ -1,8 +1,11 @@
 """Random starts and targets: a function of (seed, epoch, sample index) alone, in any language.
 
-Every draw reads 64-bit words of Philox4x64-10 (Salmon et al., SC 2011) with key = (seed, sample index) and counter =
-(block, tensor, restart, epoch), where block counts 1, 2, 3, ... and each block gives four words. A word maps to a
-float64 in [0, 1) as u = (word >> 11) * 2**-53. docs/streams.md holds the specification and its test vectors.
+Every draw reads 64-bit words of Philox4x64-10 (Salmon et al., SC 2011) with key = (seed, sample
+index) and counter =
+(block, tensor, restart, epoch), where block counts 1, 2, 3, ... and each block gives four words. A
+word maps to a
+float64 in [0, 1) as u = (word >> 11) * 2**-53. docs/streams.md holds the specification and its test
+vectors.
 """
 
 from typing import Any
@@ -30,15 +33,15 @@ def words(
         BudgetError: a number does not fit an unsigned 64-bit word.
     """
     for name, value in (("seed", seed), ("index", index), ("epoch", epoch), ("restart", restart)):
-        if not 0 <= value < _WORD:
-            raise BudgetError(f"{name}: expected an integer in [0, 2**64), got {value}")
+        if not hasattr(value, "__index__") or not 0 <= value < _WORD:
+            raise BudgetError(f"{name}: expected an integer in [0, 2**64), got {value!r}")
     key = np.array([seed, index], np.uint64)
     counter = np.array([0, tensor, restart, epoch], np.uint64)
     return np.random.Philox(key=key, counter=counter).random_raw(count)
 
 
 def _uniform(raw: NDArray[np.uint64]) -> NDArray[np.float64]:
-    return (raw >> np.uint64(11)) * 2.0**-53
+    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def flow_start(
@@ -46,7 +49,8 @@ def flow_start(
 ) -> NDArray[np.float32]:
     """Return one uniform flow field in the budget: (2, height, width), pixels, (dx, dy).
 
-    l2: radius sqrt(u0) (cos 2 pi u1, sin 2 pi u1), with u0 the first half of the words and u1 the second; linf: radius (2 u - 1).
+    l2: radius sqrt(u0) (cos 2 pi u1, sin 2 pi u1), with u0 the first half of the words and u1 the
+        second; linf: radius (2 u - 1).
     """
     u = _uniform(words(seed, index, FLOW, 2 * size[0] * size[1], **counter)).reshape(2, *size)
     if budget.norm == "linf":
@@ -60,8 +64,10 @@ def pixel_start(
 ) -> NDArray[np.float32]:
     """Return one uniform perturbation in the budget: (channel, height, width), image units.
 
-    linf: radius (2 u - 1). l2: radius u0**(1/n) g / |g|, with n = channel * height * width, u0 the first word and g n
-    normals by Box and Muller, sqrt(-2 log(1 - u1)) cos(2 pi u2), u1 the next n words and u2 the n after.
+    linf: radius (2 u - 1). l2: radius u0**(1/n) g / |g|, with n = channel * height * width, u0 the
+        first word and g n
+    normals by Box and Muller, sqrt(-2 log(1 - u1)) cos(2 pi u2), u1 the next n words and u2 the n
+    after.
     """
     n = int(np.prod(shape))
     if budget.norm == "linf":
@@ -70,15 +76,18 @@ def pixel_start(
     u = _uniform(words(seed, index, PIXEL, 1 + 2 * n, **counter))
     normal = np.sqrt(-2 * np.log1p(-u[1 : n + 1])) * np.cos(2 * np.pi * u[n + 1 :])
     length = budget.radius * u[0] ** (1 / n)
-    return (length * normal / np.linalg.norm(normal)).reshape(shape).astype(np.float32)
+    start: NDArray[np.float64] = length * normal / np.linalg.norm(normal)
+    return start.reshape(shape).astype(np.float32)
 
 
 def target_labels(
     seed: int, indices: Any, labels: Any, classes: int, *, iteration: int = 0, **counter: int
 ) -> NDArray[np.int64]:
-    """Return labels drawn uniformly from the classes - 1 labels other than the true ones: (batch,), int64.
+    """Return labels drawn uniformly from the classes - 1 labels other than the true ones: (batch,),
+    int64.
 
-    t = (y + 1 + floor(u (classes - 1))) mod classes, with u from word number `iteration` of each sample's stream.
+    t = (y + 1 + floor(u (classes - 1))) mod classes, with u from word number `iteration` of each
+    sample's stream.
     """
     raw = [words(seed, int(i), TARGET, iteration + 1, **counter)[-1] for i in indices]
     offset = np.floor(_uniform(np.array(raw, np.uint64)) * (classes - 1)).astype(np.int64)

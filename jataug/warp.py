@@ -1,4 +1,6 @@
-"""The backward bilinear warp in numpy, by gathers: what finalisation renders with and verify checks with."""
+"""The backward bilinear warp in numpy, by gathers: what finalisation renders with and verify checks
+with.
+"""
 
 from typing import Any
 
@@ -11,13 +13,16 @@ Array = NDArray[Any]
 
 
 def warp(image: Array, flow: Array) -> Array:
-    """Return T(x, w)(p) = x(p + w(p)), coordinates clamped to the image; zero flow is the identity, bit for bit.
+    """Return T(x, w)(p) = x(p + w(p)), coordinates clamped to the image; zero flow is the identity,
+    bit for bit.
 
     Args:
         image: (batch, channel, height, width); its dtype is the precision of the result.
         flow: (batch, 2, height, width), pixels, (dx, dy); shared by the channels.
     """
     # floor and fraction come from w, not from p + w: adding p would cost the fraction its low bits.
+    # In float16 the fraction of a small negative flow would be rounded away.
+    flow = flow.astype(np.result_type(flow.dtype, np.float32), copy=False)
     whole = np.floor(flow)
     fraction = (flow - whole).astype(image.dtype)
     left, top = whole[:, 0].astype(np.int64), whole[:, 1].astype(np.int64)
@@ -27,9 +32,11 @@ def warp(image: Array, flow: Array) -> Array:
 
 
 def warp_range(image: Array, radius: float) -> tuple[Array, Array]:
-    """Return the least and the greatest value that T(x, w) takes at each pixel over all |dx|, |dy| <= radius.
+    """Return the least and the greatest value that T(x, w) takes at each pixel over all |dx|, |dy|
+    <= radius.
 
-    Bilinear interpolation is extreme at the corners of each cell, so the corners of the square and the whole pixels
+    Bilinear interpolation is extreme at the corners of each cell, so the corners of the square and
+    the whole pixels
     inside it are all that has to be looked at.
     """
     inside = np.arange(-np.floor(radius), np.floor(radius) + 1)
@@ -58,4 +65,7 @@ def _sample(image: Array, dx: Array, dy: Array) -> Array:
 def _lerp(start: Array, end: Array, fraction: Array) -> Array:
     # Exact at both ends: the near end is the one that the difference is added to.
     difference = end - start
-    return np.where(fraction < 0.5, start + fraction * difference, end - (1 - fraction) * difference)
+    mixed: Array = np.where(
+        fraction < 0.5, start + fraction * difference, end - (1 - fraction) * difference
+    )
+    return mixed

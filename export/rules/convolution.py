@@ -1,4 +1,6 @@
-"""Rules of Conv: a convolution with the flipped, transposed kernel, or a ConvTranspose where it strides."""
+"""Rules of Conv: a convolution with the flipped, transposed kernel, or a ConvTranspose where it
+strides.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Term
-from . import rule
+from .table import rule
 from .window import Window, window
 
 
@@ -52,7 +54,8 @@ def _by_conv(g: Term, X: Term, W: Term, group: int, geometry: Window) -> Term:
 
 
 def _by_conv_transpose(g: Term, X: Term, W: Term, group: int, geometry: Window) -> Term:
-    # Where the last window ends inside the input, the rest gets no gradient: output_padding adds it.
+    # Where the last window ends inside the input, the rest gets no gradient: output_padding adds
+    # it.
     rest = [max(-a, 0) for a in geometry.after]
     small = all(r < s for r, s in zip(rest, geometry.strides, strict=True))
     kernel = g.graph.derived(W, "transposed_kernel", np.copy) if W.const is not None else W
@@ -78,9 +81,7 @@ def _extend(grown: Term, X: Term, rest: Sequence[int]) -> Term:
     return extended
 
 
-def _crop_negative(
-    g: Term, before: Sequence[int], after: Sequence[int]
-) -> tuple[list[int], Term]:
+def _crop_negative(g: Term, before: Sequence[int], after: Sequence[int]) -> tuple[list[int], Term]:
     """Cut what a negative pad would remove, since Conv itself takes no negative pads."""
     pads = [max(p, 0) for p in (*before, *after)]
     if min(*before, *after, 0) == 0:
@@ -92,7 +93,9 @@ def _crop_negative(
 
 
 def flip(w: NDArray[Any], group: int) -> NDArray[Any]:
-    """Return the kernel (M, C / group, ...) with in- and output channels exchanged and every spatial axis reversed."""
+    """Return the kernel (M, C / group, ...) with in- and output channels exchanged and every
+    spatial axis reversed.
+    """
     grouped = w.reshape(group, w.shape[0] // group, *w.shape[1:]).swapaxes(1, 2)
     merged = grouped.reshape(-1, *grouped.shape[2:])
     return np.flip(merged, axis=tuple(range(2, merged.ndim)))

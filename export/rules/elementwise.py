@@ -1,18 +1,19 @@
-"""Rules of elementwise ops; one line each where the formula fits one. Broadcasting is the engine's business."""
+"""Rules of elementwise ops; one line each where the formula fits one. Broadcasting is the engine's
+business.
+"""
 
 import math
 from typing import Any
 
 from ..graph import Term
-from . import FLAT, Pullback, rule
+from .table import FLAT, Pullback, rule
 
-FLAT |= {
-    ("", name)
-    for name in (
-        "And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil ConstantOfShape Equal EyeLike Floor"
-        " Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual NonZero Not OneHot Or Range Round Shape Sign Size Xor"
-    ).split()
-}
+_FLAT = """
+    And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil ConstantOfShape Equal
+    EyeLike Floor Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual NonZero Not OneHot Or Range
+    Round Shape Sign Size Xor
+"""
+FLAT |= {("", name) for name in _FLAT.split()}
 
 
 def step(mask: Term, like: Term) -> Term:
@@ -70,7 +71,8 @@ def leaky_relu(g: Term, Y: Term, X: Term, *, alpha: float = 0.01) -> Term:
 
 @rule("Clip", "X")
 def clip(g: Term, Y: Term, X: Term, min: Any = None, max: Any = None) -> Term:
-    # Clip passes the gradient where it left its input alone, the bounds included: pixels at exactly 0 or 1 under a
+    # Clip passes the gradient where it left its input alone, the bounds included: pixels at exactly
+    # 0 or 1 under a
     # model's own clip must keep theirs.
     return g * step(Y.equals(X), X)
 

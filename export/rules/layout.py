@@ -7,7 +7,7 @@ import numpy as np
 from jataug.errors import UnsupportedOperator
 
 from ..graph import Term
-from . import rule
+from .table import rule
 
 
 @rule("Reshape", "data")

@@ -7,7 +7,7 @@ import numpy as np
 from jataug.errors import UnsupportedOperator
 
 from ..graph import Term
-from . import rule
+from .table import rule
 
 
 @rule("MatMul", "A")
@@ -88,7 +88,8 @@ def batch_normalization(
 ) -> Term:
     if training_mode:
         raise UnsupportedOperator(
-            "BatchNormalization in training form mixes the images of a batch; export the model in eval mode"
+            "BatchNormalization in training form mixes the images of a batch; export the model "
+            "in eval mode"
         )
     per_channel = (1, -1, *[1] * (len(X.shape or ()) - 2))
     if scale.const is not None and var.const is not None:

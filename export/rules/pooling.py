@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Term
-from . import rule
 from .elementwise import step
+from .table import rule
 from .window import Window, scatter, window
 
 
@@ -30,7 +30,8 @@ def max_pool(
     lowest = float(np.finfo(X.dtype or np.float32).min)
     before, after = [0, 0, *geometry.before], [0, 0, *(max(a, 0) for a in geometry.after)]
     padded = X.pad(before, after, value=lowest)
-    # The first maximum of a window takes the whole cotangent, as in every framework; what is left for the later
+    # The first maximum of a window takes the whole cotangent, as in every framework; what is left
+    # for the later
     # entries is then zero. Ties are common: plateaus, and pixels clipped to 0 or 1.
     parts, left = {}, g
     for offset in geometry.offsets:
@@ -72,7 +73,9 @@ def average_pool(
 def window_counts(
     geometry: Window, behind: Sequence[int], include_pad: bool
 ) -> NDArray[np.float64]:
-    """Return how many entries each window averages over; what ceil_mode adds beyond the padding never counts."""
+    """Return how many entries each window averages over; what ceil_mode adds beyond the padding
+    never counts.
+    """
     count: NDArray[np.float64] = np.ones(())
     for i, size in enumerate(geometry.outputs):
         b, n = geometry.before[i], geometry.inputs[i]

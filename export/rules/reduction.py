@@ -3,7 +3,7 @@
 from math import prod
 
 from ..graph import Shape, Term
-from . import rule
+from .table import rule
 
 
 @rule("ReduceSum", "data")

@@ -1,4 +1,6 @@
-"""Sliding windows: the geometry that Conv and the pools share, and the adjoint of taking their entries apart."""
+"""Sliding windows: the geometry that Conv and the pools share, and the adjoint of taking their
+entries apart.
+"""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -38,7 +40,7 @@ class Window:
 
     @property
     def after(self) -> tuple[int, ...]:
-        """The padding behind that the last window reaches; negative where it ends inside the input."""
+        """The padding behind that the last window reaches; negative where it ends in the input."""
         sizes = zip(self.covered, self.before, self.inputs, strict=True)
         return tuple(c - b - i for c, b, i in sizes)
 
@@ -66,7 +68,8 @@ def window(
     sizes, results = (X.shape or ())[2:], (Y.shape or ())[2:]
     if not all(isinstance(size, int) for size in (*sizes, *results)) or not sizes:
         raise UnsupportedOperator(
-            f"{X.value.name}: its height and width must be known at export, got {X.shape}; fix them in the model"
+            f"{X.value.name}: its height and width must be known at export, got {X.shape}; fix "
+            "them in the model"
         )
     rank = len(sizes)
     d, s = tuple(dilations or [1] * rank), tuple(strides or [1] * rank)
@@ -80,9 +83,11 @@ def window(
 
 
 def scatter(parts: Mapping[tuple[int, ...], Term], geometry: Window, X: Term) -> Term:
-    """Return the adjoint of slicing: part[o] is added at input position o * stride + offset - padding.
+    """Return the adjoint of slicing: part[o] is added at input position o * stride + offset -
+    padding.
 
-    Written without a scatter op: parts whose offsets agree modulo the stride are shifted and added, and the residues
+    Written without a scatter op: parts whose offsets agree modulo the stride are shifted and added,
+    and the residues
     are interleaved.
     """
     strides = geometry.strides
@@ -90,7 +95,9 @@ def scatter(parts: Mapping[tuple[int, ...], Term], geometry: Window, X: Term) ->
     residues: dict[tuple[int, ...], Term] = {}
     for offset, part in parts.items():
         shift = [o // s for o, s in zip(offset, strides, strict=True)]
-        moved = part.pad([0, 0, *shift], [0, 0, *(r - m for r, m in zip(reach, shift, strict=True))])
+        moved = part.pad(
+            [0, 0, *shift], [0, 0, *(r - m for r, m in zip(reach, shift, strict=True))]
+        )
         residue = tuple(o % s for o, s in zip(offset, strides, strict=True))
         residues[residue] = residues[residue] + moved if residue in residues else moved
     return _crop(_interleave(residues, strides), geometry, X)

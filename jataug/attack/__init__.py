@@ -1,0 +1,14 @@
+"""The joint attack in torch: what the ONNX graph is held to, and what a torch trainer calls."""
+
+from ..errors import MissingExtra
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise MissingExtra(
+        "jataug.attack needs torch, which is not installed: pip install 'jataug[torch]'"
+    ) from error
+
+from .joint import JointAttack
+
+__all__ = ["JointAttack"]

@@ -1,4 +1,6 @@
-"""What a session accepts: images, labels, targets, radii; everything is checked before anything runs."""
+"""What a session accepts: images, labels, targets, radii; everything is checked before anything
+runs.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,14 +43,17 @@ def as_array(value: Any, name: str) -> Array:
             value = value.detach()
         return np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
     except (TypeError, ValueError, BufferError, RuntimeError) as error:
-        raise DataError(f"{name}: expected an array on the CPU, got {type(value).__name__}: {error}") from None
+        raise DataError(
+            f"{name}: expected an array on the CPU, got {type(value).__name__}: {error}"
+        ) from None
 
 
 def as_images(value: Any, shape: tuple[int, int, int]) -> Images:
     """Return checked images.
 
     Args:
-        value: float32 (batch, channel, height, width) in [0, 1], or uint8 (batch, height, width, channel).
+        value: float32 (batch, channel, height, width) in [0, 1], or uint8 (batch, height, width,
+            channel).
         shape: (channel, height, width) of the model.
 
     Raises:
@@ -59,7 +64,8 @@ def as_images(value: Any, shape: tuple[int, int, int]) -> Images:
         expected = (shape[1], shape[2], shape[0])
         if array.ndim != 4 or array.shape[1:] != expected:
             raise DataError(
-                f"images: expected uint8 (batch, height, width, channel) = (n, {expected[0]}, {expected[1]}, {expected[2]}), "
+                f"images: expected uint8 (batch, height, width, channel) = (n, {expected[0]}, "
+                f"{expected[1]}, {expected[2]}), "
                 f"the model's size, got {array.shape}"
             )
         return Images(from_levels(array), True)
@@ -67,14 +73,16 @@ def as_images(value: Any, shape: tuple[int, int, int]) -> Images:
         raise DataError(f"images: expected float32 in [0, 1] or uint8, got {array.dtype}")
     if array.ndim != 4 or array.shape[1:] != shape:
         raise DataError(
-            f"images: expected float32 (batch, channel, height, width) = (n, {shape[0]}, {shape[1]}, {shape[2]}), "
+            f"images: expected float32 (batch, channel, height, width) = (n, {shape[0]}, "
+            f"{shape[1]}, {shape[2]}), "
             f"the model's size, got {array.shape}"
         )
     pixels = np.ascontiguousarray(array, np.float32)
     outside = ~((pixels >= 0) & (pixels <= 1)).reshape(len(pixels), -1).all(axis=1)
     if outside.any():
         raise DataError(
-            f"images: expected finite values in [0, 1]; image {int(outside.argmax())} of the batch has others"
+            f"images: expected finite values in [0, 1]; image {int(outside.argmax())} of the "
+            "batch has others"
         )
     return Images(pixels, False)
 
@@ -93,7 +101,9 @@ def as_labels(value: Any, count: int, classes: int, name: str = "labels") -> NDA
     wrong = (array < 0) | (array >= classes)
     if wrong.any():
         at = int(wrong.argmax())
-        raise DataError(f"{name}: expected integers in [0, {classes}), got {array[at]} for image {at}")
+        raise DataError(
+            f"{name}: expected integers in [0, {classes}), got {array[at]} for image {at}"
+        )
     return array.astype(np.int64)
 
 
@@ -102,7 +112,9 @@ def check_targets(targets: Array, labels: Array) -> None:
     same = targets == labels
     if same.any():
         at = int(same.argmax())
-        raise DataError(f"targets: expected another class than the label, got {targets[at]} for image {at}")
+        raise DataError(
+            f"targets: expected another class than the label, got {targets[at]} for image {at}"
+        )
 
 
 def as_indices(value: Any, count: int) -> Sequence[int]:
@@ -112,7 +124,8 @@ def as_indices(value: Any, count: int) -> Sequence[int]:
     array = as_array(value, "indices")
     if array.dtype.kind not in "iu" or array.shape != (count,) or (array < 0).any():
         raise DataError(
-            f"indices: expected {count} integers >= 0, one per image, got {array.dtype} {array.shape}"
+            f"indices: expected {count} integers >= 0, one per image, got {array.dtype} "
+            f"{array.shape}"
         )
     return [int(i) for i in array]
 
@@ -130,7 +143,8 @@ def as_radii(value: Any, count: int, default: float, name: str) -> NDArray[np.fl
     array = as_array(value, f"{name} radius")
     if array.dtype.kind not in "fiu" or array.shape not in ((), (count,)):
         raise BudgetError(
-            f"{name} radius: expected a number or {count} numbers, one per image, got {array.dtype} {array.shape}"
+            f"{name} radius: expected a number or {count} numbers, one per image, got "
+            f"{array.dtype} {array.shape}"
         )
     if not (np.isfinite(array) & (array >= 0)).all():
         raise BudgetError(f"{name} radius: expected finite numbers >= 0")

@@ -93,7 +93,8 @@ class Engine:
         if _CUDA in wanted and _CUDA not in session.get_providers():
             if device != "auto":
                 raise RuntimeUnavailable(
-                    f"device {device!r}: CUDA did not load (driver, CUDA or cuDNN missing?); use --device cpu"
+                    f"device {device!r}: CUDA did not load (driver, CUDA or cuDNN missing?); use "
+                    "--device cpu"
                 )
             warnings.warn("CUDA did not load; running on the CPU", RuntimeWarning, stacklevel=4)
         return session
@@ -146,7 +147,8 @@ def _providers(ort: Any, device: str) -> list[Any]:
     if _CUDA not in ort.get_available_providers():
         if kind == "cuda":
             raise RuntimeUnavailable(
-                f"device {device!r}: this onnxruntime has no CUDA provider; pip install 'jataug[gpu]' in place of [cpu]"
+                f"device {device!r}: this onnxruntime has no CUDA provider; pip install "
+                "'jataug[gpu]' in place of [cpu]"
             )
         return [_CPU]
     if hasattr(ort, "preload_dlls"):

@@ -1,7 +1,8 @@
-"""A session runs an artifact on a batch: starts and targets in, the iterations, finalisation, a measured result out."""
+"""A session runs an artifact on a batch: starts and targets in, the iterations, finalisation, a
+measured result out.
+"""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -11,15 +12,14 @@ from numpy.typing import NDArray
 
 from jataug import streams
 from jataug.artifact import Manifest, load_artifact, prune
-from jataug.budget import FlowBudget, PixelBudget
 from jataug.errors import BudgetError, RuntimeUnavailable
-from jataug.finalize import finalize, from_levels, project, quantize
+from jataug.finalize import finalize, from_levels, quantize
 from jataug.result import AttackResult
-from jataug.warp import warp
 
 from .batch import Images, as_images, as_indices, as_labels, as_radii, check_targets
 from .onnxruntime import Engine
 from .stepper import Stepper
+from .task import Task, radii_and_steps, start_state
 
 if TYPE_CHECKING:
     import onnx
@@ -29,20 +29,6 @@ __all__ = ["Session"]
 Array = NDArray[Any]
 
 _LARGEST_DEFAULT_BATCH = 64
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One batch, padded to the session's size: what the iterations read."""
-
-    image: Array
-    label: Array
-    target: Array
-    flow_radius: Array
-    pixel_radius: Array
-    index: Sequence[int]
-    seed: int
-    epoch: int
 
 
 class Session:
@@ -87,9 +73,11 @@ class Session:
         Args:
             path: the .onnx file that export wrote.
             backend: "onnxruntime".
-            device: "auto" (CUDA where it loads, with a warning where it is there and does not), "cpu", "cuda" or
+            device: "auto" (CUDA where it loads, with a warning where it is there and does not),
+                "cpu", "cuda" or
                 "cuda:<i>".
-            batch_size: images per call of the runtime; smaller batches are padded to it. Default: the size of the first
+            batch_size: images per call of the runtime; smaller batches are padded to it. Default:
+                the size of the first
                 batch, at most 64.
             threads: of the runtime's pool; default its own choice.
 
@@ -135,7 +123,8 @@ class Session:
         """Return the logits: (batch, classes). No gradient is computed.
 
         Args:
-            images: float32 (batch, channel, height, width) in [0, 1], or uint8 (batch, height, width, channel).
+            images: float32 (batch, channel, height, width) in [0, 1], or uint8 (batch, height,
+                width, channel).
 
         Raises:
             DataError: the images are of another type or size, or outside [0, 1].
@@ -164,17 +153,21 @@ class Session:
         """Return adversarial images for a batch, finalised and measured.
 
         Args:
-            images: float32 (batch, channel, height, width) in [0, 1], or uint8 (batch, height, width, channel), which
+            images: float32 (batch, channel, height, width) in [0, 1], or uint8 (batch, height,
+                width, channel), which
                 gives uint8 adversarial images. numpy, or any array on the CPU that speaks DLPack.
             labels: (batch,), integers; default the model's own prediction.
-            indices: (batch,), integers; which sample of the data set each image is. Default 0 .. batch - 1.
+            indices: (batch,), integers; which sample of the data set each image is. Default 0 ..
+                batch - 1.
             seed: with epoch and index it determines the random start and the target.
             epoch: see seed.
             targets: (batch,), integers other than the labels; default drawn uniformly.
-            flow: flow radius in pixels, a number or one per image; at most the artifact's maximum. Default the
+            flow: flow radius in pixels, a number or one per image; at most the artifact's maximum.
+                Default the
                 config's.
             pixel: pixel radius in image units, likewise ("8/255" is accepted).
-            steps: iterations; default the config's. Fixed in an artifact of the form loop or unrolled.
+            steps: iterations; default the config's. Fixed in an artifact of the form loop or
+                unrolled.
 
         Raises:
             DataError: images, labels, targets or indices that do not fit the model or each other.
@@ -199,7 +192,7 @@ class Session:
         results = []
         for first in range(0, count, size):
             part = slice(first, min(first + size, count))
-            task = _Task(
+            task = Task(
                 _padded(checked.pixels[part], size),
                 _padded(labels[part], size),
                 # A target differs from the label, in the padding too.
@@ -213,11 +206,11 @@ class Session:
             results.append(self._attack(task, steps, checked.eight_bit, redraw=not given))
         return _joined(results) if results else self._nothing(checked)
 
-    def _attack(self, task: _Task, steps: int, eight_bit: bool, redraw: bool) -> AttackResult:
+    def _attack(self, task: Task, steps: int, eight_bit: bool, redraw: bool) -> AttackResult:
         stepper = self._engine(len(task.image))
         count = len(task.index)
-        stepper.load(task.image, task.label, task.target, self._radii_and_steps(task, steps))
-        stepper.start(*self._start(task))
+        stepper.load(task, radii_and_steps(task, self.config, steps))
+        stepper.start(*start_state(task, self.config))
         target = task.target
         for number in range(0 if not steps else max(1, steps // self._manifest.iterations)):
             if number and redraw and self.config.redraw_targets:
@@ -231,7 +224,9 @@ class Session:
         flow, delta = self._kept(stepper, task, target)
         return self._finished(task, target, flow, delta, eight_bit)
 
-    def _kept(self, stepper: Stepper, task: _Task, target: Array) -> tuple[Array | None, Array | None]:
+    def _kept(
+        self, stepper: Stepper, task: Task, target: Array
+    ) -> tuple[Array | None, Array | None]:
         if self.config.keep == "last" or self._manifest.form != "step":
             return stepper.state()
         flow, delta = stepper.state()
@@ -240,7 +235,7 @@ class Session:
 
     def _finished(
         self,
-        task: _Task,
+        task: Task,
         target: Array,
         flow: Array | None,
         delta: Array | None,
@@ -302,48 +297,6 @@ class Session:
         }
         return self._measurer(size).run(feeds)
 
-    def _start(self, task: _Task) -> tuple[Array | None, Array | None]:
-        """Return the starting state, inside its budgets."""
-        on, random = self.config.branches, self.config.start == "random"
-        size, (channel, height, width) = len(task.image), self.image_shape
-        flow = np.zeros((size, 2, height, width), np.float32)
-        delta = np.zeros((size, channel, height, width), np.float32)
-        for row, index in enumerate(task.index if random else ()):
-            if "flow" in on and task.flow_radius[row]:
-                budget = FlowBudget(float(task.flow_radius[row]), self.config.flow.norm)
-                flow[row] = streams.flow_start(
-                    task.seed, index, (height, width), budget, epoch=task.epoch
-                )
-            if "pixel" in on and task.pixel_radius[row]:
-                pixels = PixelBudget(float(task.pixel_radius[row]), self.config.pixel.norm)
-                delta[row] = streams.pixel_start(
-                    task.seed, index, self.image_shape, pixels, epoch=task.epoch
-                )
-        if random and "flow" in on:
-            flow = _flow_inside(flow, task.flow_radius, self.config.flow.norm)
-        if random and "pixel" in on:
-            delta = project(delta, task.pixel_radius, self.config.pixel.norm)
-            base = task.image
-            if "flow" in on and self.config.composition == "spatial-pixel":
-                base = warp(task.image, flow)
-            delta = np.clip(base + delta, 0, 1) - base
-        return flow if "flow" in on else None, delta if "pixel" in on else None
-
-    def _radii_and_steps(self, task: _Task, steps: int) -> Mapping[str, Array]:
-        flow_step, pixel_step = zip(
-            *(
-                self.config.step_sizes(float(f), float(p), steps)
-                for f, p in zip(task.flow_radius, task.pixel_radius, strict=True)
-            ),
-            strict=True,
-        )
-        return {
-            "flow_radius": task.flow_radius,
-            "pixel_radius": task.pixel_radius,
-            "flow_step": np.array(flow_step, np.float32),
-            "pixel_step": np.array(pixel_step, np.float32),
-        }
-
     def _steps(self, steps: int | None) -> int:
         if steps is None:
             return self.config.steps
@@ -351,7 +304,8 @@ class Session:
             raise BudgetError(f"steps: expected an integer >= 0, got {steps!r}")
         if self._manifest.form != "step" and steps not in (0, self.config.steps):
             raise BudgetError(
-                f"steps: this artifact has the form {self._manifest.form} with {self.config.steps} steps; "
+                f"steps: this artifact has the form {self._manifest.form} with "
+                f"{self.config.steps} steps; "
                 "export the form step to choose at run time"
             )
         return steps
@@ -360,7 +314,8 @@ class Session:
         radii = as_radii(value, count, default, branch)
         if branch not in self.config.branches and radii.any():
             raise BudgetError(
-                f"{branch} radius: the artifact was exported without this branch (radius 0); export it again"
+                f"{branch} radius: the artifact was exported without this branch (radius 0); "
+                "export it again"
             )
         return radii
 
@@ -369,7 +324,8 @@ class Session:
         largest = np.float32(self._manifest.max_flow_radius)
         if (radii > largest).any():
             raise BudgetError(
-                f"flow radius: the artifact serves at most {largest:g} pixels, got {radii.max():g}; "
+                f"flow radius: the artifact serves at most {largest:g} pixels, got "
+                f"{radii.max():g}; "
                 "export it again with a larger --max-flow"
             )
         return radii
@@ -413,16 +369,9 @@ class Session:
 def _padded(array: Array, size: int, fill: int = 0) -> Array:
     if len(array) == size:
         return array
-    return np.concatenate([array, np.full((size - len(array), *array.shape[1:]), fill, array.dtype)])
-
-
-def _flow_inside(flow: Array, radius: Array, norm: str) -> Array:
-    radius = radius.reshape(-1, 1, 1, 1)
-    if norm == "linf":
-        return np.clip(flow, -radius, radius)
-    length = np.sqrt(np.square(flow).sum(axis=1, keepdims=True))
-    shrunk = flow * (radius * np.float32(1 - 2**-22) / np.maximum(length, np.float32(1e-30)))
-    return np.where(length <= radius, flow, shrunk)
+    return np.concatenate(
+        [array, np.full((size - len(array), *array.shape[1:]), fill, array.dtype)]
+    )
 
 
 def _joined(results: Sequence[AttackResult]) -> AttackResult:

@@ -1,4 +1,6 @@
-"""Driving the iterations: the state goes back and forth between two sets of buffers, and never leaves the device."""
+"""Driving the iterations: the state goes back and forth between two sets of buffers, and never
+leaves the device.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from jataug.artifact import Manifest
 
 from .onnxruntime import Engine
+from .task import Task
 
 __all__ = ["Stepper"]
 
@@ -16,7 +19,8 @@ Array = NDArray[Any]
 
 
 class Stepper:
-    """One artifact at one batch size: its inputs, two sets of state buffers, and the best iterate so far.
+    """One artifact at one batch size: its inputs, two sets of state buffers, and the best iterate
+    so far.
 
     Args:
         engine: the compiled artifact.
@@ -52,10 +56,10 @@ class Stepper:
         self._best: dict[str, Array] | None = None
         self._label = np.zeros(size, np.int64)
 
-    def load(self, image: Array, label: Array, target: Array, numbers: Mapping[str, Array]) -> None:
-        """Copy a batch to the device."""
-        self._label = label
-        values = {"image": image, "label": label, "target": target, **numbers}
+    def load(self, task: Task, numbers: Mapping[str, Array]) -> None:
+        """Copy a batch, and its radii and step sizes by input name, to the device."""
+        self._label = task.label
+        values = {"image": task.image, "label": task.label, "target": task.target, **numbers}
         for name, buffer in self._inputs.items():
             buffer.update_inplace(np.ascontiguousarray(values[name]))
 
@@ -84,13 +88,15 @@ class Stepper:
         return now.get("flow"), now.get("delta")
 
     def best(self, logits: Array, loss: Array) -> tuple[Array | None, Array | None]:
-        """Return the best state per image, the present one, with these logits and losses, included."""
+        """Return the best state per image; the present one has these logits and losses."""
         self._consider(logits, loss, self._buffers[self._turn])
         best = self._best or {}
         return best.get("flow"), best.get("delta")
 
     def _consider(self, logits: Array, loss: Array, state: Mapping[str, Any]) -> None:
-        """Keep what is better than the best so far: misclassified first, then the highest loss; ties stay."""
+        """Keep what is better than the best so far: misclassified first, then the highest loss;
+        ties stay.
+        """
         wrong = logits.argmax(axis=1) != self._label
         loss = np.where(np.isfinite(loss) & np.isfinite(logits).all(axis=1), loss, -np.inf)
         wrong &= np.isfinite(loss)

@@ -1,0 +1,121 @@
+"""The table of derivative rules: how the cotangent of an op's output becomes that of one of its
+inputs.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from jataug.errors import UnsupportedOperator
+
+from ..graph import Term
+
+__all__ = ["FLAT", "Rule", "find_rule", "has_rule", "rule"]
+
+Pullback = Callable[..., Term]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One entry of the table: the pullback of one input (or of any, for a variadic one)."""
+
+    pullback: Pullback
+    attributes: frozenset[str]
+    indexed: bool
+    """The input is one of a variadic list, and the pullback takes its position as `index`."""
+    every_output: bool
+    """The pullback takes the cotangents and values of all outputs, as tuples."""
+
+    def __call__(self, g: Any, y: Any, node: ir.Node, inputs: list[Term | None], i: int) -> Term:
+        """Return the cotangent of input `i`, which may still be broadcast beyond that input's
+        shape.
+        """
+        attributes = {name: _plain(attribute) for name, attribute in node.attributes.items()}
+        if unknown := sorted(set(attributes) - self.attributes):
+            raise UnsupportedOperator(
+                f"{node.op_type} (node {node.name!r}): attribute {unknown[0]} has no derivative "
+                "rule"
+            )
+        if self.indexed:
+            attributes["index"] = i
+        return self.pullback(g, y, *inputs, **attributes)
+
+
+_RULES: dict[tuple[str, str], dict[str | int, Rule]] = {}
+
+FLAT: set[tuple[str, str]] = set()
+"""Ops whose derivative is zero wherever it is defined: nothing flows back through them, and that is
+no gap.
+"""
+
+
+def rule(
+    op_type: str, wrt: str, *, domain: str = "", every_output: bool = False
+) -> Callable[[Pullback], Pullback]:
+    """Register the derivative of `op_type` with respect to its input `wrt`.
+
+    The function's signature is the op's schema: (g, Y, *inputs in order, *, attributes with the
+    standard's defaults). g
+    is the cotangent of the first output, Y that output, an optional input that is absent is None.
+    It returns the
+    cotangent of `wrt`; broadcasting is undone by the engine. For a variadic input the function
+    takes *inputs and a
+    keyword `index`. An attribute that the signature does not name is refused when a node carries
+    it.
+
+        @rule("Swish", "X", domain="com.example")
+        def swish(g, Y, X, *, beta=1.0):
+            s = (X * beta).same("Sigmoid", X * beta)
+            return g * (s + X * beta * s * (1 - s))
+
+    Args:
+        op_type: the op's name.
+        wrt: the name of the input in the function's signature.
+        domain: the op's domain; "" is ai.onnx.
+        every_output: g and Y are tuples over all outputs; a cotangent that is zero is None.
+    """
+
+    def register(pullback: Pullback) -> Pullback:
+        signature = inspect.signature(pullback).parameters
+        positions = [name for name, p in signature.items() if p.kind is not p.KEYWORD_ONLY][2:]
+        variadic = signature[wrt].kind is inspect.Parameter.VAR_POSITIONAL
+        keywords = {name for name, p in signature.items() if p.kind is p.KEYWORD_ONLY}
+        entry = Rule(pullback, frozenset(keywords - {"index"}), variadic, every_output)
+        key = "*" if variadic else positions.index(wrt)
+        _RULES.setdefault((domain, op_type), {})[key] = entry
+        return pullback
+
+    return register
+
+
+def has_rule(domain: str, op_type: str) -> bool:
+    """Tell whether the op has a rule for at least one input, or is flat."""
+    return (domain, op_type) in _RULES or (domain, op_type) in FLAT
+
+
+def find_rule(node: ir.Node, i: int, opset: int | None) -> Rule:
+    """Return the rule for input `i` of `node`.
+
+    Raises:
+        UnsupportedOperator: there is none; the message names the op, its domain, opset and node.
+    """
+    rules = _RULES.get((node.domain, node.op_type), {})
+    found = rules.get(i) or rules.get("*")
+    if found is None:
+        what = f"input {i} of " if rules else ""
+        raise UnsupportedOperator(
+            f"no derivative rule for {what}{node.op_type} (domain {node.domain or 'ai.onnx'}, "
+            f"opset {opset}, "
+            f"node {node.name!r}), which lies between the image and the logits; add one with "
+            "jataug.export.rule"
+        )
+    return found
+
+
+def _plain(attribute: ir.Attr) -> Any:
+    if attribute.type == ir.AttributeType.STRING:
+        return attribute.as_string()
+    return attribute.value

@@ -1,0 +1,276 @@
+"""Values of a graph under construction, with operators that make rules read as formulas."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from jataug.errors import ModelError
+
+if TYPE_CHECKING:
+    from .graph import Graph
+
+__all__ = ["Dim", "Shape", "Term", "broadcast_shapes"]
+
+Dim = int | str
+"""A static size, or the name of a symbolic one: "N" for the batch, "4N" for a multiple of it."""
+
+Shape = tuple[Dim, ...]
+Array = NDArray[Any]
+Scalar = float | int
+
+
+class Term:
+    """A value of a graph under construction: what is known of it, and the operators that extend the
+    graph.
+    """
+
+    __slots__ = ("const", "dtype", "graph", "shape", "value")
+
+    def __init__(
+        self,
+        graph: "Graph",
+        value: ir.Value,
+        dtype: np.dtype[Any] | None,
+        shape: Shape | None,
+        const: Array | None = None,
+    ) -> None:
+        self.graph, self.value, self.dtype, self.shape, self.const = (
+            graph,
+            value,
+            dtype,
+            shape,
+            const,
+        )
+
+    def __repr__(self) -> str:
+        return f"Term({self.value.name}, {self.dtype}, {self.shape})"
+
+    def __add__(self, other: Self | Scalar) -> "Term":
+        return self._binary("Add", self, other)
+
+    def __radd__(self, other: Scalar) -> "Term":
+        return self._binary("Add", other, self)
+
+    def __sub__(self, other: Self | Scalar) -> "Term":
+        return self._binary("Sub", self, other)
+
+    def __rsub__(self, other: Scalar) -> "Term":
+        return self._binary("Sub", other, self)
+
+    def __mul__(self, other: Self | Scalar) -> "Term":
+        return self._binary("Mul", self, other)
+
+    def __rmul__(self, other: Scalar) -> "Term":
+        return self._binary("Mul", other, self)
+
+    def __truediv__(self, other: Self | Scalar) -> "Term":
+        return self._binary("Div", self, other)
+
+    def __rtruediv__(self, other: Scalar) -> "Term":
+        return self._binary("Div", other, self)
+
+    def __pow__(self, other: Self | Scalar) -> "Term":
+        return self._binary("Pow", self, other)
+
+    def __neg__(self) -> "Term":
+        return self.same("Neg", self)
+
+    def __lt__(self, other: Self | Scalar) -> "Term":
+        return self._binary("Less", self, other)
+
+    def __le__(self, other: Self | Scalar) -> "Term":
+        return self._binary("LessOrEqual", self, other)
+
+    def __gt__(self, other: Self | Scalar) -> "Term":
+        return self._binary("Greater", self, other)
+
+    def __ge__(self, other: Self | Scalar) -> "Term":
+        return self._binary("GreaterOrEqual", self, other)
+
+    def equals(self, other: Self | Scalar) -> "Term":
+        return self._binary("Equal", self, other)
+
+    def __and__(self, other: Self) -> "Term":
+        return self._binary("And", self, other)
+
+    def _binary(self, op_type: str, left: "Term | Scalar", right: "Term | Scalar") -> "Term":
+        a, b = self._lift(left), self._lift(right)
+        shape = None
+        if a.shape is not None and b.shape is not None:
+            shape = broadcast_shapes(a.shape, b.shape)
+        boolean = op_type in _COMPARISONS
+        return self.graph.op(
+            op_type, a, b, dtype=np.dtype(bool) if boolean else a.dtype, shape=shape
+        )
+
+    def _lift(self, other: "Term | Scalar") -> "Term":
+        return other if isinstance(other, Term) else self.graph.constant(other, self.dtype)
+
+    def same(self, op_type: str, *inputs: "Term", **attributes: Any) -> "Term":
+        """Add an op whose result has this term's type and shape."""
+        return self.graph.op(op_type, *inputs, dtype=self.dtype, shape=self.shape, **attributes)
+
+    def sign(self) -> "Term":
+        return self.same("Sign", self)
+
+    def abs(self) -> "Term":
+        return self.same("Abs", self)
+
+    def sqrt(self) -> "Term":
+        return self.same("Sqrt", self)
+
+    def exp(self) -> "Term":
+        return self.same("Exp", self)
+
+    def log(self) -> "Term":
+        return self.same("Log", self)
+
+    def relu(self) -> "Term":
+        return self.same("Relu", self)
+
+    def maximum(self, other: "Term | Scalar") -> "Term":
+        return self._binary("Max", self, other)
+
+    def minimum(self, other: "Term | Scalar") -> "Term":
+        return self._binary("Min", self, other)
+
+    def cast(self, dtype: Any) -> "Term":
+        """Return the term as `dtype`; itself if it is that already."""
+        dtype = np.dtype(dtype)
+        if self.dtype == dtype:
+            return self
+        to = ir.DataType.from_numpy(dtype)
+        return self.graph.op("Cast", self, dtype=dtype, shape=self.shape, to=int(to))
+
+    def sum(self, axes: Sequence[int], keepdims: bool = True) -> "Term":
+        return self._reduce("ReduceSum", axes, keepdims)
+
+    def max(self, axes: Sequence[int], keepdims: bool = True) -> "Term":
+        return self._reduce("ReduceMax", axes, keepdims)
+
+    def _reduce(self, op_type: str, axes: Sequence[int], keepdims: bool) -> "Term":
+        shape = None
+        if self.shape is not None:
+            gone = {axis % len(self.shape) for axis in axes}
+            kept = [
+                (1 if i in gone else dim)
+                for i, dim in enumerate(self.shape)
+                if keepdims or i not in gone
+            ]
+            shape = tuple(kept)
+        axes_term = self.graph.constant(np.array(axes, np.int64))
+        return self.graph.op(
+            op_type, self, axes_term, dtype=self.dtype, shape=shape, keepdims=int(keepdims)
+        )
+
+    def reshape(self, shape: Shape, like: "Term | None" = None) -> "Term":
+        """Return the term in `shape`; where that holds two symbolic sizes, `like` is a term that
+        has it.
+        """
+        if self.shape == shape:
+            return self
+        if sum(isinstance(dim, str) for dim in shape) > 1:
+            if like is None:
+                raise ModelError(
+                    f"{self.value.name}: expected at most one symbolic size, got {shape}"
+                )
+            target = self.graph.op("Shape", like, dtype=np.dtype(np.int64), shape=(len(shape),))
+        else:
+            sizes = np.array([-1 if isinstance(dim, str) else dim for dim in shape], np.int64)
+            target = self.graph.constant(sizes)
+        return self.graph.op("Reshape", self, target, dtype=self.dtype, shape=shape)
+
+    def reshape_like(self, other: "Term") -> "Term":
+        """Return the term in the shape of `other`."""
+        if other.shape is None:
+            raise ModelError(f"{other.value.name}: its shape cannot be inferred")
+        return self.reshape(other.shape, other)
+
+    def transpose(self, perm: Sequence[int]) -> "Term":
+        if list(perm) == list(range(len(perm))):
+            return self
+        shape = None if self.shape is None else tuple(self.shape[i] for i in perm)
+        return self.graph.op("Transpose", self, dtype=self.dtype, shape=shape, perm=list(perm))
+
+    def expand(self, shape: Shape) -> "Term":
+        """Return the term broadcast to `shape`, whose symbolic sizes the term itself must already
+        have.
+        """
+        if self.shape == shape:
+            return self
+        sizes = np.array([1 if isinstance(dim, str) else dim for dim in shape], np.int64)
+        return self.graph.op(
+            "Expand", self, self.graph.constant(sizes), dtype=self.dtype, shape=shape
+        )
+
+    def slice(
+        self,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        axes: Sequence[int],
+        steps: Sequence[int] | None = None,
+    ) -> "Term":
+        """Return self[start:end:step] along each axis; bounds as in numpy for static sizes."""
+        steps = [1] * len(axes) if steps is None else steps
+        shape = None
+        if self.shape is not None:
+            sizes = list(self.shape)
+            for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+                size = sizes[axis]
+                if isinstance(size, int):
+                    sizes[axis] = len(range(size)[_span(start, end, step)])
+            shape = tuple(sizes)
+        bounds = [self.graph.constant(np.array(v, np.int64)) for v in (starts, ends, axes, steps)]
+        return self.graph.op("Slice", self, *bounds, dtype=self.dtype, shape=shape)
+
+    def pad(
+        self,
+        before: Sequence[int],
+        after: Sequence[int],
+        mode: str = "constant",
+        value: float | None = None,
+    ) -> "Term":
+        """Return the term with `before` and `after` entries added along each axis: zeros, `value`,
+        or the edge.
+        """
+        if not any(before) and not any(after):
+            return self
+        shape = None
+        if self.shape is not None:
+            sizes = zip(self.shape, before, after, strict=True)
+            shape = tuple(d + b + a if isinstance(d, int) else d for d, b, a in sizes)
+        pads = self.graph.constant(np.array([*before, *after], np.int64))
+        fill = [] if value is None else [self.graph.constant(value, self.dtype)]
+        return self.graph.op("Pad", self, pads, *fill, dtype=self.dtype, shape=shape, mode=mode)
+
+    def matmul(self, other: "Term") -> "Term":
+        """Return the matrix product of two terms of rank 2 or more."""
+        shape = None
+        if self.shape is not None and other.shape is not None:
+            stack = broadcast_shapes(self.shape[:-2], other.shape[:-2])
+            shape = (*stack, self.shape[-2], other.shape[-1])
+        return self.graph.op("MatMul", self, other, dtype=self.dtype, shape=shape)
+
+
+_COMPARISONS = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "And", "Or"})
+
+
+def _span(start: int, end: int, step: int) -> slice:
+    # An ONNX end below every index means "to the very first"; in Python that is None.
+    return slice(start, None if step < 0 and end < -(2**31) else end, step)
+
+
+def broadcast_shapes(*shapes: Shape) -> Shape:
+    """Return the shape that numpy-style broadcasting gives; a symbolic size wins over 1."""
+    rank = max(map(len, shapes))
+    padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
+    result: list[Dim] = []
+    for dims in zip(*padded, strict=True):
+        sizes = {dim for dim in dims if dim != 1}
+        if len(sizes) > 1:
+            raise ModelError(f"shapes {shapes} do not broadcast")
+        result.append(sizes.pop() if sizes else 1)
+    return tuple(result)

@@ -1,0 +1,88 @@
+"""One batch of work: what the iterations read, and the state they start from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jataug import streams
+from jataug.budget import FlowBudget, PixelBudget
+from jataug.config import AttackConfig
+from jataug.finalize import project
+from jataug.warp import warp
+
+__all__ = ["Task", "radii_and_steps", "start_state"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One batch, padded to the session's size: what the iterations read."""
+
+    image: Array
+    label: Array
+    target: Array
+    flow_radius: Array
+    pixel_radius: Array
+    index: Sequence[int]
+    seed: int
+    epoch: int
+
+
+def start_state(task: Task, config: AttackConfig) -> tuple[Array | None, Array | None]:
+    """Return the flow and the perturbation to start from; None for a branch that is off."""
+    on, shape = config.branches, task.image.shape
+    flow = np.zeros((shape[0], 2, *shape[2:]), np.float32) if "flow" in on else None
+    delta = np.zeros(shape, np.float32) if "pixel" in on else None
+    if config.start == "zero":
+        return flow, delta
+    if flow is not None:
+        flow = _inside(_drawn_flow(task, flow, config), task.flow_radius, config.flow.norm)
+    if delta is not None:
+        delta = project(_drawn_delta(task, delta, config), task.pixel_radius, config.pixel.norm)
+        base = task.image
+        if flow is not None and config.composition == "spatial-pixel":
+            base = warp(task.image, flow)
+        delta = np.clip(base + delta, 0, 1) - base
+    return flow, delta
+
+
+def _drawn_flow(task: Task, flow: Array, config: AttackConfig) -> Array:
+    for row, index in enumerate(task.index):
+        budget = FlowBudget(float(task.flow_radius[row]), config.flow.norm)
+        size = (flow.shape[2], flow.shape[3])
+        flow[row] = streams.flow_start(task.seed, index, size, budget, epoch=task.epoch)
+    return flow
+
+
+def _drawn_delta(task: Task, delta: Array, config: AttackConfig) -> Array:
+    for row, index in enumerate(task.index):
+        budget = PixelBudget(float(task.pixel_radius[row]), config.pixel.norm)
+        size = (delta.shape[1], delta.shape[2], delta.shape[3])
+        delta[row] = streams.pixel_start(task.seed, index, size, budget, epoch=task.epoch)
+    return delta
+
+
+def _inside(flow: Array, radius: Array, norm: str) -> Array:
+    """Return the flow inside its budget, per pixel."""
+    radius = radius.reshape(-1, 1, 1, 1)
+    if norm == "linf":
+        return np.clip(flow, -radius, radius)
+    length = np.sqrt(np.square(flow).sum(axis=1, keepdims=True))
+    shrunk = flow * (radius * np.float32(1 - 2**-22) / np.maximum(length, np.float32(1e-30)))
+    return np.where(length <= radius, flow, shrunk)
+
+
+def radii_and_steps(task: Task, config: AttackConfig, steps: int) -> Mapping[str, Array]:
+    """Return the radii and the step sizes of each image, by input name: (batch,) each."""
+    pairs = zip(task.flow_radius, task.pixel_radius, strict=True)
+    sizes = np.array([config.step_sizes(float(f), float(p), steps) for f, p in pairs], np.float32)
+    return {
+        "flow_radius": task.flow_radius,
+        "pixel_radius": task.pixel_radius,
+        "flow_step": sizes[:, 0],
+        "pixel_step": sizes[:, 1],
+    }
