@@ -1,0 +1,46 @@
+"""Which of an attack's iterates is kept: misclassified first, then the highest loss."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .objective import loss
+from .problem import Problem
+from .render import State
+
+__all__ = ["Candidate", "better", "judge"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A state, and per image whether it is misclassified and its loss, both (batch,)."""
+
+    state: State
+    wrong: Tensor
+    loss: Tensor
+
+
+def judge(problem: Problem, state: State, logits: Tensor) -> Candidate:
+    """Return `state` as a candidate; where its loss is not finite it beats no finite one."""
+    value = loss(problem.config.reported_objective, logits, problem.label, problem.target)
+    finite = value.isfinite() & logits.isfinite().all(1)
+    wrong = (logits.argmax(1) != problem.label) & finite
+    return Candidate(state, wrong, value.where(finite, -torch.inf))
+
+
+def better(held: Candidate | None, challenger: Candidate) -> Candidate:
+    """Return the better of two for each image; a tie goes to `held`, the earlier one."""
+    if held is None:
+        return challenger
+    level = challenger.wrong == held.wrong
+    wins = (challenger.wrong & ~held.wrong) | (level & (challenger.loss > held.loss))
+    state: State = {
+        branch: torch.where(wins.view(-1, 1, 1, 1), value, held.state[branch])
+        for branch, value in challenger.state.items()
+    }
+    return Candidate(
+        state,
+        torch.where(wins, challenger.wrong, held.wrong),
+        torch.where(wins, challenger.loss, held.loss),
+    )

@@ -1,0 +1,214 @@
+"""The joint attack of claims 1-14: flow and perturbation ascend in turns, each in its budget."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config import AttackConfig
+from ..errors import ModelError
+from ..result import AttackResult
+from .best import better, judge
+from .finalize import finalize, from_levels, quantize
+from .geometry import Branch, ball, direction
+from .objective import cotangent, loss
+from .problem import Model, Problem, predict, read
+from .render import State, base, render
+
+__all__ = ["JointAttack", "ascent", "iterate", "move", "start"]
+
+
+class JointAttack:
+    """The joint attack in torch, with the options, names and result of an exported Session.
+
+    Args:
+        config: what the attack does; the default is the preset "claim-1".
+    """
+
+    def __init__(self, config: AttackConfig | None = None) -> None:
+        self.config = config or AttackConfig()
+
+    def __call__(
+        self,
+        model: Model,
+        images: Tensor,
+        labels: Any = None,
+        indices: Any = None,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        targets: Any = None,
+        flow: Any = None,
+        pixel: Any = None,
+        steps: int | None = None,
+    ) -> AttackResult:
+        """Attack a batch and return what was found, measured on exactly the images returned.
+
+        The model is in evaluation mode meanwhile, and every module's own mode is restored; no
+        parameter gets a gradient. The result depends on each image, its label, index and radii,
+        `seed` and `epoch`, not on the batch.
+
+        Args:
+            model: images in [0, 1] to logits (batch, classes).
+            images: (batch, channel, height, width), float32 in [0, 1]; or (batch, height, width,
+                channel), uint8.
+            labels: (batch,), integers; default the model's own prediction.
+            indices: (batch,), integers >= 0 that name the random streams; default 0 to batch - 1.
+            seed: with `epoch`, what else names the random streams.
+            epoch: see `seed`.
+            targets: (batch,), the adversarial-generation labels; default drawn uniformly. Given
+                ones are kept, whatever `redraw_targets` says.
+            flow: flow radius in pixels, one or (batch,); default the configuration's.
+            pixel: pixel radius, one ("8/255" too) or (batch,); default the configuration's.
+            steps: iterations; default the configuration's.
+
+        Raises:
+            DataError: images that are not finite or leave [0, 1]; labels or targets outside [0,
+                classes), or equal.
+            BudgetError: a radius or step count outside its domain, or for a branch that the
+                configuration leaves out.
+            ModelError: the model's output is not logits that depend on the image.
+        """
+        config = self.config if steps is None else self.config.replace(steps=steps)
+        radius: dict[Branch, Any] = {"flow": flow, "pixel": pixel}
+        with torch.inference_mode(False), torch.no_grad(), _evaluating(model):
+            problem = read(
+                model, config, images, labels, indices, targets, radius, seed=seed, epoch=epoch
+            )
+            return _finish(*_attack(problem))
+
+
+def _attack(problem: Problem) -> tuple[Problem, State]:
+    state, held = start(problem), None
+    for iteration in range(problem.config.steps if problem.config.branches else 0):
+        problem = problem.at(iteration)
+        moved, logits = iterate(problem, state)
+        if problem.config.keep == "best":
+            held = better(held, judge(problem, state, logits))
+        state = moved
+    if held is not None:
+        logits = predict(problem.model, render(problem.image, state, problem.config.composition))
+        state = better(held, judge(problem, state, logits)).state
+    return problem, state
+
+
+def start(problem: Problem) -> State:
+    """Return the state that the attack starts from: zero, or drawn in the budgets and projected."""
+    batch, _, height, width = problem.image.shape
+    zero: State = {
+        "flow": problem.image.new_zeros(batch, 2, height, width),
+        "pixel": torch.zeros_like(problem.image),
+    }
+    return move(problem, {b: zero[b] for b in problem.config.branches}, problem.drawn)
+
+
+def iterate(problem: Problem, state: State) -> tuple[State, Tensor]:
+    """Return the state one iteration on, and the logits (batch, classes) of the incoming one.
+
+    The second branch is updated from the image that the first one's update has led to
+    (Gauss-Seidel, claims 1 and 8); with `simultaneous`, both are updated from the incoming image
+    (Jacobi).
+    """
+    branches = problem.config.branches
+    turns = [branches] if problem.config.simultaneous else [(branch,) for branch in branches]
+    seen = []
+    for turn in turns:
+        gradients, logits = ascent(problem, state, turn)
+        state = move(problem, state, {b: _step(problem, b, g) for b, g in gradients.items()})
+        seen.append(logits)
+    return state, seen[0]
+
+
+def ascent(problem: Problem, state: State, branches: Iterable[Branch]) -> tuple[State, Tensor]:
+    """Return the direction of ascent of each of `branches`, and the logits (batch, classes).
+
+    The directions are gradients of the sum over the images of their losses, up to a positive factor
+    per image.
+
+    Raises:
+        ModelError: the logits do not depend on the image.
+    """
+    config = problem.config
+    objectives = {"flow": config.flow_objective, "pixel": config.pixel_objective}
+    with torch.enable_grad():
+        leaf = {b: value.detach().requires_grad_(b in branches) for b, value in state.items()}
+        logits = predict(problem.model, render(problem.image, leaf, config.composition))
+    if not logits.requires_grad:
+        raise ModelError("model: expected logits with a gradient for the image, got none")
+    seen = logits.detach()
+    gradients = {
+        branch: torch.autograd.grad(
+            logits,
+            leaf[branch],
+            cotangent(objectives[branch], seen, problem.label, problem.target),
+            retain_graph=True,
+            materialize_grads=True,
+        )[0]
+        for branch in branches
+    }
+    return gradients, seen
+
+
+def move(problem: Problem, state: State, step: State) -> State:
+    """Return `state` after `step`, projected: the flow first, then d against that flow."""
+    config, state = problem.config, dict(state)
+    if "flow" in step:
+        flow = state["flow"] + step["flow"]
+        state["flow"] = ball("flow", flow, problem.radius["flow"], config.flow.norm)
+    if "pixel" in step:
+        delta = state["pixel"] + step["pixel"]
+        delta = ball("pixel", delta, problem.radius["pixel"], config.pixel.norm)
+        ground = base(problem.image, state, config.composition)
+        state["pixel"] = (ground + delta).clamp(0, 1) - ground
+    return state
+
+
+def _step(problem: Problem, branch: Branch, gradient: Tensor) -> Tensor:
+    norm = problem.config.flow.norm if branch == "flow" else problem.config.pixel.norm
+    return problem.step[branch].view(-1, 1, 1, 1) * direction(branch, gradient, norm)
+
+
+def _finish(problem: Problem, state: State) -> AttackResult:
+    config, radius = problem.config, problem.radius["pixel"]
+    exact, warped, flow, delta = finalize(problem.image, state, radius, config)
+    levels = None if problem.levels is None else quantize(exact, warped, radius)
+    stored = exact if levels is None else from_levels(levels)
+    if levels is not None and config.composition == "spatial-pixel":
+        delta = stored - warped
+    logits = predict(problem.model, stored)
+
+    failed = ~logits.isfinite().all(1)
+    if failed.any():
+        exact[failed] = stored[failed] = problem.image[failed]
+        flow[failed] = delta[failed] = 0
+        if levels is not None and problem.levels is not None:
+            levels[failed] = problem.levels[failed]
+        logits = predict(problem.model, stored)
+    return AttackResult(
+        adversarial=exact if levels is None else levels,
+        exact=exact,
+        flow=flow,
+        delta=delta,
+        loss=loss(config.reported_objective, logits, problem.label, problem.target),
+        logits=logits,
+        success=(logits.argmax(1) != problem.label) & ~failed,
+        label=problem.label,
+        target=problem.target,
+        failed=failed,
+    )
+
+
+@contextmanager
+def _evaluating(model: Model) -> Iterator[None]:
+    """Put the model in evaluation mode; every module's own mode comes back, whatever happens."""
+    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode

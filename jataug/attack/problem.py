@@ -1,0 +1,233 @@
+"""One call of the attack: its arguments read, checked, and brought to the images' device."""
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import streams
+from ..budget import FlowBudget, PixelBudget, radius_of
+from ..config import AttackConfig
+from ..errors import BudgetError, DataError, ModelError
+from .finalize import from_levels
+from .geometry import Branch
+from .render import State
+
+__all__ = ["Draws", "Model", "Problem", "predict", "read"]
+
+Model = Callable[[Tensor], Tensor]
+"""Images (batch, channel, height, width), float32 in [0, 1], to logits (batch, classes)."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random streams of a batch: functions of (seed, epoch, sample index) alone."""
+
+    seed: int
+    epoch: int
+    indices: Sequence[int]
+
+    def start(
+        self, image: Tensor, radius: Sequence[float], budget: FlowBudget | PixelBudget
+    ) -> Tensor:
+        """Return one uniform start for each image, in the ball of that image's radius."""
+        channel, height, width = image.shape[1:]
+        starts = [
+            streams.flow_start(
+                self.seed, index, (height, width), FlowBudget(own, budget.norm), epoch=self.epoch
+            )
+            if isinstance(budget, FlowBudget)
+            else streams.pixel_start(
+                self.seed,
+                index,
+                (channel, height, width),
+                PixelBudget(own, budget.norm),
+                epoch=self.epoch,
+            )
+            for index, own in zip(self.indices, radius, strict=True)
+        ]
+        return torch.from_numpy(np.stack(starts)).to(image.device)
+
+    def target(self, label: Tensor, classes: int, iteration: int = 0) -> Tensor:
+        """Return labels other than `label`, uniformly drawn: (batch,), int64."""
+        drawn = streams.target_labels(
+            self.seed,
+            self.indices,
+            label.cpu().numpy(),
+            classes,
+            iteration=iteration,
+            epoch=self.epoch,
+        )
+        return torch.from_numpy(drawn).to(label.device)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is attacked and how far the attack may go; `radius` and `step` are (batch,), per branch.
+
+    `levels` are the images as they came where they came as 8-bit levels, `drawn` the starts before
+    they are projected; `given` says that the caller chose the targets, which are then never drawn.
+    """
+
+    model: Model
+    config: AttackConfig
+    image: Tensor
+    levels: Tensor | None
+    label: Tensor
+    target: Tensor
+    given: bool
+    classes: int
+    radius: dict[Branch, Tensor]
+    step: dict[Branch, Tensor]
+    drawn: State
+    draws: Draws
+
+    def at(self, iteration: int) -> "Problem":
+        """Return the problem of this iteration: the same, or with targets drawn anew."""
+        if not self.config.redraw_targets or self.given or iteration == 0:
+            return self
+        return replace(self, target=self.draws.target(self.label, self.classes, iteration))
+
+
+def predict(model: Model, image: Tensor) -> Tensor:
+    """Return the logits of `image`: (batch, classes), float32.
+
+    Raises:
+        ModelError: the model returns something else, or fewer than two classes.
+    """
+    logits = model(image)
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        raise ModelError(f"model: expected a floating tensor of logits, got {_kind(logits)}")
+    if logits.ndim != 2 or logits.shape[0] != image.shape[0] or logits.shape[1] < 2:
+        raise ModelError(
+            f"model: expected logits ({image.shape[0]}, classes >= 2), got {tuple(logits.shape)}"
+        )
+    return logits.float()
+
+
+def read(
+    model: Model,
+    config: AttackConfig,
+    images: Tensor,
+    labels: Any,
+    indices: Any,
+    targets: Any,
+    radius: dict[Branch, Any],
+    *,
+    seed: int,
+    epoch: int,
+) -> Problem:
+    """Return the problem these arguments pose; `JointAttack.__call__` has their meaning."""
+    image = _images(images)
+    count = image.shape[0]
+    draws = Draws(seed, epoch, _indices(indices, count))
+    logits = predict(model, image if labels is None else image[:1])
+    classes = logits.shape[1]
+    label = logits.argmax(1) if labels is None else _classes(labels, "labels", image, classes)
+    if targets is None:
+        target = draws.target(label, classes)
+    else:
+        target = _classes(targets, "targets", image, classes)
+        same = (target == label).tolist()
+        if any(same):
+            raise DataError(
+                f"targets: expected another label than the true one at position {same.index(True)}"
+            )
+
+    budgets: dict[Branch, FlowBudget | PixelBudget] = {"flow": config.flow, "pixel": config.pixel}
+    radii = {branch: _radii(radius[branch], budgets[branch], count, branch) for branch in budgets}
+    sizes = [
+        config.step_sizes(flow, pixel, config.steps)
+        for flow, pixel in zip(radii["flow"], radii["pixel"], strict=True)
+    ]
+    flow_step, pixel_step = zip(*sizes, strict=True)
+    return Problem(
+        model=model,
+        config=config,
+        image=image,
+        levels=images if images.dtype == torch.uint8 else None,
+        label=label,
+        target=target,
+        given=targets is not None,
+        classes=classes,
+        radius={branch: image.new_tensor(radii[branch]) for branch in budgets},
+        step={"flow": image.new_tensor(flow_step), "pixel": image.new_tensor(pixel_step)},
+        drawn={
+            branch: draws.start(image, radii[branch], budgets[branch])
+            for branch in config.branches
+            if config.start == "random"
+        },
+        draws=draws,
+    )
+
+
+def _images(images: Tensor) -> Tensor:
+    eight_bit = isinstance(images, Tensor) and images.dtype == torch.uint8
+    if not eight_bit and not (isinstance(images, Tensor) and images.is_floating_point()):
+        raise DataError(f"images: expected a torch tensor, float32 or uint8, got {_kind(images)}")
+    if images.ndim != 4 or 0 in images.shape:
+        raise DataError(
+            f"images: expected 4 axes, none of them empty, got the shape {tuple(images.shape)}"
+        )
+    if eight_bit:
+        return from_levels(images)
+    outside = ~((images >= 0) & (images <= 1)).flatten(1).all(1)
+    if outside.any():
+        place = int(outside.nonzero()[0])
+        raise DataError(f"images: expected finite values in [0, 1], got others at position {place}")
+    # A copy: no result shares the caller's memory, and an inference tensor could take no gradient.
+    return images.detach().to(torch.float32, copy=True)
+
+
+def _listed(value: Any) -> Any:
+    return value.tolist() if isinstance(value, Tensor | np.ndarray | np.generic) else value
+
+
+def _integers(value: Any, name: str, count: int) -> list[int]:
+    entries = _listed(value)
+    try:
+        integers = [operator.index(entry) for entry in entries]
+    except TypeError:
+        raise DataError(f"{name}: expected {count} integers, got {_kind(value)}") from None
+    if len(integers) != count:
+        raise DataError(f"{name}: expected {count} integers, one per image, got {len(integers)}")
+    return integers
+
+
+def _indices(indices: Any, count: int) -> list[int]:
+    return list(range(count)) if indices is None else _integers(indices, "indices", count)
+
+
+def _classes(value: Any, name: str, image: Tensor, classes: int) -> Tensor:
+    labels = _integers(value, name, image.shape[0])
+    for place, label in enumerate(labels):
+        if not 0 <= label < classes:
+            raise DataError(
+                f"{name}: expected integers in [0, {classes}), got {label} at position {place}"
+            )
+    return torch.tensor(labels, dtype=torch.int64, device=image.device)
+
+
+def _radii(value: Any, budget: FlowBudget | PixelBudget, count: int, branch: Branch) -> list[float]:
+    entries = _listed(budget.radius if value is None else value)
+    if not isinstance(entries, list | tuple):
+        entries = [entries] * count
+    if len(entries) != count:
+        raise BudgetError(
+            f"{branch}: expected one radius or {count}, one per image, got {len(entries)}"
+        )
+    # In float32 from the start: a number, an array and the artifact's input are then one radius.
+    radii = [float(np.float32(radius_of(entry, f"{branch} radius"))) for entry in entries]
+    if budget.radius == 0 and any(radii):
+        raise BudgetError(
+            f"{branch}: expected radius 0, as the configuration leaves it out, got {max(radii)}"
+        )
+    return radii
+
+
+def _kind(value: Any) -> str:
+    return str(value.dtype) if hasattr(value, "dtype") else type(value).__name__

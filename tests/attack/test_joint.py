@@ -1,0 +1,624 @@
+import itertools
+from dataclasses import replace
+
+import attack_claims as claims
+import nets
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import jataug.warp
+from jataug import AttackConfig, AttackResult, FlowBudget, PixelBudget, streams
+from jataug.attack import JointAttack, joint
+from jataug.attack import render as render_module
+from jataug.attack.best import Candidate, better
+from jataug.attack.finalize import from_levels
+from jataug.attack.warp import warp
+
+OFF = {"flow": FlowBudget(0), "pixel": PixelBudget(0)}
+NORMS = list(itertools.product(("l2", "linf"), repeat=2))
+FORMS = list(
+    itertools.product(("flow-pixel", "pixel-flow"), ("spatial-pixel", "pixel-spatial"), (0, 1))
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return nets.TinyNet().eval()
+
+
+def same(first: AttackResult, second: AttackResult):
+    for name in first.__dataclass_fields__:
+        assert torch.equal(getattr(first, name), getattr(second, name)), name
+
+
+# Budgets, warp, objectives: the checks that the planted faults fail.
+
+
+def test_zero_state_is_the_identity():
+    claims.check_zero_state_is_identity()
+
+
+def test_warp_agrees_with_numpy():
+    claims.check_warp_agrees_with_numpy()
+
+
+@pytest.mark.parametrize("norms", NORMS)
+@pytest.mark.parametrize("form", FORMS)
+def test_budgets_hold(norms, form):
+    order, composition, simultaneous = form
+    claims.check_budgets(
+        AttackConfig(
+            flow=FlowBudget(1, norms[0]),
+            pixel=PixelBudget(1, norms[1]),
+            order=order,
+            composition=composition,
+            simultaneous=bool(simultaneous),
+            steps=3,
+            flow_step=1.0,
+            pixel_step=0.1,
+        )
+    )
+
+
+@pytest.mark.parametrize("norms", NORMS)
+def test_every_state_is_inside_its_budgets(norms):
+    claims.check_state_budgets(norms)
+
+
+def test_gradient_is_of_the_sum():
+    claims.check_gradient_is_of_the_sum()
+
+
+def test_loss_is_per_image():
+    claims.check_loss_is_per_image()
+
+
+@pytest.mark.parametrize("objective", ["truth", "target", "margin"])
+@pytest.mark.parametrize("radii", [(0.5, 0.0), (0.0, 0.03), (0.5, 0.03)])
+def test_each_objective_ascends(objective, radii):
+    claims.check_ascends(objective, radii)
+
+
+def test_attack_on_the_target_brings_its_cross_entropy_down(model):
+    image = claims.smooth(6, 3, 16, 16)
+    config = claims.small(AttackConfig.preset("claim-8"))
+    result = JointAttack(config)(model, image)
+    with torch.no_grad():
+        before = cross_entropy(model(image), result.target, reduction="none")
+        after = cross_entropy(model(result.adversarial), result.target, reduction="none")
+    assert (after < before).all()
+
+
+# Limits of the joint attack that are attacks of their own.
+
+
+def test_one_full_step_from_zero_is_fgsm():
+    shape, radius = (3, 6, 5), 8 / 255
+    image, model = claims.images(4, *shape), claims.Linear(shape, classes=2)
+    label = torch.tensor([0, 1, 0, 1])
+    config = AttackConfig(
+        flow=FlowBudget(0),
+        pixel=PixelBudget(radius),
+        steps=1,
+        start="zero",
+        pixel_objective="truth",
+    )
+    result = JointAttack(config)(model, image, label)
+    uphill = (model.weight[1 - label] - model.weight[label]).detach().sign()
+    expected = (image + radius * uphill).clamp(0, 1)
+    torch.testing.assert_close(result.adversarial, expected, rtol=0, atol=claims.SLACK)
+    torch.testing.assert_close(result.delta, expected - image, rtol=0, atol=claims.SLACK)
+    assert not result.flow.any()
+
+
+def pgd(model, image, label, delta, radius, step, steps):
+    delta = (image + delta).clamp(0, 1) - image
+    for _ in range(steps):
+        delta.requires_grad_()
+        loss = cross_entropy(model(image + delta), label, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, delta)
+        delta = (delta.detach() + step * gradient.sign()).clamp(-radius, radius)
+        delta = (image + delta).clamp(0, 1) - image
+    return image + delta
+
+
+@pytest.mark.parametrize("composition", ["spatial-pixel", "pixel-spatial"])
+def test_without_flow_it_is_pgd(model, composition):
+    image, label = claims.images(5, 3, 12, 12), torch.tensor([1, 2, 3, 4, 5])
+    config = AttackConfig(
+        flow=FlowBudget(0), steps=7, pixel_objective="truth", composition=composition
+    )
+    found = JointAttack(config)(model, image, label, indices=range(10, 15), seed=3, epoch=2)
+    start = [
+        streams.pixel_start(3, i, (3, 12, 12), PixelBudget("8/255"), epoch=2) for i in range(10, 15)
+    ]
+    expected = pgd(
+        model, image, label, torch.tensor(np.stack(start)), 8 / 255, 8 / 255 * 2.5 / 7, 7
+    )
+    assert ((found.adversarial - expected).abs() < 1e-6).float().mean() > 0.995
+
+
+def test_without_pixels_it_is_a_flow_attack(model):
+    image = claims.smooth(4, 3, 12, 10)
+    result = JointAttack(AttackConfig(pixel=PixelBudget(0), steps=4))(model, image)
+    expected = jataug.warp.warp(image.numpy(), result.flow.float().numpy())
+    np.testing.assert_allclose(result.adversarial.numpy(), expected, rtol=0, atol=1e-6)
+    assert result.flow.any()
+    assert not result.delta.any()
+
+
+@pytest.mark.parametrize("at_run_time", [False, True])
+def test_radius_zero_of_both_returns_the_image(model, at_run_time):
+    image = claims.images(3, 3, 8, 8)
+    if at_run_time:
+        result = JointAttack()(model, image, flow=0, pixel="0")
+    else:
+        result = JointAttack(AttackConfig(**OFF))(model, image)
+    torch.testing.assert_close(result.adversarial, image, rtol=0, atol=claims.SLACK)
+    assert not result.flow.any()
+    assert not result.success.any()
+
+
+@pytest.mark.parametrize("branch", ["flow", "pixel"])
+def test_radius_zero_at_run_time_equals_the_branch_left_out(model, branch):
+    image, label = claims.smooth(4, 3, 12, 12), [0, 1, 2, 3]
+    config = claims.small(AttackConfig(), steps=4)
+    running = JointAttack(config)(model, image, label, **{branch: 0})
+    left_out = JointAttack(config.replace(**{branch: OFF[branch]}))(model, image, label)
+    near = (running.adversarial - left_out.adversarial).abs() < 1e-5
+    assert near.float().mean() > 0.995
+
+
+@pytest.mark.parametrize("composition", ["spatial-pixel", "pixel-spatial"])
+def test_no_steps_is_random_augmentation(model, composition):
+    image = claims.smooth(2, 3, 9, 7)
+    config = AttackConfig(composition=composition)
+    result = JointAttack(config)(model, image, steps=0, seed=4)
+    flow = np.stack([streams.flow_start(4, i, (9, 7), FlowBudget(0.3)) for i in range(2)])
+    delta = np.stack([streams.pixel_start(4, i, (3, 9, 7), PixelBudget("8/255")) for i in range(2)])
+    np.testing.assert_allclose(result.flow.numpy(), flow, rtol=0, atol=3e-4)
+    if composition == "spatial-pixel":
+        expected = jataug.warp.warp(image.numpy(), result.flow.float().numpy()) + delta
+    else:
+        expected = jataug.warp.warp(image.numpy() + delta, result.flow.float().numpy())
+    np.testing.assert_allclose(result.adversarial.numpy(), expected.clip(0, 1), rtol=0, atol=1e-6)
+
+
+def test_no_steps_from_zero_returns_the_image(model):
+    image = claims.images(2, 3, 9, 7)
+    result = JointAttack(AttackConfig(start="zero", steps=0))(model, image)
+    assert torch.equal(result.adversarial, image)
+
+
+# The order of an iteration.
+
+
+def test_first_full_step_of_the_flow_has_the_radius_everywhere():
+    image, model = claims.images(2, 3, 6, 6), claims.Linear((3, 6, 6))
+    config = AttackConfig(pixel=PixelBudget(0), steps=1, start="zero")
+    result = JointAttack(config)(model, image)
+    length = result.flow.double().norm(dim=1)
+    np.testing.assert_allclose(length[length > 0].numpy(), 0.3, rtol=2e-3)
+    assert (length > 0).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("composition", ["spatial-pixel", "pixel-spatial"])
+def test_an_accumulated_flow_warps_the_clean_image_once(model, monkeypatch, composition):
+    """Claims 3 and 10."""
+    image, warped = claims.smooth(3, 3, 8, 8), []
+
+    def watched(picture, flow):
+        warped.append((picture.detach(), flow.detach()))
+        return warp(picture, flow)
+
+    monkeypatch.setattr(render_module, "warp", watched)
+    config = AttackConfig(composition=composition, steps=3)
+    result = JointAttack(config)(model, image)
+    bound = 0 if composition == "spatial-pixel" else 8 / 255 + claims.SLACK
+    assert all(((picture - image).abs() <= bound).all() for picture, _ in warped)
+    assert all((flow.norm(dim=1) <= 0.3 + 1e-6).all() for _, flow in warped)
+    clean = image if composition == "spatial-pixel" else image + result.delta
+    once = jataug.warp.warp(clean.numpy(), result.flow.float().numpy())
+    if composition == "spatial-pixel":
+        once = once + result.delta.numpy()
+    np.testing.assert_allclose(result.adversarial.numpy(), once, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", ["flow-pixel", "pixel-flow"])
+@pytest.mark.parametrize("simultaneous", [False, True])
+def test_the_second_update_sees_the_first_unless_simultaneous(model, order, simultaneous):
+    image = claims.smooth(2, 3, 10, 10)
+    config = AttackConfig(order=order, simultaneous=simultaneous, start="zero", steps=1)
+    posed = claims.problem(model, image, config)
+    start = joint.start(posed)
+    found, _ = joint.iterate(posed, start)
+
+    first, second = order.split("-")
+    gradient, _ = joint.ascent(posed, start, (first,))
+    halfway = joint.move(posed, start, {first: joint._step(posed, first, gradient[first])})
+    gradient, _ = joint.ascent(posed, start if simultaneous else halfway, (second,))
+    expected = joint.move(posed, halfway, {second: joint._step(posed, second, gradient[second])})
+    torch.testing.assert_close(found[first], expected[first], rtol=0, atol=1e-6)
+    torch.testing.assert_close(found[second], expected[second], rtol=0, atol=1e-6)
+
+
+def test_the_orders_and_the_simultaneous_variant_differ(model):
+    image = claims.smooth(2, 3, 10, 10)
+    config = claims.small(AttackConfig(), steps=3)
+    variants = [
+        config,
+        config.replace(order="pixel-flow"),
+        config.replace(simultaneous=True),
+        config.replace(composition="pixel-spatial"),
+        config.replace(flow_objective="truth"),
+        config.replace(pixel_objective="truth"),
+        config.replace(start="zero"),
+    ]
+    found = [JointAttack(variant)(model, image).adversarial for variant in variants]
+    for one, other in itertools.combinations(found, 2):
+        assert not torch.equal(one, other)
+
+
+def test_forward_passes_of_an_iteration():
+    calls = []
+
+    def model(image):
+        calls.append(len(image))
+        return claims.Linear((3, 5, 5))(image)
+
+    image = claims.images(2, 3, 5, 5)
+    for simultaneous, expected in ((False, 6), (True, 3)):
+        calls.clear()
+        config = AttackConfig(simultaneous=simultaneous, steps=3)
+        JointAttack(config)(model, image, [0, 1])
+        # One image to learn the number of classes, the whole batch for the measurement.
+        assert calls == [1] + [2] * expected + [2]
+
+
+# Best and last iterate.
+
+
+@pytest.mark.parametrize("objective", ["truth", "margin"])
+def test_best_iterate_is_never_worse_than_the_last(objective):
+    image, model = claims.smooth(8, 3, 10, 10), claims.Linear((3, 10, 10), scale=0.1)
+    # Steps of twice the radius overshoot, so that the last iterate is often not the best.
+    config = AttackConfig(
+        pixel_objective=objective, flow_objective=objective, steps=5, flow_step=0.6, pixel_step=0.06
+    )
+    label = model(image).argmax(1)
+    last = JointAttack(config)(model, image, label)
+    best = JointAttack(config.replace(keep="best"))(model, image, label)
+    assert (best.success | ~last.success).all()
+    level = best.success == last.success
+    # The flow is cut to float16 after the choice, which moves the loss a little.
+    assert (best.loss >= last.loss - 1e-3)[level].all()
+
+
+def test_best_iterate_is_the_best_of_all_states(model):
+    image = claims.smooth(6, 3, 10, 10)
+    config = claims.small(AttackConfig.preset("evaluation"), steps=6, pixel_step=0.2, flow_step=2.0)
+    posed = claims.problem(model, image, config)
+    _, kept = joint._attack(posed)
+    state, candidates = joint.start(posed), []
+    for _ in range(7):
+        with torch.no_grad():
+            logits = model(render_module.render(image, state, config.composition))
+        value = cross_entropy(logits, posed.label, reduction="none")
+        wrong = logits.argmax(1) != posed.label
+        candidates.append((wrong, value, state))
+        state, _ = joint.iterate(posed, state)
+    picked = []
+    for i in range(6):
+        ranked = [(bool(wrong[i]), float(value[i])) for wrong, value, _ in candidates]
+        picked.append(max(range(7), key=ranked.__getitem__))
+        for branch in ("flow", "pixel"):
+            chosen = candidates[picked[-1]][2][branch][i]
+            torch.testing.assert_close(kept[branch][i], chosen, rtol=0, atol=1e-6)
+    assert set(picked) != {6}
+
+
+def candidate(name, wrong, loss):
+    state = {"pixel": torch.full((len(wrong), 1, 1, 1), float(name))}
+    return Candidate(state, torch.tensor(wrong), torch.tensor(loss))
+
+
+def test_misclassified_comes_before_the_loss_and_ties_keep_the_earlier():
+    held = candidate(0, [False, True, False, False, True], [9.0, 1.0, 2.0, 2.0, 1.0])
+    other = candidate(1, [True, False, False, False, True], [1.0, 9.0, 3.0, 2.0, 2.0])
+    found = better(held, other)
+    assert found.state["pixel"].flatten().tolist() == [1, 0, 1, 0, 1]
+    assert found.wrong.tolist() == [True, True, False, False, True]
+    assert found.loss.tolist() == [1, 1, 3, 2, 2]
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_candidate_that_is_not_finite_never_beats_one_that_is(model, bad):
+    posed = claims.problem(model, claims.images(2, 3, 8, 8), AttackConfig.preset("evaluation"))
+    fine = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    posed = replace(posed, label=torch.zeros(2, dtype=int), target=torch.ones(2, dtype=int))
+    broken = torch.tensor([[0.0, bad], [bad, bad]])
+    first = {"pixel": torch.zeros(2, 1, 1, 1)}
+    second = {"pixel": torch.ones(2, 1, 1, 1)}
+    for earlier, later, expected in ((fine, broken, 0.0), (broken, fine, 1.0)):
+        held = joint.judge(posed, first, earlier)
+        found = better(held, joint.judge(posed, second, later))
+        assert (found.state["pixel"] == expected).all()
+        assert not found.wrong.any()
+
+
+# What a result depends on.
+
+
+@pytest.mark.parametrize("preset", ["claim-1", "claim-8", "evaluation"])
+def test_same_call_same_result(model, preset):
+    image, attack = claims.images(3, 3, 8, 8), JointAttack(AttackConfig.preset(preset, steps=3))
+    same(attack(model, image, seed=7), attack(model, image, seed=7))
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}, {"indices": [5, 6, 7]}])
+def test_seed_epoch_and_index_change_the_start(model, other):
+    image, attack = claims.images(3, 3, 8, 8), JointAttack(AttackConfig(steps=0))
+    found = attack(model, image, **other)
+    assert not torch.equal(found.adversarial, attack(model, image).adversarial)
+
+
+def test_batch_and_position_do_not_matter():
+    image, model = claims.smooth(5, 3, 8, 8), claims.Linear((3, 8, 8))
+    attack = JointAttack(AttackConfig(steps=4))
+    indices, label = [11, 3, 8, 0, 99], torch.tensor([0, 1, 2, 3, 0])
+    whole = attack(model, image, label, indices)
+    for part in ([2], [4, 0], [3, 1, 2]):
+        some = attack(model, image[part], label[part], [indices[i] for i in part])
+        torch.testing.assert_close(some.adversarial, whole.adversarial[part], rtol=0, atol=1e-6)
+        assert torch.equal(some.target, whole.target[part])
+
+
+def test_radii_per_image_equal_separate_calls():
+    image, model = claims.smooth(3, 3, 8, 8), claims.Linear((3, 8, 8))
+    attack, label = JointAttack(claims.small(AttackConfig(), steps=4)), [0, 1, 2]
+    flow, pixel = [0.1, 0.0, 0.6], np.array([2 / 255, 12 / 255, 0.0])
+    whole = attack(model, image, label, flow=flow, pixel=pixel)
+    for i in range(3):
+        one = attack(model, image[i : i + 1], label[i : i + 1], [i], flow=flow[i], pixel=pixel[i])
+        torch.testing.assert_close(one.adversarial[0], whole.adversarial[i], rtol=0, atol=1e-6)
+        torch.testing.assert_close(one.flow[0], whole.flow[i], rtol=0, atol=1e-3)
+
+
+def test_given_step_sizes_are_used():
+    image, model = claims.images(1, 3, 6, 6) * 0.5 + 0.25, claims.Linear((3, 6, 6))
+    config = AttackConfig(steps=1, start="zero", flow_step=0.125, pixel_step=0.0078125)
+    result = JointAttack(config)(model, image)
+    assert result.delta.abs().max().item() == pytest.approx(0.0078125, abs=claims.SLACK)
+    assert result.flow.float().norm(dim=1).max().item() == pytest.approx(0.125, rel=2e-3)
+
+
+@pytest.mark.parametrize("redraw", [False, True])
+def test_targets_are_drawn_once_or_in_every_iteration(model, redraw):
+    image, label = claims.images(12, 3, 8, 8), torch.arange(12) % 10
+    config = AttackConfig(redraw_targets=redraw, steps=3)
+    result = JointAttack(config)(model, image, label, seed=2, epoch=5)
+    iteration = 2 if redraw else 0
+    expected = streams.target_labels(2, range(12), label, 10, iteration=iteration, epoch=5)
+    assert result.target.tolist() == expected.tolist()
+
+
+def test_redrawn_targets_drive_their_own_iterations():
+    """With a linear model and one full step an iteration, each step goes to that one's target."""
+    image, model = claims.images(6, 3, 6, 6) * 0.5 + 0.25, claims.Linear((3, 6, 6))
+    config = AttackConfig(
+        flow=FlowBudget(0),
+        pixel=PixelBudget(0.125),
+        pixel_objective="margin",
+        pixel_step=0.0625,
+        start="zero",
+        redraw_targets=True,
+        steps=2,
+    )
+    label = torch.tensor([0, 1, 2, 3, 0, 1])
+    result = JointAttack(config)(model, image, label)
+    expected = torch.zeros_like(image)
+    for k in range(2):
+        target = torch.tensor(streams.target_labels(0, range(6), label, 4, iteration=k))
+        expected += 0.0625 * (model.weight[target] - model.weight[label]).detach().sign()
+    torch.testing.assert_close(result.delta, expected, rtol=0, atol=2 * claims.SLACK)
+
+
+def test_given_targets_are_kept(model):
+    image, target = claims.images(3, 3, 8, 8), torch.tensor([1, 2, 3])
+    config = AttackConfig(redraw_targets=True, steps=3)
+    result = JointAttack(config)(model, image, [0, 0, 0], targets=target)
+    assert torch.equal(result.target, target)
+
+
+def test_two_classes(model):
+    image, two = claims.smooth(4, 3, 8, 8), claims.Linear((3, 8, 8), classes=2)
+    for preset in ("claim-1", "claim-8", "evaluation"):
+        result = JointAttack(AttackConfig.preset(preset))(two, image)
+        assert torch.equal(result.target, 1 - result.label)
+        assert result.loss.isfinite().all()
+
+
+# What is measured.
+
+
+@pytest.mark.parametrize("levels", [False, True])
+@pytest.mark.parametrize("preset", ["claim-1", "claim-8", "evaluation"])
+def test_everything_is_measured_on_the_returned_image(model, levels, preset):
+    image = claims.smooth(4, 3, 9, 8)
+    if levels:
+        image = (image * 255).round().byte().permute(0, 2, 3, 1).contiguous()
+    config = claims.small(AttackConfig.preset(preset), steps=3)
+    result = JointAttack(config)(model, image)
+    seen = result.adversarial
+    assert seen.dtype == image.dtype
+    assert seen.shape == image.shape
+    if levels:
+        seen = torch.from_numpy(seen.numpy().astype(np.float32) / np.float32(255))
+        seen = seen.permute(0, 3, 1, 2).contiguous()
+        assert ((seen - result.exact).abs() <= 1.01 / 255).all()
+    else:
+        assert result.exact is result.adversarial
+    with torch.no_grad():
+        logits = model(seen)
+    torch.testing.assert_close(result.logits, logits)
+    assert torch.equal(result.success, logits.argmax(1) != result.label)
+    objective = config.reported_objective
+    expected = claims.measured(objective, logits, result.label, result.target)
+    torch.testing.assert_close(result.loss, expected, rtol=1e-5, atol=1e-5)
+    assert result.flow.dtype == torch.float16
+    assert result.label.dtype == result.target.dtype == torch.int64
+    assert torch.equal(result.prediction, logits.argmax(1))
+
+
+def test_labels_default_to_the_prediction_of_the_clean_image(model):
+    image = claims.smooth(5, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(JointAttack()(model, image).label, model(image).argmax(1))
+
+
+@pytest.mark.parametrize("levels", [False, True])
+def test_images_whose_logits_are_not_finite_come_back_clean(levels):
+    linear = claims.Linear((3, 6, 6))
+
+    def model(image):
+        bad = image[:, 0, 0, 0] > 0.9
+        return torch.where(bad[:, None], torch.nan, linear(image))
+
+    image = claims.images(3, 3, 6, 6) * 0.5
+    image[1, 0] = 1.0
+    if levels:
+        image = (image * 255).round().byte().permute(0, 2, 3, 1).contiguous()
+    result = JointAttack(AttackConfig(steps=2))(model, image, [0, 1, 2])
+    assert result.failed.tolist() == [False, True, False]
+    assert torch.equal(result.adversarial[1], image[1])
+    assert not result.success[1]
+    assert not result.flow[1].any()
+    assert not result.delta[1].any()
+    others = [0, 2]
+    alone = JointAttack(AttackConfig(steps=2))(linear, image[others], [0, 2], others)
+    torch.testing.assert_close(result.exact[others], alone.exact, rtol=0, atol=1e-6)
+    assert not torch.equal(result.adversarial[0], image[0])
+
+
+def test_an_image_that_only_the_attack_breaks_comes_back_clean_and_is_measured_again():
+    linear, image = claims.Linear((3, 6, 6)), claims.images(3, 3, 6, 6)
+
+    def model(picture):
+        known = [any(torch.equal(one, clean) for clean in image) for one in picture]
+        return torch.where(torch.tensor(known)[:, None], linear(picture), torch.inf)
+
+    result = JointAttack(AttackConfig(steps=1))(model, image)
+    assert result.failed.all()
+    assert torch.equal(result.adversarial, image)
+    torch.testing.assert_close(result.logits, linear(image).detach())
+    assert result.loss.isfinite().all()
+    assert not result.success.any()
+
+
+@pytest.mark.parametrize("composition", ["spatial-pixel", "pixel-spatial"])
+def test_delta_of_8_bit_images_is_that_of_the_stored_image(model, composition):
+    levels = (claims.smooth(3, 3, 9, 8) * 255).round().byte().permute(0, 2, 3, 1).contiguous()
+    result = JointAttack(AttackConfig(composition=composition, steps=2))(model, levels)
+    image = from_levels(levels)
+    if composition == "spatial-pixel":
+        expected = from_levels(result.adversarial) - warp(image, result.flow.float())
+        torch.testing.assert_close(result.delta, expected, rtol=0, atol=1e-7)
+    else:
+        again = warp(image + result.delta, result.flow.float())
+        torch.testing.assert_close(again, result.exact, rtol=0, atol=1e-6)
+
+
+def test_a_result_shares_no_memory_with_the_images(model):
+    image = claims.images(2, 3, 8, 8)
+    result = JointAttack(AttackConfig(**OFF))(model, image)
+    result.adversarial.zero_()
+    assert image.any()
+
+
+# What happens to the model.
+
+
+class Fragile(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nets.TinyNet()
+        self.calls = 0
+
+    def forward(self, image):
+        self.calls += 1
+        if self.calls > 3:
+            raise RuntimeError("gave up")
+        return self.inner(image)
+
+
+def modes(model):
+    return [module.training for module in model.modules()]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_is_left_as_it_was(fails):
+    model = Fragile().train()
+    model.calls = 0 if fails else -1000
+    model.inner.norm.eval()
+    model.inner.first.weight.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    needs = [parameter.requires_grad for parameter in model.parameters()]
+    expected = modes(model)
+    image = claims.images(2, 3, 8, 8)
+    if fails:
+        with pytest.raises(RuntimeError, match="gave up"):
+            JointAttack()(model, image)
+    else:
+        JointAttack()(model, image)
+    assert modes(model) == expected
+    assert [parameter.requires_grad for parameter in model.parameters()] == needs
+    assert all(parameter.grad is None for parameter in model.parameters())
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_model_in_training_mode_is_attacked_in_evaluation_mode():
+    torch.manual_seed(1)
+    model = nets.TinyNet().train()
+    model(claims.images(16, 3, 8, 8))
+    image, attack = claims.images(4, 3, 8, 8), JointAttack(AttackConfig(steps=2))
+    during = attack(model, image)
+    assert model.training
+    same(during, attack(model.eval(), image))
+
+
+def test_gradients_that_the_caller_has_are_kept(model):
+    model.zero_grad()
+    model(claims.images(2, 3, 8, 8)).sum().backward()
+    before = [parameter.grad.clone() for parameter in model.parameters()]
+    JointAttack(AttackConfig(steps=2))(model, claims.images(2, 3, 8, 8))
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), before, strict=True))
+    model.zero_grad()
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_it_runs_where_gradients_are_off(model, context):
+    image, attack = claims.images(2, 3, 8, 8), JointAttack(AttackConfig(steps=2))
+    expected = attack(model, image)
+    with context():
+        found = attack(model, image * 1.0)
+    same(found, expected)
+    assert not found.adversarial.requires_grad
+
+
+def test_images_that_need_a_gradient_get_none(model):
+    image = claims.images(2, 3, 8, 8).requires_grad_()
+    result = JointAttack(AttackConfig(steps=1))(model, image)
+    assert image.grad is None
+    assert not result.adversarial.requires_grad
+
+
+def test_images_are_not_changed(model):
+    image = claims.images(2, 3, 8, 8)
+    kept = image.clone()
+    JointAttack()(model, image)
+    assert torch.equal(image, kept)
