@@ -84,7 +84,8 @@ class BudgetCheck:
         if flow is None:
             return warp_range(clean, self._config.flow.radius)
         # float64 before the warp: one minus a small half-precision fraction is not a half.
-        warped = warp(clean, flow.astype(np.float64))
+        vectors = flow.astype(np.float64)
+        warped = warp(clean, np.where(np.isfinite(vectors), vectors, 0))
         return warped, warped
 
     def _check_flow(self, flow: Array) -> list[tuple[int, str]]:

@@ -42,14 +42,15 @@ class Loaded:
 def crew(workers: int | None = None) -> Iterator[tuple[Executor, Executor]]:
     """Yield a pool for reading and encoding, and a pool of one for writing in order.
 
-    What has not begun is dropped when the block is left by an exception.
+    The block is left when the batches that were handed to the writer are on the disk, also by an
+    exception.
     """
     pool = ThreadPoolExecutor(workers or min(8, cpu_count() or 1), "jataug-image")
     writer = ThreadPoolExecutor(1, "jataug-writer")
     try:
         yield pool, writer
     finally:
-        writer.shutdown(cancel_futures=True)
+        writer.shutdown()
         pool.shutdown(cancel_futures=True)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DataError
 from .encode import Spool, png, write_npz
 from .layout import IMAGES
 from .plan import Plan, Shard, canonical
@@ -68,6 +69,7 @@ class ShardWriter:
         self._name_of, self._pool = name_of, pool
         self._records: list[dict[str, Any]] = []
         self._skipped: list[dict[str, Any]] = []
+        self._samples = 0
         channel, height, width = plan.image_shape
         self._spools: dict[str, Spool] = {}
         if plan.format == "npz":
@@ -99,13 +101,20 @@ class ShardWriter:
         for folder, spool in self._spools.items():
             with writing(spool.path):
                 spool.append(arrays[folder])
+        self._samples += len(batch.records) + len(batch.skipped)
 
     def finish(self, environment: dict[str, Any]) -> dict[str, Any]:
         """Write what is left, the records last; return the content of the marker.
 
         Raises:
-            DataError: a file cannot be written.
+            DataError: a file cannot be written, or a batch was not.
         """
+        # The writer goes on after a batch that failed; its shard must not look whole.
+        if self._samples != (expected := self._shard.stop - self._shard.start):
+            raise DataError(
+                f"{self._shard.name}: expected {expected} samples, got {self._samples}; "
+                "run the same command again"
+            )
         files = {}
         for folder, spool in self._spools.items():
             name = f"{folder}/{self._shard.name}.npz"

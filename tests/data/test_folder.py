@@ -1,0 +1,107 @@
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from jataug.data import open_source
+from jataug.errors import DataError
+
+
+def fill(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 3), "red").save(root / name)
+    return root
+
+
+def test_class_folders_are_labels_in_natural_order(tmp_path):
+    source = open_source(fill(tmp_path, "10/a.png", "9/b10.jpg", "9/b9.PNG", "9/deep/c.webp"))
+    assert source.classes == ("9", "10")
+    assert [source.key(i) for i in range(4)] == ["9/b9", "9/b10", "9/deep/c", "10/a"]
+    assert [source.label(i) for i in range(4)] == [0, 0, 0, 1]
+    sample = source[3]
+    assert (sample.index, sample.key, sample.label) == (3, "10/a", 1)
+    assert sample.image.shape == (3, 4, 3)
+
+
+def test_an_empty_class_folder_keeps_its_number(tmp_path):
+    (fill(tmp_path, "a/1.png", "c/1.png") / "b").mkdir()
+    source = open_source(tmp_path)
+    assert source.classes == ("a", "b", "c")
+    assert [source.label(i) for i in range(2)] == [0, 2]
+
+
+def test_hidden_and_other_files_are_ignored(tmp_path):
+    fill(tmp_path, "a/1.png", "a/.2.png", ".git/3.png", "__MACOSX/4.png")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "readme.md").write_text("no image")
+    source = open_source(tmp_path)
+    assert [source.key(i) for i in range(len(source))] == ["a/1"]
+
+
+def test_images_alone_have_no_labels(tmp_path):
+    source = open_source(fill(tmp_path, "b 2.png", "-b 10.png"))
+    assert not source.labelled
+    assert source.classes is None
+    assert [sample.label for sample in source] == [None, None]
+
+
+def test_images_beside_class_folders_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"got both \(x\.png beside a/\)"):
+        open_source(fill(tmp_path, "a/1.png", "x.png"))
+
+
+@pytest.mark.parametrize("names", [[], ["a"]])
+def test_a_directory_without_images_is_refused(tmp_path, names):
+    for name in names:
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match="images, got none"):
+        open_source(tmp_path)
+
+
+def test_a_link_to_a_folder_above_ends(tmp_path):
+    fill(tmp_path, "a/1.png")
+    try:
+        (tmp_path / "a" / "again").symlink_to(tmp_path / "a", target_is_directory=True)
+    except OSError:
+        pytest.skip("links are not allowed here")
+    assert len(open_source(tmp_path)) == 1
+
+
+def test_the_fingerprint_sees_names_times_and_bytes(tmp_path):
+    source = open_source(fill(tmp_path, "a/1.png", "a/2.png"))
+    before, bytes_before = source.describe(), source.describe(content=True)
+    assert before["kind"] == "folder"
+    assert before["count"] == 2
+    assert Path(before["path"]).is_absolute()
+    os.utime(tmp_path / "a" / "1.png", ns=(0, 1))
+    assert source.describe()["fingerprint"] != before["fingerprint"]
+    assert source.describe(content=True) == bytes_before
+    Image.new("RGB", (4, 3), "blue").save(tmp_path / "a" / "1.png")
+    assert source.describe(content=True) != bytes_before
+
+
+def test_the_fingerprint_sees_names(tmp_path):
+    source = open_source(fill(tmp_path, "a/1.png"))
+    before = source.describe()["fingerprint"]
+    (tmp_path / "a" / "1.png").rename(tmp_path / "a" / "0.png")
+    assert open_source(tmp_path).describe()["fingerprint"] != before
+
+
+def test_positions_outside_are_index_errors(tmp_path):
+    source = open_source(fill(tmp_path, "a/1.png"))
+    with pytest.raises(IndexError):
+        source[1]
+    with pytest.raises(IndexError):
+        source[-1]
+
+
+def test_nothing_there_and_unknown_files_are_refused(tmp_path):
+    with pytest.raises(DataError, match="got nothing there"):
+        open_source(tmp_path / "missing")
+    (tmp_path / "data.csv").write_text("1,2")
+    with pytest.raises(DataError, match=r"got data\.csv"):
+        open_source(tmp_path / "data.csv")
+    with pytest.raises(DataError, match="source format: expected one of folder, npz, idx"):
+        open_source(tmp_path, format="tar")

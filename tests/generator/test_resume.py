@@ -1,0 +1,208 @@
+"""A run that is stopped anywhere, or spread over workers, ends in the same bytes."""
+
+import itertools
+import json
+import os
+
+import pytest
+
+from jataug.errors import DataError
+from jataug.generator import generate, verify
+
+
+def run(session, source, destination, **options):
+    options = {"batch_size": 2, "shard_size": 4, "save_flow": True, **options}
+    return generate(None, source, destination, session=session, **options)
+
+
+class Stop(BaseException):
+    pass
+
+
+def stopping_after(session, calls):
+    """The session, with an attack that is interrupted after some calls."""
+    whole = session.attack
+
+    def attack(*args, **options):
+        if len(session.calls) >= calls:
+            raise Stop
+        return whole(*args, **options)
+
+    session.attack = attack
+    return session
+
+
+@pytest.mark.parametrize("format", ["folder", "npz"])
+@pytest.mark.parametrize("calls", [0, 1, 2, 3, 5])
+def test_a_stopped_run_goes_on(new_session, folder, tmp_path, files_of, format, calls):
+    run(new_session(), folder, tmp_path / "once", format=format)
+    with pytest.raises(Stop):
+        run(stopping_after(new_session(), calls), folder, tmp_path / "twice", format=format)
+    assert not (tmp_path / "twice" / "index.json").exists()
+    session = new_session()
+    report = run(session, folder, tmp_path / "twice", format=format)
+    assert report.complete
+    assert len(session.calls) == 6 - calls // 2 * 2
+    assert files_of(tmp_path / "twice") == files_of(tmp_path / "once")
+
+
+def test_a_keyboard_interrupt_can_be_resumed(new_session, folder, tmp_path, monkeypatch):
+    session = new_session()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(session, folder, tmp_path / "out", progress=lambda p: p.done > 5 and interrupt())
+    assert not (tmp_path / "out" / ".tmp").exists() or not any(
+        (tmp_path / "out" / ".tmp").iterdir()
+    )
+    assert run(new_session(), folder, tmp_path / "out").complete
+
+
+def test_a_finished_run_does_nothing(new_session, folder, tmp_path, files_of):
+    first = run(new_session(), folder, tmp_path / "out")
+    before = files_of(tmp_path / "out")
+    session = new_session()
+    again = run(session, folder, tmp_path / "out")
+    assert session.calls == []
+    assert (again.generated, again.images, again.complete) == (0, 11, True)
+    assert again.adversarial_accuracy == first.adversarial_accuracy
+    assert "nothing to do" in again.message
+    assert files_of(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["records/shard-00001.jsonl", "records/shard-00001.json", "flow/shard-00001.npz", "image"],
+)
+@pytest.mark.parametrize("harm", ["remove", "change"])
+def test_a_damaged_shard_is_made_again(new_session, folder, tmp_path, files_of, name, harm):
+    run(new_session(), folder, tmp_path / "out")
+    before = files_of(tmp_path / "out")
+    place = "images/dog/img 4.png" if name == "image" else name
+    if harm == "remove":
+        (tmp_path / "out" / place).unlink()
+    else:
+        (tmp_path / "out" / place).write_bytes(before[place][:-3])
+    session = new_session()
+    assert run(session, folder, tmp_path / "out").generated == 4
+    assert len(session.calls) == 2
+    assert files_of(tmp_path / "out") == before
+
+
+def test_workers_share_a_destination(new_session, folder, tmp_path, files_of):
+    run(new_session(), folder, tmp_path / "one")
+    first = run(new_session(), folder, tmp_path / "two", shard="2/2")
+    assert (first.complete, first.planned, first.images) == (False, 4, 4)
+    assert "other shards are still missing" in first.message
+    second = run(new_session(), folder, tmp_path / "two", shard="1/2")
+    assert (second.complete, second.planned, second.images) == (True, 7, 7)
+    assert files_of(tmp_path / "two") == files_of(tmp_path / "one")
+
+
+def test_more_workers_than_shards(new_session, folder, tmp_path):
+    report = run(new_session(), folder, tmp_path / "out", shard="9/9")
+    assert (report.planned, report.complete) == (0, False)
+
+
+def test_skipped_samples_are_remembered(new_session, folder, tmp_path):
+    (folder / "cat" / "img 0.png").write_bytes(b"")
+    with pytest.raises(Stop):
+        run(stopping_after(new_session(), 4), folder, tmp_path / "out", on_error="skip")
+    report = run(new_session(), folder, tmp_path / "out", on_error="skip")
+    assert [skip.key for skip in report.skipped] == ["cat/img 0"]
+    index = json.loads((tmp_path / "out" / "index.json").read_text())
+    assert [skip["key"] for skip in index["skipped"]] == ["cat/img 0"]
+    assert verify(tmp_path / "out").ok
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": 1}, "seed 0 there, 1 asked"),
+        ({"batch_size": 4}, "batch_size 2 there, 4 asked"),
+        ({"format": "npz"}, 'format "folder" there, "npz" asked'),
+        ({"save_flow": False}, "save_flow true there, false asked"),
+        ({"limit": 3}, "count 11 there, 3 asked"),
+        ({"labels": "predicted"}, 'labels "source" there'),
+    ],
+)
+def test_another_plan_is_refused_by_name(new_session, folder, tmp_path, files_of, options, message):
+    run(new_session(), folder, tmp_path / "out")
+    before = files_of(tmp_path / "out")
+    with pytest.raises(DataError, match=message):
+        run(new_session(), folder, tmp_path / "out", **options)
+    assert files_of(tmp_path / "out") == before
+
+
+def test_a_changed_source_is_another_plan(new_session, folder, tmp_path):
+    run(new_session(), folder, tmp_path / "out")
+    (folder / "cat" / "img 0.png").touch()
+    with pytest.raises(DataError, match=r"source .*fingerprint"):
+        run(new_session(), folder, tmp_path / "out")
+    run(new_session(), folder, tmp_path / "hash", source_hash=True)
+    (folder / "cat" / "img 0.png").touch()
+    assert run(new_session(), folder, tmp_path / "hash", source_hash=True).generated == 0
+
+
+def test_a_moved_source_is_the_same_plan(new_session, folder, tmp_path):
+    run(new_session(), folder, tmp_path / "out")
+    folder.rename(tmp_path / "elsewhere")
+    assert run(new_session(), tmp_path / "elsewhere", tmp_path / "out").generated == 0
+
+
+def test_another_attack_is_another_plan(new_session, folder, tmp_path):
+    run(new_session(), folder, tmp_path / "out")
+    session = new_session()
+    session.config = session.config.replace(steps=7)
+    with pytest.raises(DataError, match=r"artifact .*; attack"):
+        run(session, folder, tmp_path / "out")
+
+
+def test_a_foreign_folder_is_not_touched(new_session, folder, tmp_path, files_of):
+    place = tmp_path / "mine"
+    place.mkdir()
+    (place / "thesis.tex").write_text("years of work")
+    with pytest.raises(DataError, match=r"holds thesis\.tex; nothing was touched"):
+        run(new_session(), folder, place)
+    assert files_of(place) == {"thesis.tex": b"years of work"}
+
+
+def test_places_that_cannot_be_written(new_session, folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DataError, match=f"{place.name}: expected a folder to write to"):
+            run(new_session(), folder, place)
+
+
+def test_a_disk_that_fails_is_one_line(new_session, folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jataug.generator.store.os.fsync", full)
+    with pytest.raises(DataError, match=r"plan\.json: could not be written: No space left"):
+        run(new_session(), folder, tmp_path / "out")
+    monkeypatch.undo()
+    assert run(new_session(), folder, tmp_path / "out").complete
+
+
+@pytest.mark.parametrize("format", ["folder", "npz"])
+@pytest.mark.parametrize("writes", range(0, 14, 2))
+def test_a_batch_that_is_lost_leaves_no_whole_shard(
+    new_session, folder, tmp_path, files_of, monkeypatch, format, writes
+):
+    run(new_session(), folder, tmp_path / "once", format=format)
+    count, sync = itertools.count(), os.fsync
+
+    def failing(handle):
+        if next(count) == writes:
+            raise OSError(5, "Input/output error")
+        sync(handle)
+
+    monkeypatch.setattr("jataug.generator.store.os.fsync", failing)
+    with pytest.raises(DataError, match="could not be written: Input/output error"):
+        run(new_session(), folder, tmp_path / "twice", format=format)
+    monkeypatch.undo()
+    assert run(new_session(), folder, tmp_path / "twice", format=format).complete
+    assert files_of(tmp_path / "twice") == files_of(tmp_path / "once")
