@@ -1,4 +1,4 @@
-"""From a classifier to an ONNX attack: differentiation, the warp, the attack graph, the artifact."""
+"""From a classifier to an ONNX attack: differentiation, warp, attack graph, artifact."""
 
 from .build import export_attack
 from .differentiate import differentiate

@@ -2,7 +2,6 @@
 file.
 """
 
-import os
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,14 +14,15 @@ import jataug
 from jataug.artifact import Form, Manifest, sign
 from jataug.budget import radius_of
 from jataug.config import AttackConfig
-from jataug.errors import ArtifactError, BudgetError, ModelError
+from jataug.errors import BudgetError
 from jataug.preprocessing import Preprocessing
 
 from . import forms
 from .attack import Body
 from .check import check_artifact, check_gradient
 from .graph import Graph
-from .model import Classifier, load_model, model_digest, prepare
+from .model import Classifier, image_shape, load_model, model_digest, prepare
+from .save import check_destination, save_model
 from .warp import reach_of
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["build_attack", "export_attack"]
 
 _IR_VERSION = 10
-_EXTERNAL = 1_000_000_000
-"""Above this many bytes the weights go to a file of their own beside the artifact."""
 
 
 def export_attack(
@@ -74,8 +72,7 @@ def export_attack(
             written.
     """
     destination = Path(destination)
-    if destination.is_dir() or not destination.parent.is_dir():
-        raise ArtifactError(f"{destination}: expected a file name in an existing folder")
+    check_destination(destination)
     proto = load_model(model, example)
     preprocessing = preprocessing or Preprocessing()
     network = prepare(proto, of=preprocessing.logits, preprocessing=preprocessing, size=size)
@@ -87,7 +84,7 @@ def export_attack(
         check_artifact(artifact, manifest, device)
         manifest = Manifest(**{**vars(manifest), "checked": runtime})
         sign(artifact, manifest)
-    _save(artifact, destination)
+    save_model(artifact, destination)
     return manifest
 
 
@@ -102,7 +99,7 @@ def build_attack(
     """Return the signed artifact as a model, unchecked, and its manifest."""
     largest = config.flow.radius if max_flow is None else radius_of(max_flow, "max_flow")
     _check_options(config, form, largest)
-    shape = _image_shape(network, preprocessing)
+    shape = image_shape(network, preprocessing)
     preprocessing.check_channels(shape[0])
     batch = network.image_shape[0]
     manifest = Manifest(
@@ -150,22 +147,6 @@ def _check_options(config: AttackConfig, form: str, largest: float) -> None:
         raise BudgetError(f"form {form!r} has one target input and cannot redraw targets; use step")
 
 
-def _image_shape(network: Classifier, preprocessing: Preprocessing) -> tuple[int, int, int]:
-    if len(network.image_shape) != 4:
-        raise ModelError(
-            f"the image input has shape {network.image_shape}: expected rank 4, a batch of images"
-        )
-    _, *sizes = (int(d) if isinstance(d, int) else 0 for d in network.image_shape)
-    if preprocessing.layout == "nhwc":
-        sizes = [sizes[2], sizes[0], sizes[1]]
-    if sizes[0] not in (1, 3):
-        raise ModelError(
-            f"the image input has shape {network.image_shape}: expected 1 or 3 channels in layout "
-            f"{preprocessing.layout}, got {sizes[0]}; choose with --layout nchw|nhwc"
-        )
-    return sizes[0], sizes[1], sizes[2]
-
-
 def _signature(name: str, manifest: Manifest) -> tuple[Any, tuple[Any, ...]]:
     channel, height, width = manifest.image_shape
     batch = manifest.batch
@@ -186,23 +167,3 @@ def _versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
-
-
-def _save(model: onnx.ModelProto, destination: Path) -> None:
-    """Write under a temporary name, sync, rename: a file that is there is whole."""
-    partial = destination.with_name(f".{destination.name}.{os.getpid()}.partial")
-    data = destination.name + ".data"
-    external = model.ByteSize() > _EXTERNAL
-    try:
-        onnx.save(
-            model, partial, save_as_external_data=external, location=data if external else None
-        )
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(destination)
-    except OSError as error:
-        raise ArtifactError(
-            f"{destination}: cannot be written: {error.strerror or error}"
-        ) from None
-    finally:
-        partial.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from .graph import Graph, Shape, Term
 from .model import Classifier, load_model, prepare
 from .rules import FLAT, find_rule
 
-__all__ = ["Trace", "differentiate", "trace"]
+__all__ = ["Trace", "differentiate", "reached_from", "trace"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Trace:
             UnsupportedOperator: an op between the image and the logits has no rule.
             ModelError: the logits do not depend on the image.
         """
-        active = _reached_from(self.image, self.nodes)
+        active = reached_from(self.image, self.nodes)
         last = next(v for v, term in self.terms.items() if term is self.logits)
         if last not in active:
             raise ModelError(f"the logits {last.name!r} do not depend on the image")
@@ -114,7 +114,7 @@ def unbroadcast(g: Term, x: Term) -> Term:
     return (g.sum(axes) if axes else g).reshape_like(x)
 
 
-def _reached_from(image: ir.Value, nodes: list[ir.Node]) -> set[ir.Value]:
+def reached_from(image: ir.Value, nodes: list[ir.Node]) -> set[ir.Value]:
     """Return the values that the image moves: not through flat ops, and floating point only."""
     active = {image}
     for node in nodes:

@@ -22,7 +22,7 @@ from .shapes import BATCH, Info, infer_shapes
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["OPSET", "Classifier", "load_model", "prepare"]
+__all__ = ["OPSET", "Classifier", "image_shape", "load_model", "model_digest", "prepare"]
 
 OPSET = 18
 """Older models are converted up to this; a newer one keeps its own."""
@@ -334,3 +334,24 @@ def _flat(model: ir.Model, logits: ir.Value, info: dict[str, Info], image: Shape
     model.graph.append(node)
     model.graph.outputs[:] = [flat]
     return flat
+
+
+def image_shape(network: Classifier, preprocessing: Preprocessing) -> tuple[int, int, int]:
+    """Return (channel, height, width) of the images a network takes.
+
+    Raises:
+        ModelError: they are no images of 1 or 3 channels.
+    """
+    if len(network.image_shape) != 4:
+        raise ModelError(
+            f"the image input has shape {network.image_shape}: expected rank 4, a batch of images"
+        )
+    _, *sizes = (int(d) if isinstance(d, int) else 0 for d in network.image_shape)
+    if preprocessing.layout == "nhwc":
+        sizes = [sizes[2], sizes[0], sizes[1]]
+    if sizes[0] not in (1, 3):
+        raise ModelError(
+            f"the image input has shape {network.image_shape}: expected 1 or 3 channels in layout "
+            f"{preprocessing.layout}, got {sizes[0]}; choose with --layout nchw|nhwc"
+        )
+    return sizes[0], sizes[1], sizes[2]

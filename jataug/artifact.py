@@ -20,6 +20,7 @@ __all__ = [
     "Form",
     "Manifest",
     "graph_digest",
+    "is_artifact",
     "load_artifact",
     "prune",
     "sign",
@@ -141,6 +142,18 @@ def load_artifact(path: str | Path) -> tuple["onnx.ModelProto", Manifest]:
         return model, _check(model, json.loads(text))
     except (ArtifactError, json.JSONDecodeError) as error:
         raise ArtifactError(f"{path}: {error}") from None
+
+
+def is_artifact(path: str | Path) -> bool:
+    """Tell whether a file is an ONNX model with a jataug manifest, which is not checked."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, ValueError, OSError):
+        return False
+    return any(entry.key == KEY for entry in model.metadata_props)
 
 
 def _check(model: "onnx.ModelProto", data: Any) -> Manifest:

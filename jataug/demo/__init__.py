@@ -1,0 +1,99 @@
+"""The whole main job on a classifier and 512 Fashion-MNIST test images that ship in the package."""
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from jataug.budget import FlowBudget, PixelBudget
+from jataug.config import AttackConfig
+from jataug.errors import DataError
+
+__all__ = ["DEMO_ATTACK", "Demo", "run_demo"]
+
+DEMO_ATTACK = AttackConfig.preset(
+    "evaluation", flow=FlowBudget(0.3), pixel=PixelBudget("8/255"), steps=10
+)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made and measured."""
+
+    artifact: Path
+    dataset: Path
+    picture: Path
+    images: int
+    clean_accuracy: float
+    adversarial_accuracy: float
+    verified: bool
+    provider: str
+    budgets: str
+    images_per_second: float
+
+
+def run_demo(
+    destination: str | Path,
+    *,
+    device: str = "auto",
+    progress: Callable[[Any], object] | None = None,
+) -> Demo:
+    """Export the shipped classifier's attack, generate, verify and draw; all into `destination`.
+
+    Raises:
+        DataError: the destination holds something else, or cannot be written.
+        MissingExtra: ONNX Runtime is not installed.
+    """
+    from jataug.export import export_attack
+    from jataug.generator import generate, preview, verify
+    from jataug.runtime import Session
+
+    root = _folder(Path(destination))
+    artifact, dataset, picture = root / "attack.onnx", root / "dataset", root / "preview.png"
+    with ExitStack() as stack:
+        shipped = files(__name__)
+        model, images, notes = (
+            stack.enter_context(as_file(shipped / name))
+            for name in ("classifier.onnx", "images.npz", "demo.json")
+        )
+        export_attack(model, DEMO_ATTACK, artifact)
+        names = json.loads(notes.read_text(encoding="utf-8"))["classes"]
+        session = stack.enter_context(Session.open(artifact, device=device, batch_size=64))
+        options = {"seed": 0, "classes": dict(zip(names, range(len(names)), strict=True))}
+        report = generate(
+            artifact, images, dataset, session=session, save_flow=True, progress=progress, **options
+        )
+        checked = verify(dataset, images, artifact, device=device)
+        preview(session, images, count=8, **options).save(picture)
+        provider = session.providers[0]
+    flow, pixel = DEMO_ATTACK.flow.radius, DEMO_ATTACK.pixel.radius
+    return Demo(
+        artifact,
+        dataset,
+        picture,
+        report.images,
+        report.clean_accuracy or 0.0,
+        checked.adversarial_accuracy or 0.0,
+        checked.ok,
+        provider,
+        f"joint attack, {flow:g} px + {round(255 * pixel)}/255, {DEMO_ATTACK.steps} steps",
+        report.images_per_second,
+    )
+
+
+def _folder(root: Path) -> Path:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        foreign = sorted(
+            {p.name for p in root.iterdir()} - {"attack.onnx", "dataset", "preview.png"}
+        )
+    except OSError as error:
+        raise DataError(
+            f"{root}: expected a folder that can be written: {error.strerror}"
+        ) from None
+    if foreign:
+        raise DataError(f"{root}: expected a new or empty folder, it holds {foreign[0]!r}")
+    return root

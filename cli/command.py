@@ -1,0 +1,97 @@
+"""What all commands share: --config, --debug, and one line instead of a traceback."""
+
+import tomllib
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from jataug.errors import CheckError, JataugError
+
+__all__ = ["Command", "FailedCheck"]
+
+
+class FailedCheck(click.ClickException):
+    """A result that fails a check: exit code 1."""
+
+    exit_code = 1
+
+
+class Command(click.Command):
+    """A command that reads its defaults from a TOML file and turns errors into one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.context_settings = {"help_option_names": ["-h", "--help"], **self.context_settings}
+        self.params += [
+            click.Option(
+                ["--config", "config_file"],
+                type=click.Path(path_type=Path),
+                is_eager=True,
+                expose_value=False,
+                callback=self._read_config,
+                help=f"TOML file with defaults, in a table [{self.name}].",
+            ),
+            click.Option(
+                ["--debug"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=lambda ctx, _, value: ctx.meta.__setitem__("debug", value),
+                help="Show the traceback of an error.",
+            ),
+        ]
+
+    def _read_config(self, ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+        if path is None:
+            return
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8")).get(self.name or "", {})
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise click.UsageError(f"--config {path}: cannot be read: {error}") from None
+        flags = {o: p.name for p in self.params for o in p.opts if p.name and o.startswith("--")}
+        unknown = sorted(key for key in table if f"--{key.replace('_', '-')}" not in flags)
+        if unknown:
+            raise click.UsageError(
+                f"--config {path}: table [{self.name}] has the unknown key {unknown[0]!r}; keys "
+                "are "
+                f"the long options of jataug {self.name}"
+            )
+        named = {flags[f"--{key.replace('_', '-')}"]: value for key, value in table.items()}
+        ctx.default_map = {**(ctx.default_map or {}), **named}
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = _show
+                return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except JataugError as error:
+            self._fail(ctx, error, str(error))
+        except KeyboardInterrupt:
+            raise click.Abort from None
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            self._fail(ctx, error, f"{where}{error.strerror or error}")
+        except MemoryError as error:
+            self._fail(ctx, error, "out of memory; use a smaller --batch-size")
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._fail(ctx, error, f"unexpected: {what} (a defect of jataug; --debug shows where)")
+
+    def _fail(self, ctx: click.Context, error: Exception, message: str) -> NoReturn:
+        if ctx.meta.get("debug"):
+            raise error
+        line = " ".join(message.split())
+        if isinstance(error, CheckError):
+            raise FailedCheck(line) from None
+        failure = click.ClickException(line)
+        failure.exit_code = 2
+        raise failure from None
+
+
+def _show(message: Any, *_: Any, **__: Any) -> None:
+    click.echo(f"Warning: {message}", err=True)

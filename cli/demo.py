@@ -1,0 +1,38 @@
+"""jataug demo."""
+
+from pathlib import Path
+
+import click
+
+from .command import Command, FailedCheck
+from .options import PATH, device_option
+from .progress import Bar
+
+__all__ = ["command"]
+
+
+@click.command("demo", cls=Command)
+@click.option("-o", "--output", type=PATH, required=True, help="A new or empty folder.")
+@device_option
+def command(output: Path, device: str) -> None:
+    r"""Export, generate, verify, measure and draw, on a classifier and 512 images that ship inside.
+
+    \b
+    jataug demo -o demo-out
+    """
+    from jataug.demo import run_demo
+
+    with Bar("attack") as bar:
+        demo = run_demo(output, device=device, progress=bar)
+    click.echo(f"A Fashion-MNIST classifier on {demo.images} of its test images ({demo.provider})")
+    click.echo()
+    click.echo("                                              accuracy")
+    click.echo(f"  clean                                          {demo.clean_accuracy:.3f}")
+    click.echo(f"  {demo.budgets:<45}  {demo.adversarial_accuracy:.3f}")
+    click.echo()
+    verdict = "verified" if demo.verified else "DOES NOT VERIFY"
+    click.echo(f"  attack     {demo.artifact}")
+    click.echo(f"  data set   {demo.dataset} ({verdict}; {demo.images_per_second:.0f} images/s)")
+    click.echo(f"  picture    {demo.picture}")
+    if not demo.verified:
+        raise FailedCheck(f"{demo.dataset} does not verify")

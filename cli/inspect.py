@@ -1,0 +1,104 @@
+"""jataug inspect."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jataug.artifact import is_artifact, load_artifact
+
+from .command import Command
+from .options import PATH, model_options, preprocessing
+
+__all__ = ["command"]
+
+
+@click.command("inspect", cls=Command)
+@click.argument("file", type=PATH)
+@model_options
+def command(file: Path, **given: Any) -> None:
+    r"""Say what FILE is: an attack artifact, a model, or a data set.
+
+    Of a model it says whether it can be attacked, and what stands in the way; the model options
+    are those of jataug export.
+
+    \b
+    jataug inspect model.onnx
+    jataug inspect attack.onnx
+    jataug inspect adversarial/
+    """
+    if file.is_dir():
+        rows = _of_dataset(file)
+    elif is_artifact(file):
+        rows = _of_artifact(file)
+    else:
+        rows = _of_model(file, given)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def _of_artifact(file: Path) -> list[tuple[str, str]]:
+    model, manifest = load_artifact(file)
+    config = manifest.config
+    flow, pixel = config.flow, config.pixel
+    channel, height, width = manifest.image_shape
+    most = f"at most {manifest.max_flow_radius:g}"
+    return [
+        ("file", f"{file}: an attack artifact, format_version {manifest.format_version}"),
+        ("form", f"{manifest.form}, {manifest.iterations} iterations a call"),
+        ("images", f"{channel} x {height} x {width}, batch {manifest.batch}"),
+        ("classes", f"{manifest.classes}"),
+        ("flow", f"{flow.radius:g} px {flow.norm} ({most}), objective {config.flow_objective}"),
+        ("pixel", f"{pixel.radius:.6g} {pixel.norm}, objective {config.pixel_objective}"),
+        ("attack", f"{config.steps} steps, {config.order}, {config.composition}"),
+        ("iterate", f"{config.start} start, the {config.keep} is kept"),
+        ("preprocessing", _said(manifest.preprocessing.to_dict())),
+        ("inputs", ", ".join(value.name for value in model.graph.input)),
+        ("outputs", ", ".join(value.name for value in model.graph.output)),
+        ("nodes", f"{len(model.graph.node)}, opset {model.opset_import[0].version}"),
+        ("model", f"sha256 {manifest.model_sha256}"),
+        ("checked", manifest.checked or "no"),
+        ("versions", _said(manifest.versions)),
+    ]
+
+
+def _of_model(file: Path, given: dict[str, Any]) -> list[tuple[str, str]]:
+    from jataug.export.survey import survey
+
+    found = survey(file, preprocessing(given), given["size"])
+    rows = [
+        ("file", f"{file}: an ONNX model, opset {found.opset}"),
+        ("ops", ", ".join(f"{op} {count}" for op, count in found.ops.items())),
+    ]
+    if found.image_shape is not None:
+        rows.append(("image", " x ".join(map(str, found.image_shape))))
+        rows.append(("classes", str(found.classes)))
+    rows.append(("can be attacked", "no" if found.problems else "yes"))
+    return rows + [("because", problem) for problem in found.problems]
+
+
+def _of_dataset(folder: Path) -> list[tuple[str, str]]:
+    from jataug.generator import open_dataset
+
+    dataset = open_dataset(folder)
+    plan = dataset.index["plan"]
+    attack = plan["attack"]
+    return [
+        ("folder", f"{folder}: a data set, format_version {dataset.index['format_version']}"),
+        ("images", f"{len(dataset)}, format {plan['format']}"),
+        ("flow", f"{attack['flow']['radius']:g} px {attack['flow']['norm']}"),
+        ("pixel", f"{attack['pixel']['radius']:.6g} {attack['pixel']['norm']}"),
+        ("attack", f"{attack['steps']} steps, {attack['order']}, {attack['composition']}"),
+        ("seed", f"{plan['seed']}, epoch {plan['epoch']}"),
+    ]
+
+
+def _said(data: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {_plain(value)}" for name, value in data.items() if value is not None)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "/".join(f"{number:g}" for number in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

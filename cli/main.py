@@ -1,0 +1,54 @@
+"""The group of all commands, and what becomes of errors: one line, and an exit code."""
+
+from importlib import import_module
+
+import click
+
+import jataug
+
+from .command import Command
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "export": "write the joint attack on a model as an ONNX file",
+    "differentiate": "write a model's gradient as an ONNX file",
+    "generate": "precompute an adversarial data set",
+    "verify": "check a data set: files, labels, budgets",
+    "preview": "draw a few images, their flows and perturbations",
+    "inspect": "say what a file or data set is",
+    "demo": "the whole job on the model and images that ship inside",
+}
+
+
+class _Group(click.Group):
+    """Loads a command's module when the command is asked for, so that --help is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command = import_module(f".{name}", __package__).command
+        if not isinstance(command, Command):
+            raise TypeError(f"{name}: expected a Command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(jataug.__version__, prog_name="jataug")
+def main() -> None:
+    r"""Joint adversarial attacks (flow-field warp and pixels) as ONNX files.
+
+    \b
+    jataug export model.onnx -o attack.onnx --preset evaluation
+    jataug generate attack.onnx photos/ adversarial/ --resize 256 --crop 224
+    jataug verify adversarial/
+
+    Exit codes: 0 done, 1 a check failed, 2 wrong usage or input.
+    """

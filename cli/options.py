@@ -1,0 +1,150 @@
+"""Options that several commands share, each a decorator; what they collect becomes one object."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+
+from jataug.budget import FlowBudget, Norm, PixelBudget
+from jataug.config import PRESETS, AttackConfig, Composition, Keep, Objective, Order, Start
+from jataug.preprocessing import Channels, Layout, Outputs, Preprocessing
+
+__all__ = [
+    "attack_config",
+    "attack_options",
+    "device_option",
+    "model_options",
+    "preprocessing",
+    "source_options",
+]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+
+class _Numbers(click.ParamType):
+    """Numbers separated by commas."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
+        if isinstance(value, (int, float)):
+            return (float(value),)
+        try:
+            parts = value.split(",") if isinstance(value, str) else value
+            return tuple(float(part) for part in parts)
+        except ValueError:
+            self.fail(f"expected numbers separated by commas, got {value!r}", param, ctx)
+
+
+class _Size(click.ParamType):
+    """A size in pixels: SIDE, or HEIGHT,WIDTH."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        try:
+            parts = str(value).split(",") if not isinstance(value, (list, tuple)) else value
+            sides = [int(part) for part in parts]
+        except ValueError:
+            sides = []
+        if len(sides) not in (1, 2) or min(sides) < 1:
+            self.fail(f"expected SIDE or HEIGHT,WIDTH in pixels, got {value!r}", param, ctx)
+        return sides[0], sides[-1]
+
+
+def _options(options: Sequence[Callable[[Function], Function]]) -> Callable[[Function], Function]:
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def _choice(words: Any) -> click.Choice[str]:
+    return click.Choice(get_args(words))
+
+
+attack_options = _options(
+    [
+        click.option("--preset", type=click.Choice(list(PRESETS)), default="claim-1"),
+        click.option(
+            "--flow", default="0.3", show_default=True, metavar="R", help="Flow radius, pixels."
+        ),
+        click.option("--flow-norm", type=_choice(Norm), default="l2", show_default=True),
+        click.option("--flow-step", type=float, help="Pixels per update."),
+        click.option("--max-flow", metavar="R", help="Largest flow radius to serve, pixels."),
+        click.option(
+            "--pixel", default="8/255", show_default=True, metavar="R",
+            help="Pixel radius, of images in [0, 1]."
+        ),
+        click.option("--pixel-norm", type=_choice(Norm), default="linf", show_default=True),
+        click.option("--pixel-step", type=float, help="Image units per update."),
+        click.option("--steps", type=int, default=10, show_default=True),
+        click.option("--order", type=_choice(Order)),
+        click.option("--composition", type=_choice(Composition)),
+        click.option("--flow-objective", type=_choice(Objective)),
+        click.option("--pixel-objective", type=_choice(Objective)),
+        click.option("--start", type=_choice(Start), default="random", show_default=True),
+        click.option("--keep", type=_choice(Keep), help="Which iterate is the result."),
+        click.option("--simultaneous", is_flag=True, help="Both updates from one gradient."),
+        click.option("--redraw-targets", is_flag=True, help="New targets in every iteration."),
+    ]
+)  # fmt: skip
+
+
+def attack_config(given: dict[str, Any]) -> AttackConfig:
+    """Return the configuration that the options of `attack_options` say; they are taken out."""
+    flow = FlowBudget(given.pop("flow"), given.pop("flow_norm"))
+    pixel = PixelBudget(given.pop("pixel"), given.pop("pixel_norm"))
+    names = [
+        "steps", "flow_step", "pixel_step", "order", "composition", "flow_objective",
+        "pixel_objective", "start", "keep", "simultaneous", "redraw_targets",
+    ]  # fmt: skip
+    options = {name: value for name in names if (value := given.pop(name)) is not None}
+    return AttackConfig.preset(given.pop("preset"), flow=flow, pixel=pixel, **options)
+
+
+model_options = _options(
+    [
+        click.option("--mean", type=_Numbers(), default="0", help="One number, or one a channel."),
+        click.option("--std", type=_Numbers(), default="1", help="The model sees"),
+        click.option(
+            "--scale", type=float, default=1.0,
+            help="(image * scale - mean) / std, with image in [0, 1]; 255 for 8-bit levels."
+        ),
+        click.option("--layout", type=_choice(Layout), default="nchw", show_default=True),
+        click.option("--channels", type=_choice(Channels), default="rgb", show_default=True),
+        click.option("--logits", metavar="NAME", help="The output that holds the logits."),
+        click.option("--outputs", type=_choice(Outputs), default="logits", show_default=True),
+        click.option("--size", type=_Size(), help="HEIGHT,WIDTH where the model leaves them open."),
+    ]
+)  # fmt: skip
+
+
+def preprocessing(given: dict[str, Any]) -> Preprocessing:
+    """Return what the options of `model_options` say, but for the size; they are taken out."""
+    names = ("mean", "std", "scale", "layout", "channels", "logits", "outputs")
+    return Preprocessing(**{name: given.pop(name) for name in names})
+
+
+source_options = _options(
+    [
+        click.option("--resize", type=int, metavar="SIDE", help="Resize the shorter side, pixels."),
+        click.option("--crop", type=_Size(), metavar="SIDE", help="Then crop the centre, pixels."),
+        click.option(
+            "--labels", type=click.Choice(["source", "predicted"]), default="source",
+            show_default=True, help="What the label of an image is."
+        ),
+        click.option("--classes", type=PATH, help="What the class folders mean: a name a line."),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--epoch", type=int, default=0, help="Another epoch draws other starts."),
+    ]
+)  # fmt: skip
+
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<i>."
+)

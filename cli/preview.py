@@ -1,0 +1,38 @@
+"""jataug preview."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .command import Command
+from .options import PATH, device_option, source_options
+
+__all__ = ["command"]
+
+
+@click.command("preview", cls=Command)
+@click.argument("attack", type=PATH)
+@click.argument("source", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="The picture, a .png file.")
+@click.option("--count", type=int, default=8, show_default=True, help="How many images.")
+@source_options
+@device_option
+def command(
+    attack: Path, source: Path, output: Path, count: int, device: str, **given: Any
+) -> None:
+    r"""Draw clean image, adversarial image, perturbation and flow for a few images of SOURCE.
+
+    \b
+    jataug preview attack.onnx photos/ -o grid.png --resize 256 --crop 224 --labels predicted
+    """
+    from jataug.errors import DataError
+    from jataug.generator import preview
+    from jataug.runtime import Session
+
+    if output.suffix.lower() != ".png":
+        raise DataError(f"{output}: expected a file name that ends in .png")
+    with Session.open(attack, device=device) as session:
+        picture = preview(session, source, count, **given)
+    picture.save(output)
+    click.echo(f"{output}: {picture.width} x {picture.height}")

@@ -1,0 +1,42 @@
+"""Writing a model so that a file that is there is whole."""
+
+import os
+from pathlib import Path
+
+import onnx
+
+from jataug.errors import ArtifactError
+
+__all__ = ["check_destination", "save_model"]
+
+_EXTERNAL = 1_000_000_000
+"""Above this many bytes the weights go to a file of their own beside the model."""
+
+
+def check_destination(destination: Path) -> None:
+    """Raise ArtifactError where `destination` cannot be a file to write."""
+    if destination.is_dir() or not destination.parent.is_dir():
+        raise ArtifactError(f"{destination}: expected a file name in an existing folder")
+
+
+def save_model(model: onnx.ModelProto, destination: Path) -> None:
+    """Write under a temporary name, sync, rename.
+
+    Raises:
+        ArtifactError: the destination cannot be written.
+    """
+    check_destination(destination)
+    partial = destination.with_name(f".{destination.name}.{os.getpid()}.partial")
+    external = model.ByteSize() > _EXTERNAL
+    data = f"{destination.name}.data" if external else None
+    try:
+        onnx.save(model, partial, save_as_external_data=external, location=data)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(destination)
+    except OSError as error:
+        raise ArtifactError(
+            f"{destination}: cannot be written: {error.strerror or error}"
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
