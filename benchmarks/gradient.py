@@ -1,0 +1,122 @@
+"""(forward + gradient) / forward of a classifier on ONNX Runtime, beside eager torch and onnx-ad.
+
+    python benchmarks/gradient.py [--rounds 15] [--only resnet18]
+
+The unit is one forward pass on ONNX Runtime. The floor is 2.0: the input gradient takes as many
+multiply-adds as the forward pass. Everything runs in one process, in turns; medians and quartiles
+are of the ratios within a round.
+"""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples"), str(Path(__file__).parent)]
+
+import material  # noqa: E402  (from tests/: real models)
+from jataug.export import differentiate  # noqa: E402
+from timing import interleaved, machine, ratios  # noqa: E402
+
+from jataug.runtime.onnxruntime import Engine  # noqa: E402
+
+CASES = {
+    "ResNet-18, 32x32, batch 32": (material.resnet18_cifar, 32),
+    "EfficientNet-Lite0, 224x224, batch 1": (material.efficientnet_lite0, 1),
+    "EfficientNet-Lite0, 224x224, batch 8": (material.efficientnet_lite0, 8),
+}
+
+
+def onnx_ad_gradient(proto: onnx.ModelProto, feeds: dict[str, np.ndarray], seed: np.ndarray):
+    """Return the peer's forward-and-gradient as a function, or why there is none."""
+    try:
+        import onnx_ad
+    except ImportError:
+        return "not installed"
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(proto)
+    ((name, image),) = feeds.items()
+    for value, size in ((fixed.graph.input[0], image.shape), (fixed.graph.output[0], seed.shape)):
+        for dim, length in zip(value.type.tensor_type.shape.dim, size, strict=True):
+            dim.dim_value = length
+    del fixed.graph.value_info[:]
+    fixed = onnx.shape_inference.infer_shapes(fixed, data_prop=True)
+    output = fixed.graph.output[0].name
+    try:
+        adjoint = onnx_ad.reverse(fixed, inputs=[name], outputs=[output], layout="onnx")
+        session = onnxruntime.InferenceSession(
+            adjoint.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        extra = next(i.name for i in session.get_inputs() if i.name != name)
+        everything = {**feeds, extra: seed[..., None]}
+        session.run(None, everything)
+    except Exception as error:
+        return f"refuses: {str(error).splitlines()[0]}"
+    return lambda: session.run(None, everything)
+
+
+def measure(title: str, model: material.Model, batch: int, rounds: int) -> None:
+    module = model.module.eval()
+    proto = onnx.load(model.path)
+    value = proto.graph.input[0]
+    shape = [batch, *(d.dim_value for d in value.type.tensor_type.shape.dim[1:])]
+    generator = np.random.default_rng(0)
+    image = generator.random(shape, np.float32)
+    symbol = value.type.tensor_type.shape.dim[0].dim_param
+    forward = Engine(proto, {symbol: batch}, "cpu")
+    gradient = Engine(differentiate(model.path), {"N": batch}, "cpu")
+    seed = generator.standard_normal(forward.run({value.name: image})[forward.outputs[0]].shape)
+    seed = seed.astype(np.float32)
+    feeds = {value.name: image}
+    both = dict(zip(gradient.inputs, (image, seed), strict=True))
+    tensor, cotangent = torch.from_numpy(image), torch.from_numpy(seed)
+
+    def torch_forward() -> None:
+        with torch.no_grad():
+            module(tensor)
+
+    def torch_gradient() -> torch.Tensor:
+        x = tensor.requires_grad_()
+        return torch.autograd.grad(module(x), x, cotangent)[0]
+
+    ours = gradient.run(both)[gradient.outputs[-1]]
+    golden = torch_gradient().numpy()
+    difference = np.linalg.norm(ours - golden) / np.linalg.norm(golden)
+    peer = onnx_ad_gradient(proto, feeds, seed)
+    work = {
+        "onnxruntime forward": lambda: forward.run(feeds),
+        "jataug forward + gradient": lambda: gradient.run(both),
+        "torch forward": torch_forward,
+        "torch forward + gradient": torch_gradient,
+    }
+    if callable(peer):
+        work["onnx-ad forward + gradient"] = peer
+    found = ratios(interleaved(work, rounds), "onnxruntime forward")
+    print(f"\n{title}  (gradient against torch: relative l2 {difference:.1e}; n = {rounds})")
+    for name, (median, low, high) in found.items():
+        print(f"  {name:<28} {median:6.2f}   [{low:.2f}, {high:.2f}]")
+    if not callable(peer):
+        print(f"  {'onnx-ad forward + gradient':<28} {peer}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--only", default="", help="part of a case's name")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print(f"{machine()}; onnxruntime {onnxruntime.__version__}, torch {torch.__version__}")
+    print("in forward passes of onnxruntime: median [quartiles]")
+    for title, (load, batch) in CASES.items():
+        if options.only.lower() in title.lower().replace("-", ""):
+            measure(title, load(), batch, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
