@@ -42,6 +42,8 @@ class Geometry:
                 _check_size("crop", size)
         else:
             _check_size("crop", self.crop)
+            if self.crop is not None:  # one form, so that equal geometries are equal plans
+                object.__setattr__(self, "crop", (self.crop, self.crop))
 
     def apply(self, image: Pixels, where: str) -> Pixels:
         """Return the image (height, width, channel), uint8, resized and cropped.
@@ -51,9 +53,7 @@ class Geometry:
         """
         if self.resize is not None:
             image = _resize(image, self.resize, where)
-        if self.crop is None:
-            return image
-        return _cut(image, self.crop if isinstance(self.crop, tuple) else (self.crop,) * 2, where)
+        return _cut(image, self.crop, where) if isinstance(self.crop, tuple) else image
 
 
 def prepare(image: Pixels, geometry: Geometry, shape: tuple[int, int, int], where: str) -> Pixels:

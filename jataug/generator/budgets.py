@@ -21,6 +21,12 @@ _SLACK = 2e-6
 
 _HALF = 0.5 / 255
 
+_NOTES: dict[Budget, str] = {
+    "checked": "",
+    "bounded": "a necessary condition: the flow was not saved",
+    "not checked": "a warp enlarges the l2 norm of what was added before it",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
@@ -53,6 +59,7 @@ class BudgetCheck:
 
     Attributes:
         mode: what can be said about the pixel budget.
+        note: why that is not everything; empty where it is.
         worst_pixel: the largest (measured - allowed), image units; negative inside the budget.
         worst_flow: the longest flow vector (l2) or component (linf), pixels; None where flows are
             not at hand.
@@ -61,6 +68,7 @@ class BudgetCheck:
     def __init__(self, config: AttackConfig, *, flow_saved: bool) -> None:
         self._config, self._flow_saved = config, flow_saved
         self.mode: Budget = _mode(config, flow_saved)
+        self.note = _NOTES[self.mode]
         self.worst_pixel: float | None = None
         self.worst_flow: float | None = None
 

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import DataError
@@ -80,3 +80,5 @@ class Store:
     def close(self, *, everything: bool = False) -> None:
         """Remove the temporary files of this run, or those that killed runs left behind as well."""
         shutil.rmtree(self._scratch.parent if everything else self._scratch, ignore_errors=True)
+        with suppress(OSError):  # other runs are still writing
+            self._scratch.parent.rmdir()

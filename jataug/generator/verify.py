@@ -31,6 +31,7 @@ class VerifyReport:
         problems: one line each, with the shard and the key of the image.
         budget: "checked" on every image, "bounded" by a necessary condition (the flow was not
             saved), or "not checked".
+        budget_note: why it is not "checked", in a few words; empty where it is.
         worst_pixel_excess: the largest (measured - allowed) distance from the source, image units,
             negative inside the budget; None where it was not checked.
         worst_flow: the longest stored flow vector, pixels; None without stored flows.
@@ -42,6 +43,7 @@ class VerifyReport:
     images: int
     problems: tuple[str, ...]
     budget: Budget
+    budget_note: str
     worst_pixel_excess: float | None
     worst_flow: float | None
     adversarial_accuracy: float | None
@@ -89,6 +91,7 @@ def verify(
         images=inspection.tally.images,
         problems=(*((problem,) if problem else ()), *inspection.problems),
         budget=budgets.mode if original else "not checked",
+        budget_note=budgets.note if original else "the source is not at hand",
         worst_pixel_excess=budgets.worst_pixel,
         worst_flow=budgets.worst_flow,
         adversarial_accuracy=prediction.accuracy if prediction else None,

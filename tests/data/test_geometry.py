@@ -26,6 +26,7 @@ def test_resize_keeps_grey_grey():
 
 def test_crop_cuts_out_the_centre():
     np.testing.assert_array_equal(Geometry(crop=10).apply(IMAGE, "x"), IMAGE[10:20, 16:26])
+    assert Geometry(crop=10) == Geometry(crop=(10, 10))
     np.testing.assert_array_equal(Geometry(crop=(30, 1)).apply(IMAGE, "x"), IMAGE[:, 20:21])
 
 

@@ -87,6 +87,7 @@ def test_a_warped_l2_budget_is_not_checked(new_session, folder, tmp_path):
     )
     report = verify(made(new_session(config=config), folder, tmp_path / "out", save_flow=True))
     assert (report.ok, report.budget, report.worst_pixel_excess) == (True, "not checked", None)
+    assert "l2 norm" in report.budget_note
     assert report.worst_flow > 0
 
 
@@ -94,6 +95,7 @@ def test_without_the_source(plain, folder):
     folder.rename(folder.with_name("away"))
     report = verify(plain)
     assert (report.ok, report.budget, report.worst_pixel_excess) == (True, "not checked", None)
+    assert report.budget_note == "the source is not at hand"
     assert verify(plain, folder.with_name("away")).budget == "checked"
     with pytest.raises(DataError, match="got nothing there"):
         verify(plain, folder)
