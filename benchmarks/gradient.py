@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples"), str(Path(__file__).parent)]
 
 import material  # noqa: E402  (from tests/: real models)
-from jataug.export import differentiate  # noqa: E402
 from timing import interleaved, machine, ratios  # noqa: E402
 
+from jataug.export import differentiate  # noqa: E402
 from jataug.runtime.onnxruntime import Engine  # noqa: E402
 
 CASES = {

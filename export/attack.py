@@ -79,8 +79,12 @@ class Body:
         """Return the outgoing state, and the network's evaluation at the incoming one."""
         first = self.evaluate(inputs, state)
         current = first
-        for number, branch in enumerate(self.config.branches):
-            if number and not self.config.simultaneous:
+        together = self.config.simultaneous
+        # From one gradient the order says nothing but which T the perturbation is projected
+        # against: the updated one.
+        branches = sorted(self.config.branches) if together else self.config.branches
+        for number, branch in enumerate(branches):
+            if number and not together:
                 current = self.evaluate(inputs, state)
             state = self._update(branch, inputs, state, current)
         return state, first

@@ -303,7 +303,7 @@ def _shapes(
     try:
         shape: Shape = (BATCH, *dims[1:])
         info = infer_shapes(model, name, shape)
-        if info[logits].shape[:1] == (BATCH,):
+        if info[logits].shape[:1] == (BATCH,) or not dims[0]:
             return shape, info
     except (ModelError, KeyError) as error:
         if not dims[0]:

@@ -12,12 +12,13 @@ from .table import rule
 
 @rule("MatMul", "A")
 def matmul_a(g: Term, Y: Term, A: Term, B: Term) -> Term:
-    return _as_matrix(g, A, B).matmul(_transposed(_column(B))).reshape_like(A)
+    return _as_matrix(g, A, B).matmul(_transposed(_column(B)))
 
 
 @rule("MatMul", "B")
 def matmul_b(g: Term, Y: Term, A: Term, B: Term) -> Term:
-    return _transposed(_row(A)).matmul(_as_matrix(g, A, B))
+    found = _transposed(_row(A)).matmul(_as_matrix(g, A, B))
+    return found.reshape((found.shape or ())[:-1]) if _rank(B) == 1 else found
 
 
 @rule("Gemm", "A")

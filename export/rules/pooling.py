@@ -6,6 +6,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from jataug.errors import UnsupportedOperator
+
 from ..graph import Term
 from .elementwise import step
 from .table import rule
@@ -26,7 +28,7 @@ def max_pool(
     storage_order: int = 0,
     strides: Sequence[int] | None = None,
 ) -> Term:
-    geometry = window(X, Y, kernel_shape, auto_pad, dilations, pads, strides)
+    geometry = _window(X, Y, kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
     lowest = float(np.finfo(X.dtype or np.float32).min)
     before, after = [0, 0, *geometry.before], [0, 0, *(max(a, 0) for a in geometry.after)]
     padded = X.pad(before, after, value=lowest)
@@ -40,6 +42,30 @@ def max_pool(
         if offset != geometry.offsets[-1]:
             left = left - part
     return scatter(parts, geometry, X)
+
+
+def _window(
+    X: Term,
+    Y: Term,
+    kernel: Sequence[int],
+    auto_pad: str,
+    ceil_mode: int,
+    dilations: Sequence[int] | None,
+    pads: Sequence[int] | None,
+    strides: Sequence[int] | None,
+) -> Window:
+    """Return a pool's geometry; a last window of padding alone is refused.
+
+    ONNX's shape inference counts that window, the runtimes leave it out.
+    """
+    found = window(X, Y, kernel, auto_pad, dilations, pads, strides)
+    ends = zip(found.inputs, found.before, found.outputs, found.strides, strict=True)
+    if ceil_mode and any((o - 1) * s >= i + b for i, b, o, s in ends):
+        raise UnsupportedOperator(
+            f"{Y.value.name}: with ceil_mode its last window lies wholly in the padding, which "
+            "runtimes leave out and ONNX's shape inference does not"
+        )
+    return found
 
 
 def _entries(padded: Term, offset: Sequence[int], geometry: Window) -> Term:
@@ -63,8 +89,11 @@ def average_pool(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Term:
-    geometry = window(X, Y, kernel_shape, auto_pad, dilations, pads, strides)
-    behind = pads[len(geometry.kernel) :] if pads else [max(a, 0) for a in geometry.after]
+    geometry = _window(X, Y, kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
+    # Under auto_pad all that the windows reach is padding; what ceil_mode adds beyond it is not.
+    behind = pads[len(geometry.kernel) :] if pads else [0] * len(geometry.kernel)
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        behind = geometry.after
     count = window_counts(geometry, behind, bool(count_include_pad))
     share = g * g.graph.constant(1 / count[None, None], X.dtype)
     return scatter(dict.fromkeys(geometry.offsets, share), geometry, X)

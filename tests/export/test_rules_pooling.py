@@ -1,0 +1,132 @@
+"""Pools. onnx's own evaluator pads, ceils and counts wrongly in places, so ONNX Runtime is the
+oracle; torch is a second one where it has the same pool.
+"""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from jataug.errors import UnsupportedOperator
+from jataug.export import differentiate
+
+from .checking import case, check_gradient, distinct, ids, normal, on_onnx
+
+WINDOWS = [
+    {"kernel_shape": [2, 2], "strides": [2, 2]},
+    {"kernel_shape": [3, 2]},
+    {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]},
+    {"kernel_shape": [3, 3], "strides": [2, 1], "pads": [1, 0, 0, 2]},
+    {"kernel_shape": [2, 2], "strides": [3, 4]},
+    {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1},
+    {"kernel_shape": [3, 3], "strides": [3, 2], "ceil_mode": 1},
+    {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1},
+    {"kernel_shape": [3, 2], "strides": [3, 2], "pads": [1, 1, 0, 0], "ceil_mode": 1},
+    {"kernel_shape": [4, 3], "strides": [4, 4], "pads": [2, 1, 1, 1], "ceil_mode": 1},
+    {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER", "strides": [2, 2]},
+    {"kernel_shape": [2, 3], "auto_pad": "SAME_LOWER", "strides": [2, 2]},
+    {"kernel_shape": [2, 2], "auto_pad": "SAME_LOWER"},
+    {"kernel_shape": [3, 3], "auto_pad": "VALID", "strides": [2, 2]},
+]
+OTHER_RANKS = [
+    ((2, 2, 9), {"kernel_shape": [3], "strides": [2], "pads": [0, 1]}),
+    ((2, 2, 8), {"kernel_shape": [3], "strides": [2], "ceil_mode": 1}),
+    ((1, 2, 4, 5, 6), {"kernel_shape": [2, 2, 3], "strides": [2, 1, 2]}),
+    ((1, 1, 5, 5, 4), {"kernel_shape": [3, 2, 2], "pads": [1, 0, 1, 1, 1, 0]}),
+]
+SHAPES = [(2, 2, 7, 8), (1, 2, 8, 9)]
+DILATED = [
+    {"kernel_shape": [2, 3], "dilations": [2, 1]},
+    {"kernel_shape": [2, 2], "dilations": [3, 2], "strides": [2, 2], "pads": [1, 1, 1, 1]},
+    {"kernel_shape": [2, 3], "dilations": [2, 2], "strides": [2, 2], "ceil_mode": 1},
+]
+POOLS = [(shape, window) for shape in SHAPES for window in WINDOWS] + OTHER_RANKS
+MAXIMA = [
+    case("MaxPool", distinct(*shape), linear=True, **window)
+    for shape, window in [*POOLS, *((SHAPES[0], window) for window in DILATED)]
+]
+AVERAGES = [
+    case("AveragePool", shape, linear=True, count_include_pad=include, **window)
+    for include in (0, 1)
+    for shape, window in POOLS
+] + [
+    case("AveragePool", SHAPES[0], linear=True, opset=19, count_include_pad=include, **window)
+    for include in (0, 1)
+    for window in DILATED
+]
+GLOBAL = [case("GlobalAveragePool", shape) for shape in ((2, 3, 4, 5), (2, 3, 7), (1, 2, 3, 2, 4))]
+CASES = [*MAXIMA, *AVERAGES, *GLOBAL]
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids(CASES))
+def test_gradient(case):
+    check_gradient(case)
+
+
+def gradient(case, cotangent):
+    feeds = {"x0": case.start, "grad_y": cotangent}
+    return on_onnx(differentiate(case.model(case.dtype)), feeds)[1]
+
+
+def test_the_first_of_tied_maxima_takes_the_whole_cotangent():
+    tied = case("MaxPool", np.zeros((1, 1, 4, 4)), kernel_shape=[2, 2], strides=[2, 2])
+    found = gradient(tied, np.array([[[[1.0, 2.0], [3.0, 4.0]]]]))
+    expected = np.zeros((4, 4))
+    expected[::2, ::2] = [[1, 2], [3, 4]]
+    np.testing.assert_array_equal(found[0, 0], expected)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_ties_agree_with_torch(stride, padding):
+    image = np.random.default_rng(0).integers(0, 3, (2, 3, 7, 8)).astype(np.float64)
+    tied = case("MaxPool", image, kernel_shape=[3, 3], strides=[stride] * 2, pads=[padding] * 4)
+    leaf = torch.tensor(image, requires_grad=True)
+    pooled = F.max_pool2d(leaf, 3, stride, padding)
+    cotangent = normal(*pooled.shape)
+    pooled.backward(torch.tensor(cotangent))
+    np.testing.assert_allclose(gradient(tied, cotangent), leaf.grad.numpy(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("include", [0, 1])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 1), (4, 3, 2), (3, 2, 0)])
+def test_averages_with_ceil_agree_with_torch(kernel, stride, padding, include):
+    image = normal(2, 3, 8, 9)
+    averaged = case(
+        "AveragePool",
+        image,
+        linear=True,
+        kernel_shape=[kernel] * 2,
+        strides=[stride] * 2,
+        pads=[padding] * 4,
+        ceil_mode=1,
+        count_include_pad=include,
+    )
+    leaf = torch.tensor(image, requires_grad=True)
+    pooled = F.avg_pool2d(leaf, kernel, stride, padding, True, bool(include))
+    cotangent = normal(*pooled.shape)
+    pooled.backward(torch.tensor(cotangent))
+    found = gradient(averaged, cotangent.astype(np.float32))
+    np.testing.assert_allclose(found, leaf.grad.numpy(), rtol=0, atol=1e-6)
+
+
+def test_a_pool_whose_size_is_unknown_is_refused():
+    unknown = case("MaxPool", distinct(1, 1, 4, 4), kernel_shape=[2, 2]).model(np.float32)
+    unknown.graph.input[0].type.tensor_type.shape.dim[2].ClearField("dim_value")
+    with pytest.raises(ValueError, match="height and width must be known"):
+        differentiate(unknown)
+
+
+@pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
+def test_a_window_of_padding_alone_is_refused(op_type):
+    """Shape inference counts it, ONNX Runtime, torch and onnx's own evaluator do not."""
+    options = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1}
+    window = case(op_type, distinct(1, 1, 7, 7), **options).model(np.float32)
+    with pytest.raises(UnsupportedOperator, match="wholly in the padding"):
+        differentiate(window)
+
+
+def test_the_places_of_max_pool_are_no_obstacle():
+    model = case("MaxPool", distinct(1, 1, 4, 4), kernel_shape=[2, 2]).model(np.float32)
+    model.graph.node[0].output.append("places")
+    assert [value.name for value in differentiate(model).graph.output] == ["y", "grad_x0"]

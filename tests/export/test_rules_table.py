@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from onnx import helper
+
+from jataug.errors import UnsupportedOperator
+from jataug.export import differentiate
+from jataug.export.rules import FLAT, has_rule, table
+
+from . import (
+    test_rules_convolution,
+    test_rules_elementwise,
+    test_rules_layout,
+    test_rules_linear,
+    test_rules_pooling,
+    test_rules_reduction,
+)
+from .checking import case
+
+FAMILIES = [
+    test_rules_convolution,
+    test_rules_elementwise,
+    test_rules_layout,
+    test_rules_linear,
+    test_rules_pooling,
+    test_rules_reduction,
+]
+CHECKED = {(case.op_type, i) for family in FAMILIES for case in family.CASES for i in case.active}
+RULES = [
+    (op_type, key)
+    for (domain, op_type), rules in table._RULES.items()
+    if not domain
+    for key in rules
+]
+
+
+@pytest.mark.parametrize(("op_type", "key"), RULES)
+def test_every_rule_has_a_case(op_type, key):
+    assert (op_type, 0 if key == "*" else key) in CHECKED
+
+
+def test_every_case_is_a_rule():
+    assert {op_type for op_type, _ in CHECKED} == {op_type for op_type, _ in RULES}
+
+
+def test_no_op_is_flat_and_has_a_rule():
+    assert not FLAT & set(table._RULES)
+    assert has_rule("", "Floor")
+    assert has_rule("", "Conv")
+    assert not has_rule("", "LSTM")
+
+
+def test_an_attribute_that_the_rule_does_not_name_is_refused():
+    model = case("LeakyRelu", (2, 3)).model(np.float64)
+    model.graph.node[0].op_type = "Relu"
+    model.graph.node[0].name = "odd"
+    model.graph.node[0].attribute.append(helper.make_attribute("slope", 0.5))
+    with pytest.raises((UnsupportedOperator, ValueError), match="slope"):
+        differentiate(model)
