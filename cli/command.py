@@ -9,13 +9,19 @@ import click
 
 from jataug.errors import CheckError, JataugError
 
-__all__ = ["Command", "FailedCheck"]
+__all__ = ["Command", "FailedCheck", "Refused"]
 
 
 class FailedCheck(click.ClickException):
     """A result that fails a check: exit code 1."""
 
     exit_code = 1
+
+
+class Refused(click.ClickException):
+    """Wrong usage or input: exit code 2."""
+
+    exit_code = 2
 
 
 class Command(click.Command):
@@ -88,9 +94,7 @@ class Command(click.Command):
         line = " ".join(message.split())
         if isinstance(error, CheckError):
             raise FailedCheck(line) from None
-        failure = click.ClickException(line)
-        failure.exit_code = 2
-        raise failure from None
+        raise Refused(line) from None
 
 
 def _show(message: Any, *_: Any, **__: Any) -> None:

@@ -23,7 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 
-class _Numbers(click.ParamType):
+class _Numbers(click.ParamType[Any]):
     """Numbers separated by commas."""
 
     name = "numbers"
@@ -38,7 +38,7 @@ class _Numbers(click.ParamType):
             self.fail(f"expected numbers separated by commas, got {value!r}", param, ctx)
 
 
-class _Size(click.ParamType):
+class _Size(click.ParamType[Any]):
     """A size in pixels: SIDE, or HEIGHT,WIDTH."""
 
     name = "size"

@@ -3,10 +3,13 @@
 import sys
 import time
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from jataug.generator import Progress
 
 __all__ = ["Bar"]
 
@@ -14,20 +17,12 @@ _EVERY = 10.0
 """Seconds between two plain lines."""
 
 
-class _Progress(Protocol):
-    done: int
-    total: int
-    clean_correct: int
-    adversarial_correct: int
-    skipped: int
-
-
 class Bar:
     """Call it with a Progress after every batch; rate and time left are shown as it goes."""
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._bar: tqdm[None] | None = None
+        self._bar: Any = None
         self._began = self._last = time.monotonic()
         self._first: int | None = None
 
@@ -43,20 +38,20 @@ class Bar:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, progress: _Progress) -> None:
+    def __call__(self, progress: "Progress") -> None:
         """Show the progress."""
         if sys.stderr.isatty():
             self._draw(progress)
         else:
             self._line(progress)
 
-    def _draw(self, progress: _Progress) -> None:
+    def _draw(self, progress: "Progress") -> None:
         if self._bar is None:
             self._bar = tqdm(desc=self._what, total=progress.total, unit="img", dynamic_ncols=True)
         self._bar.set_postfix_str(_accuracy(progress), refresh=False)
         self._bar.update(progress.done - self._bar.n)
 
-    def _line(self, progress: _Progress) -> None:
+    def _line(self, progress: "Progress") -> None:
         now = time.monotonic()
         if self._first is None:
             self._first, self._began, self._last = progress.done, now, now
@@ -73,7 +68,7 @@ class Bar:
         )
 
 
-def _accuracy(progress: _Progress) -> str:
+def _accuracy(progress: "Progress") -> str:
     counted = progress.done - progress.skipped
     if not counted or not progress.clean_correct:
         return ""

@@ -62,10 +62,10 @@ def command(
 
 def _budget(report: Any) -> str:
     if report.budget == "not checked":
-        return "not checked (the source is not at hand; give --source)"
+        return f"not checked ({report.budget_note})"
     worst = (
         "" if report.worst_pixel_excess is None else f", pixels {report.worst_pixel_excess:+.2g}"
     )
     flow = "" if report.worst_flow is None else f", longest flow {report.worst_flow:.4g} px"
-    how = " (a necessary condition: the flow was not saved)" if report.budget == "bounded" else ""
+    how = f" ({report.budget_note})" if report.budget_note else ""
     return f"{report.budget}{how}; worst against the allowed{worst}{flow}"

@@ -4,6 +4,7 @@ this body.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -19,6 +20,7 @@ from .warp import Warp
 
 __all__ = ["Body", "Inputs", "State"]
 
+_FLOW_FIRST: tuple[Literal["flow", "pixel"], ...] = ("flow", "pixel")
 _HUGE = float(np.finfo(np.float32).max)
 _INSIDE = 1 - 2**-22
 """The share of the radius that a projected vector gets, so that rounding never leaves it above the
@@ -80,9 +82,10 @@ class Body:
         first = self.evaluate(inputs, state)
         current = first
         together = self.config.simultaneous
-        # From one gradient the order says nothing but which T the perturbation is projected
-        # against: the updated one.
-        branches = sorted(self.config.branches) if together else self.config.branches
+        branches = self.config.branches
+        if together:
+            # The flow first: the perturbation is projected against the updated T.
+            branches = tuple(b for b in _FLOW_FIRST if b in branches)
         for number, branch in enumerate(branches):
             if number and not together:
                 current = self.evaluate(inputs, state)

@@ -5,6 +5,7 @@ jataug.export.rules.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -173,7 +174,7 @@ def _name(value: ir.Value) -> str:
     return value.name or ""
 
 
-def _dtype(value: ir.Value) -> np.dtype:  # type: ignore[type-arg]
+def _dtype(value: ir.Value) -> np.dtype[Any]:
     if value.dtype is None:
         raise ModelError(f"{value.name}: its type is not known")
     return value.dtype.numpy()

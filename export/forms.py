@@ -3,7 +3,8 @@ over them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -181,8 +182,8 @@ def _bring(graph: Graph, inputs: Inputs) -> Inputs:
     """Return the inputs as terms whose operators add nodes to `graph`; a body sees its parent's
     values.
     """
-    fields = {
+    fields: dict[str, Any] = {
         name: None if term is None else Term(graph, term.value, term.dtype, term.shape)
         for name, term in vars(inputs).items()
     }
-    return replace(inputs, **fields)
+    return Inputs(**fields)

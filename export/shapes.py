@@ -106,7 +106,7 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
         for _, value in weights:
             model.graph.register_initializer(value)
     for name, value in weights:
-        dims = [int(d) for d in value.shape or ()]
+        dims = [d for d in value.shape or () if isinstance(d, int)]
         proto.graph.input.append(
             onnx.helper.make_tensor_value_info(name, int(value.dtype or 1), dims)
         )

@@ -24,7 +24,9 @@ from .errors import (
 from .result import AttackResult
 
 if TYPE_CHECKING:
-    from .generator import generate, open_dataset, verify
+    from .generator.dataset import open_dataset
+    from .generator.generate import generate
+    from .generator.verify import verify
     from .runtime import Session
 
 __version__ = "0.1.0"

@@ -42,7 +42,7 @@ ARROWS = {
     "bridge": EXPORT,
     "evaluation": EXPORT | {"attack", "data"},
     "trainer": EXPORT | {"attack", "data", "loaders", "bridge"},
-    "demo": SHARED,
+    "demo": EXPORT | {"data", "generator"},
 }
 ARROWS["cli"] = set(ARROWS)
 

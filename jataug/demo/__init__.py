@@ -62,12 +62,18 @@ def run_demo(
         export_attack(model, DEMO_ATTACK, artifact)
         names = json.loads(notes.read_text(encoding="utf-8"))["classes"]
         session = stack.enter_context(Session.open(artifact, device=device, batch_size=64))
-        options = {"seed": 0, "classes": dict(zip(names, range(len(names)), strict=True))}
+        meaning = dict(zip(names, range(len(names)), strict=True))
         report = generate(
-            artifact, images, dataset, session=session, save_flow=True, progress=progress, **options
+            artifact,
+            images,
+            dataset,
+            session=session,
+            save_flow=True,
+            progress=progress,
+            classes=meaning,
         )
         checked = verify(dataset, images, artifact, device=device)
-        preview(session, images, count=8, **options).save(picture)
+        preview(session, images, count=8, classes=meaning).save(picture)
         provider = session.providers[0]
     flow, pixel = DEMO_ATTACK.flow.radius, DEMO_ATTACK.pixel.radius
     return Demo(

@@ -249,7 +249,7 @@ class Session:
         levels = quantize(exact, warped, task.pixel_radius) if eight_bit else None
         stored = exact if levels is None else from_levels(levels)
         measured = self._measure(stored, task.label, target)
-        failed = ~np.isfinite(measured["logits"]).all(axis=1)
+        failed = np.logical_not(np.isfinite(measured["logits"]).all(axis=1))
         failed[count:] = False
         if failed.any():
             for array in (exact, stored):

@@ -33,7 +33,7 @@ class Stepper:
         channel, height, width = manifest.image_shape
         image = (size, channel, height, width)
         shapes = {"image": image, "delta": image, "flow": (size, 2, height, width)}
-        self._states = [name for name in ("flow", "delta") if name in manifest.inputs]
+        self._states: list[str] = [n for n in ("flow", "delta") if n in manifest.inputs]
         self._inputs = {
             name: engine.empty(name, shapes.get(name, (size,)))
             for name in manifest.inputs
