@@ -23,35 +23,25 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 
-class _Numbers(click.ParamType[Any]):
-    """Numbers separated by commas."""
-
-    name = "numbers"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
-        if isinstance(value, (int, float)):
-            return (float(value),)
-        try:
-            parts = value.split(",") if isinstance(value, str) else value
-            return tuple(float(part) for part in parts)
-        except ValueError:
-            self.fail(f"expected numbers separated by commas, got {value!r}", param, ctx)
+def _numbers(value: Any) -> tuple[float, ...]:
+    """Read numbers separated by commas; from a TOML file also a number or a list."""
+    parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    try:
+        return tuple(float(part) for part in parts)
+    except (TypeError, ValueError):
+        raise click.BadParameter(f"expected numbers separated by commas, got {value!r}") from None
 
 
-class _Size(click.ParamType[Any]):
-    """A size in pixels: SIDE, or HEIGHT,WIDTH."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
-        try:
-            parts = str(value).split(",") if not isinstance(value, (list, tuple)) else value
-            sides = [int(part) for part in parts]
-        except ValueError:
-            sides = []
-        if len(sides) not in (1, 2) or min(sides) < 1:
-            self.fail(f"expected SIDE or HEIGHT,WIDTH in pixels, got {value!r}", param, ctx)
-        return sides[0], sides[-1]
+def _size(value: Any) -> tuple[int, int]:
+    """Read SIDE or HEIGHT,WIDTH in pixels."""
+    parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    try:
+        sides = [int(part) for part in parts]
+    except (TypeError, ValueError):
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise click.BadParameter(f"expected SIDE or HEIGHT,WIDTH in pixels, got {value!r}")
+    return sides[0], sides[-1]
 
 
 def _options(options: Sequence[Callable[[Function], Function]]) -> Callable[[Function], Function]:
@@ -109,8 +99,8 @@ def attack_config(given: dict[str, Any]) -> AttackConfig:
 
 model_options = _options(
     [
-        click.option("--mean", type=_Numbers(), default="0", help="One number, or one a channel."),
-        click.option("--std", type=_Numbers(), default="1", help="The model sees"),
+        click.option("--mean", type=_numbers, default="0", metavar="NUMBERS", help="One number, or one a channel."),
+        click.option("--std", type=_numbers, default="1", metavar="NUMBERS", help="The model sees"),
         click.option(
             "--scale", type=float, default=1.0,
             help="(image * scale - mean) / std, with image in [0, 1]; 255 for 8-bit levels."
@@ -119,7 +109,7 @@ model_options = _options(
         click.option("--channels", type=_choice(Channels), default="rgb", show_default=True),
         click.option("--logits", metavar="NAME", help="The output that holds the logits."),
         click.option("--outputs", type=_choice(Outputs), default="logits", show_default=True),
-        click.option("--size", type=_Size(), help="HEIGHT,WIDTH where the model leaves them open."),
+        click.option("--size", type=_size, metavar="SIZE", help="HEIGHT,WIDTH where the model leaves them open."),
     ]
 )  # fmt: skip
 
@@ -133,7 +123,7 @@ def preprocessing(given: dict[str, Any]) -> Preprocessing:
 source_options = _options(
     [
         click.option("--resize", type=int, metavar="SIDE", help="Resize the shorter side, pixels."),
-        click.option("--crop", type=_Size(), metavar="SIDE", help="Then crop the centre, pixels."),
+        click.option("--crop", type=_size, metavar="SIDE", help="Then crop the centre, pixels."),
         click.option(
             "--labels", type=click.Choice(["source", "predicted"]), default="source",
             show_default=True, help="What the label of an image is."
