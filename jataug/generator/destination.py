@@ -57,13 +57,14 @@ def check_destination(root: Path, plan: Plan) -> None:
         raise DataError(f"{root}: expected a folder to write to: {error.strerror}") from None
     if not held:
         return
-    if PLAN not in held:
+    stored = read_json(root / PLAN) if PLAN in held else {}
+    if "plan_hash" not in stored:
         raise DataError(
             f"{root}: expected an empty or new folder, got one that holds {min(held)}; "
             "nothing was touched, choose another"
         )
-    stored = read_json(root / PLAN)
-    if stored.get("plan_hash") != plan.hash:
+    # A plan alone has made nothing yet, for example where the first image could not be used.
+    if held != {PLAN} and stored["plan_hash"] != plan.hash:
         differences = plan.differences(stored.get("plan", {}))
         raise DataError(
             f"{root}: expected the plan that was begun there, got another: "

@@ -143,6 +143,15 @@ def test_another_plan_is_refused_by_name(new_session, folder, tmp_path, files_of
     assert files_of(tmp_path / "out") == before
 
 
+def test_a_plan_that_made_nothing_gives_way(new_session, folder, tmp_path, files_of):
+    (folder / "cat" / "img 0.png").write_bytes(b"")
+    with pytest.raises(DataError, match="img 0"):
+        run(new_session(), folder, tmp_path / "out")
+    run(new_session(), folder, tmp_path / "out", on_error="skip", seed=4)
+    run(new_session(), folder, tmp_path / "fresh", on_error="skip", seed=4)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "fresh")
+
+
 def test_a_changed_source_is_another_plan(new_session, folder, tmp_path):
     run(new_session(), folder, tmp_path / "out")
     (folder / "cat" / "img 0.png").touch()
