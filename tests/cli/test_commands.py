@@ -1,0 +1,128 @@
+"""Every command once, as a user types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+import jataug
+
+DEMO = Path(jataug.__file__).parent / "demo"
+
+
+def test_generate_verify_inspect(run, artifact, images, tmp_path):
+    out = tmp_path / "a data set"
+    command = ("generate", artifact, images, out, "--limit", "40", "--batch-size", "16")
+    made = run(*command, "--save-flow", "--device", "cpu")
+    assert made.exit_code == 0, made.output
+    assert "40 images made" in made.output
+    assert "accuracy: clean 0." in made.output
+    again = run(*command, "--save-flow", "--device", "cpu")
+    assert again.exit_code == 0
+    assert "nothing to do" in again.output
+    checked = run("verify", out, "--model", artifact)
+    assert checked.exit_code == 0, checked.output
+    assert "budget: checked" in checked.output
+    assert "0 predictions differ" in checked.output
+    told = run("inspect", out)
+    assert "40, format folder" in told.output
+
+
+def test_verify_measures_with_a_plain_classifier(run, artifact, images, tmp_path):
+    run("generate", artifact, images, tmp_path / "out", "--limit", "16", "--device", "cpu")
+    checked = run("verify", tmp_path / "out", "--model", DEMO / "classifier.onnx")
+    assert checked.exit_code == 0, checked.output
+    assert "0 predictions differ" in checked.output
+    other = run("verify", tmp_path / "out", "--model", DEMO / "classifier.onnx", "--scale", "-1")
+    assert "0 predictions differ" not in other.output
+
+
+def test_verify_fails_on_a_flipped_byte(run, artifact, images, tmp_path):
+    run("generate", artifact, images, tmp_path / "out", "--limit", "16", "--format", "npz")
+    (shard,) = (tmp_path / "out" / "images").iterdir()
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    checked = run("verify", tmp_path / "out")
+    assert checked.exit_code == 1
+    assert shard.name in checked.output
+
+
+def test_without_the_source_the_budget_is_not_checked(run, artifact, images, tmp_path):
+    copy = tmp_path / "images.npz"
+    copy.write_bytes(images.read_bytes())
+    run("generate", artifact, copy, tmp_path / "out", "--limit", "16")
+    copy.unlink()
+    checked = run("verify", tmp_path / "out")
+    assert checked.exit_code == 0
+    assert "budget: not checked" in checked.output
+
+
+def test_preview(run, artifact, images, tmp_path):
+    result = run("preview", artifact, images, "-o", tmp_path / "grid.png", "--count", "2")
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.width > 400
+
+
+def test_inspect(run, artifact):
+    told = run("inspect", artifact)
+    assert told.exit_code == 0
+    assert "at most 1" in told.output
+    assert "checked        onnxruntime" in told.output
+    told = run("inspect", DEMO / "classifier.onnx")
+    assert "can be attacked  yes" in told.output
+
+
+def test_differentiate(run, tmp_path):
+    result = run("differentiate", DEMO / "classifier.onnx", "-o", tmp_path / "g.onnx")
+    assert result.exit_code == 0, result.output
+    model = onnx.load(tmp_path / "g.onnx")
+    assert {value.name for value in model.graph.input} == {"image", "grad_logits"}
+    assert {value.name for value in model.graph.output} == {"logits", "grad_image"}
+
+
+def test_demo(run, tmp_path):
+    result = run("demo", "-o", tmp_path / "demo", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    index = json.loads((tmp_path / "demo" / "dataset" / "index.json").read_text())
+    assert index["counts"]["images"] == 512
+    assert index["clean_accuracy"] > 0.88
+    assert index["adversarial_accuracy"] < 0.45
+    assert "verified" in result.output
+    assert (tmp_path / "demo" / "preview.png").is_file()
+
+
+def test_options_come_from_a_file(run, tmp_path):
+    (tmp_path / "jataug.toml").write_text("[export]\nsteps = 4\nflow = 0.5\nmean = [0.5]\n")
+    words = ("export", DEMO / "classifier.onnx", "-o", tmp_path / "a.onnx", "--no-check")
+    result = run(*words, "--config", tmp_path / "jataug.toml", "--flow", "0.25")
+    assert result.exit_code == 0, result.output
+    with jataug.Session.open(tmp_path / "a.onnx") as session:
+        assert session.config.steps == 4
+        assert session.config.flow.radius == 0.25
+        assert session.manifest["preprocessing"]["mean"] == (0.5,)
+
+
+@pytest.mark.parametrize("form", ["loop", "unrolled"])
+def test_forms(run, images, tmp_path, form):
+    path = tmp_path / "attack.onnx"
+    words = ("export", DEMO / "classifier.onnx", "-o", path, "--steps", "2", "--form", form)
+    assert run(*words).exit_code == 0
+    with np.load(images) as arrays, jataug.Session.open(path, device="cpu") as session:
+        result = session.attack(arrays["images"][:4, :, :, None], arrays["labels"][:4])
+    assert result.adversarial.shape == (4, 28, 28, 1)
+
+
+def test_help_is_quick_to_import():
+    code = (
+        "import sys, jataug.cli.main as m; m.main(['--help'], standalone_mode=False);"
+        "print(sorted({'torch', 'onnx', 'onnxruntime', 'PIL'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.rstrip().endswith("[]")
