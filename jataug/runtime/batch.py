@@ -78,7 +78,7 @@ def as_images(value: Any, shape: tuple[int, int, int]) -> Images:
             f"the model's size, got {array.shape}"
         )
     pixels = np.ascontiguousarray(array, np.float32)
-    outside = ~((pixels >= 0) & (pixels <= 1)).reshape(len(pixels), -1).all(axis=1)
+    outside = ~((pixels >= 0) & (pixels <= 1)).all(axis=(1, 2, 3))
     if outside.any():
         raise DataError(
             f"images: expected finite values in [0, 1]; image {int(outside.argmax())} of the "
