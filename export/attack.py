@@ -261,7 +261,12 @@ def one_hot(label: Term, logits: Term) -> Term:
 def finite(gradient: Term) -> Term:
     """Return the gradient with 0 in place of entries that are not finite."""
     zero = gradient.graph.constant(0, gradient.dtype)
-    return gradient.same("Where", gradient.abs() <= _HUGE, gradient, zero)
+    return gradient.same("Where", is_finite(gradient), gradient, zero)
+
+
+def is_finite(term: Term) -> Term:
+    """Return where the term is neither infinite nor NaN."""
+    return term.abs() <= _HUGE
 
 
 def direction(gradient: Term, norm: Norm, axes: list[int]) -> Term:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from jataug.artifact import Form
 from jataug.config import AttackConfig
 
-from .attack import Body, Evaluation, Inputs, State
+from .attack import Body, Evaluation, Inputs, State, is_finite
 from .graph import Graph, Term
 
 __all__ = ["build"]
@@ -75,8 +75,13 @@ def _candidate(at: Evaluation, inputs: Inputs) -> _Best:
         "ArgMax", logits, dtype=np.dtype(np.int64), shape=inputs.label.shape, axis=1, keepdims=0
     )
     right = predicted.equals(inputs.label)
-    wrong = right.graph.op("Not", right, dtype=right.dtype, shape=right.shape).cast(np.float32)
-    return _Best(at.state, wrong, at.loss)
+    wrong = right.graph.op("Not", right, dtype=right.dtype, shape=right.shape)
+    # An iterate whose logits or loss are not finite beats none.
+    unsound = (1 - is_finite(logits).cast(np.float32)).max([1], keepdims=False)
+    sound = (unsound <= 0.0) & is_finite(at.loss)
+    lowest = logits.graph.constant(float(np.finfo(np.float32).min), np.float32)
+    loss = at.loss.same("Where", sound, at.loss, lowest)
+    return _Best(at.state, (wrong & sound).cast(np.float32), loss)
 
 
 def _better(best: _Best, new: _Best) -> _Best:
