@@ -137,6 +137,19 @@ class Term:
     def minimum(self, other: "Term | Scalar") -> "Term":
         return self._binary("Min", self, other)
 
+    def where(self, chosen: "Term | Scalar", other: "Term | Scalar") -> "Term":
+        """Return `chosen` where this boolean term holds, `other` elsewhere; one of the two must be
+        a term.
+        """
+        some = chosen if isinstance(chosen, Term) else other
+        if not isinstance(some, Term):
+            raise TypeError("where: expected a term among the two values")
+        a, b = some._lift(chosen), some._lift(other)
+        shape = None
+        if self.shape is not None and a.shape is not None and b.shape is not None:
+            shape = broadcast_shapes(self.shape, a.shape, b.shape)
+        return self.graph.op("Where", self, a, b, dtype=some.dtype, shape=shape)
+
     def cast(self, dtype: Any) -> "Term":
         """Return the term as `dtype`; itself if it is that already."""
         dtype = np.dtype(dtype)
@@ -151,7 +164,15 @@ class Term:
     def max(self, axes: Sequence[int], keepdims: bool = True) -> "Term":
         return self._reduce("ReduceMax", axes, keepdims)
 
+    def mean(self, axes: Sequence[int], keepdims: bool = True) -> "Term":
+        return self._reduce("ReduceMean", axes, keepdims)
+
+    def prod(self, axes: Sequence[int], keepdims: bool = True) -> "Term":
+        return self._reduce("ReduceProd", axes, keepdims)
+
     def _reduce(self, op_type: str, axes: Sequence[int], keepdims: bool) -> "Term":
+        if not axes:
+            return self  # to the op itself no axes mean all
         shape = None
         if self.shape is not None:
             gone = {axis % len(self.shape) for axis in axes}
@@ -189,6 +210,18 @@ class Term:
             raise ModelError(f"{other.value.name}: its shape cannot be inferred")
         return self.reshape(other.shape, other)
 
+    def unsqueeze(self, axes: Sequence[int]) -> "Term":
+        """Return the term with axes of size 1 at these places of the result; none is negative."""
+        if not axes:
+            return self
+        shape: Shape | None = None
+        if self.shape is not None:
+            rest = iter(self.shape)
+            rank = len(self.shape) + len(axes)
+            shape = tuple(1 if i in axes else next(rest) for i in range(rank))
+        places = self.graph.constant(np.array(axes, np.int64))
+        return self.graph.op("Unsqueeze", self, places, dtype=self.dtype, shape=shape)
+
     def transpose(self, perm: Sequence[int]) -> "Term":
         if list(perm) == list(range(len(perm))):
             return self
@@ -205,6 +238,16 @@ class Term:
         return self.graph.op(
             "Expand", self, self.graph.constant(sizes), dtype=self.dtype, shape=shape
         )
+
+    def expand_like(self, other: "Term") -> "Term":
+        """Return the term broadcast to the shape of `other`."""
+        if other.shape is None:
+            raise ModelError(f"{other.value.name}: its shape cannot be inferred")
+        own = (1,) * (len(other.shape) - len(self.shape or ())) + (self.shape or ())
+        if all(a == b for a, b in zip(own, other.shape, strict=True) if isinstance(b, str)):
+            return self.expand(other.shape)
+        sizes = self.graph.op("Shape", other, dtype=np.dtype(np.int64), shape=(len(other.shape),))
+        return self.graph.op("Expand", self, sizes, dtype=self.dtype, shape=other.shape)
 
     def slice(
         self,

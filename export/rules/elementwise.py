@@ -3,15 +3,20 @@ business.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
+
+from jataug.errors import UnsupportedOperator
 
 from ..graph import Term
 from .table import FLAT, Pullback, rule
 
 _FLAT = """
     And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil ConstantOfShape Equal
-    EyeLike Floor Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual NonZero Not OneHot Or Range
-    Round Shape Sign Size Xor
+    EyeLike Floor Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual Multinomial NonZero
+    Not Or RandomNormal RandomNormalLike RandomUniform RandomUniformLike Round Shape Sign Size Xor
 """
 FLAT |= {("", name) for name in _FLAT.split()}
 
@@ -60,8 +65,52 @@ rule("Mul", "A")(lambda g, Y, A, B: g * B)
 rule("Mul", "B")(lambda g, Y, A, B: g * A)
 rule("Div", "A")(lambda g, Y, A, B: g / B)
 rule("Div", "B")(lambda g, Y, A, B: -g * Y / B)
-rule("Pow", "X")(lambda g, Z, X, Y: g * Y.cast(X.dtype) * X ** (Y.cast(X.dtype) - 1))
+rule("PRelu", "X")(lambda g, Y, X, slope: g * (step(X > 0, X) + step(X <= 0, X) * slope))
+rule("PRelu", "slope")(lambda g, Y, X, slope: g * X.minimum(0.0))
 rule("Sum", "inputs")(lambda g, Y, *inputs, index: g)
+rule("Mean", "inputs")(lambda g, Y, *inputs, index: g * (1 / len(inputs)))
+rule("Where", "X")(lambda g, Z, condition, X, Y: condition.where(g, 0.0))
+rule("Where", "Y")(lambda g, Z, condition, X, Y: condition.where(0.0, g))
+rule("Mod", "A")(lambda g, C, A, B, *, fmod=0: g)
+rule("Mod", "B")(lambda g, C, A, B, *, fmod=0: -g * C.same("Round", (A - C) / B))
+
+
+@rule("Max", "inputs")
+@rule("Min", "inputs")
+def extreme(g: Term, Y: Term, *inputs: Term, index: int) -> Term:
+    """The first of tied inputs takes the whole cotangent."""
+    mask = inputs[index].equals(Y)
+    for earlier in inputs[:index]:
+        tied = earlier.equals(Y)
+        mask = mask & tied.same("Not", tied)
+    return g * step(mask, Y)
+
+
+@rule("Pow", "X")
+def pow_base(g: Term, Z: Term, X: Term, Y: Term) -> Term:
+    if Y.const is None:
+        y = Y.cast(X.dtype)
+        # 0 * x^-1 would be no number at x = 0.
+        return g * y * X ** (y - 1 + step(y.equals(0.0), X))
+    p = np.asarray(Y.const, X.dtype)
+    if p.size == 1 and p.item() in _POWERS:
+        return g * _POWERS[p.item()](Z, X)
+    return g * g.graph.constant(p) * X ** g.graph.constant(np.where(p == 0, p, p - 1))
+
+
+_POWERS: dict[float, Callable[[Term, Term], Term | float]] = {
+    0.5: lambda Z, X: 0.5 / Z,
+    1.0: lambda Z, X: 1.0,
+    2.0: lambda Z, X: X * 2,
+    3.0: lambda Z, X: X * X * 3,
+}
+"""Exponents whose derivative needs no Pow."""
+
+
+@rule("Pow", "Y")
+def pow_exponent(g: Term, Z: Term, X: Term, Y: Term) -> Term:
+    # 0^y is 0 for every y > 0: its derivative is 0, and 0 * log(0) no number.
+    return (g * Z * X.equals(0.0).where(1.0, X).log()).cast(Y.dtype)
 
 
 @rule("LeakyRelu", "X")
@@ -75,6 +124,17 @@ def clip(g: Term, Y: Term, X: Term, min: Any = None, max: Any = None) -> Term:
     # 0 or 1 under a
     # model's own clip must keep theirs.
     return g * step(Y.equals(X), X)
+
+
+@rule("Clip", "min")
+def clip_min(g: Term, Y: Term, X: Term, min: Term, max: Term | None = None) -> Term:
+    mask = min > X
+    return g * step(mask if max is None else mask & (min <= max), X)
+
+
+@rule("Clip", "max")
+def clip_max(g: Term, Y: Term, X: Term, min: Term | None, max: Term) -> Term:
+    return g * step((X if min is None else X.maximum(min)) > max, X)
 
 
 @rule("HardSigmoid", "X")
@@ -93,6 +153,45 @@ def elu(g: Term, Y: Term, X: Term, *, alpha: float = 1.0) -> Term:
     return g * (step(X > 0, X) + step(X <= 0, X) * (X.minimum(0.0).exp() * alpha))
 
 
+@rule("Celu", "X")
+def celu(g: Term, Y: Term, X: Term, *, alpha: float = 1.0) -> Term:
+    return g * (X.minimum(0.0) * (1 / alpha)).exp()
+
+
+@rule("Selu", "X")
+def selu(
+    g: Term,
+    Y: Term,
+    X: Term,
+    *,
+    alpha: float = 1.67326319217681884765625,
+    gamma: float = 1.05070102214813232421875,
+) -> Term:
+    return elu(g, Y, X, alpha=alpha) * gamma
+
+
+@rule("ThresholdedRelu", "X")
+def thresholded_relu(g: Term, Y: Term, X: Term, *, alpha: float = 1.0) -> Term:
+    return g * step(alpha < X, X)
+
+
+@rule("Shrink", "input")
+def shrink(g: Term, Y: Term, input: Term, *, bias: float = 0.0, lambd: float = 0.5) -> Term:
+    return g * step(input.abs() > lambd, input)
+
+
+@rule("Mish", "X")
+def mish(g: Term, Y: Term, X: Term) -> Term:
+    t = X.same("Tanh", X.same("Softplus", X))
+    return g * (t + X * X.same("Sigmoid", X) * (1 - t * t))
+
+
+@rule("Swish", "X")
+def swish(g: Term, Y: Term, X: Term, *, alpha: float = 1.0) -> Term:
+    s = X.same("Sigmoid", X * alpha)
+    return g * (s + Y * (1 - s) * alpha)
+
+
 @rule("Gelu", "X")
 def gelu(g: Term, Y: Term, X: Term, *, approximate: str = "none") -> Term:
     if approximate == "tanh":
@@ -102,11 +201,6 @@ def gelu(g: Term, Y: Term, X: Term, *, approximate: str = "none") -> Term:
     cdf = (X.same("Erf", X * math.sqrt(0.5)) + 1) * 0.5
     pdf = (X * X * -0.5).exp() * (1 / math.sqrt(2 * math.pi))
     return g * (cdf + X * pdf)
-
-
-@rule("PRelu", "X")
-def prelu(g: Term, Y: Term, X: Term, slope: Term) -> Term:
-    return g * (step(X > 0, X) + step(X <= 0, X) * slope)
 
 
 @rule("Dropout", "data")
@@ -119,9 +213,13 @@ def dropout(
     *,
     seed: int = 0,
 ) -> Term:
+    if training_mode is not None and (training_mode.const is None or training_mode.const.any()):
+        raise UnsupportedOperator("Dropout in training form; export the model in eval mode")
     return g
 
 
 @rule("Cast", "input")
-def cast(g: Term, Y: Term, input: Term, *, to: int, saturate: int = 1) -> Term:
+def cast(
+    g: Term, Y: Term, input: Term, *, to: int, saturate: int = 1, round_mode: str = "up"
+) -> Term:
     return g.cast(input.dtype)
