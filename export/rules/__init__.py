@@ -1,6 +1,15 @@
 """Derivative rules, by family; importing the package fills the table."""
 
-from . import convolution, elementwise, layout, linear, pooling, reduction
+from . import (
+    convolution,
+    elementwise,
+    indexing,
+    layout,
+    linear,
+    padding,
+    pooling,
+    reduction,
+)
 from .table import FLAT, Rule, find_rule, has_rule, rule
 
 __all__ = [
@@ -10,8 +19,10 @@ __all__ = [
     "elementwise",
     "find_rule",
     "has_rule",
+    "indexing",
     "layout",
     "linear",
+    "padding",
     "pooling",
     "reduction",
     "rule",

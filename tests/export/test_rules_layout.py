@@ -8,6 +8,7 @@ from jataug.errors import UnsupportedOperator
 from jataug.export import differentiate
 
 from .checking import case, check_gradient, ids, normal, on_onnx
+from .graphs import check_graph, graph
 
 X = (2, 3, 4, 5)
 
@@ -62,7 +63,83 @@ PADS = [
     case("Pad", X, ints(1, -2, -3, 2), np.array(0.0), ints(-1, 2), linear=True),
     case("Pad", X, opset=9, pads=[0, 0, 1, 2, 0, 0, 3, 0], value=0.5, linear=True),
 ]
-CASES = [*RESHAPES, *SQUEEZES, *TRANSPOSES, *CONCATS, *PADS]
+COPYING_PADS = [
+    *(
+        case("Pad", X, ints(0, 0, *before, 0, 0, *after), mode=mode, opset=19, linear=True)
+        for mode in ("edge", "reflect", "wrap")
+        for before, after in (((1, 2), (3, 0)), ((3, 3), (3, 4)), ((0, 0), (0, 1)))
+    ),
+    # onnx's own evaluator has no negative pads.
+    case("Pad", X, ints(0, 0, -1, 2, 0, 0, 2, -2), mode="edge", linear=True),
+    case("Pad", X, ints(12, 1), None, ints(-1), mode="edge"),
+    case("Pad", X, ints(1, 2, 0, 3), None, ints(1, -1), mode="reflect"),
+    case("Pad", X, ints(0, 1, 0, 1), None, ints(0, 1), mode="wrap", opset=19),
+    case("Pad", (5,), ints(2, 3), mode="reflect"),
+]
+SLICES = [
+    case("Slice", X, ints(1), ints(3)),
+    case("Slice", X, ints(1, 0), ints(3, 4), ints(2, -1)),
+    case("Slice", X, ints(0), ints(2**63 - 1), ints(3)),
+    case("Slice", X, ints(0), ints(1000), ints(3)),
+    case("Slice", X, ints(-3), ints(-1), ints(3)),
+    case("Slice", X, ints(1, 0), ints(4, 5), ints(2, 3), ints(2, 3)),
+    case("Slice", X, ints(-1), ints(-(2**63)), ints(3), ints(-1)),
+    case("Slice", X, ints(3), ints(0), ints(3), ints(-2)),
+    case("Slice", X, ints(1000, 0), ints(-1000, 4), ints(3, 2), ints(-3, 2)),
+    case("Slice", (7,), ints(5), ints(1), ints(0), ints(-1)),
+    case("Slice", X, opset=9, starts=[1, 0], ends=[3, 4], axes=[1, 2]),
+]
+TILES = [
+    case("Tile", X, ints(1, 1, 2, 3)),
+    case("Tile", X, ints(2, 1, 1, 1)),
+    case("Tile", X, ints(1, 1, 1, 1)),
+    case("Tile", (1, 3, 1), ints(4, 2, 3)),
+    case("Expand", (2, 1, 3, 1), ints(2, 4, 3, 5)),
+    case("Expand", (3, 1), ints(2, 1, 4)),
+    case("Expand", (2, 3), ints(1)),
+    case("Identity", X),
+]
+DEPTHS = [
+    case("DepthToSpace", (2, 8, 2, 3), blocksize=2),
+    case("DepthToSpace", (2, 8, 2, 3), blocksize=2, mode="CRD"),
+    case("DepthToSpace", (1, 18, 2, 1), blocksize=3, mode="DCR"),
+    case("DepthToSpace", (1, 18, 2, 1), blocksize=3, mode="CRD"),
+    case("SpaceToDepth", (2, 3, 4, 6), blocksize=2),
+    case("SpaceToDepth", (1, 2, 6, 3), blocksize=3),
+]
+CENTERS = [
+    case("CenterCropPad", X, ints(2, 3, 7, 2)),
+    case("CenterCropPad", X, ints(3, 8), axes=[2, -1]),
+    case("CenterCropPad", X, ints(1, 2), axes=[2, 3]),
+    case("CenterCropPad", (5,), ints(8)),
+]
+TRIANGLES = [
+    case("Trilu", (2, 4, 5)),
+    case("Trilu", (4, 3), upper=0),
+    case("Trilu", (2, 4, 5), np.array(1), upper=0),
+    case("Trilu", (2, 4, 5), np.array(-2), upper=1),
+]
+CHOICES = [
+    case("Compress", X, np.array([True, False, True]), axis=1),
+    case("Compress", (2, 3), np.array([False, True, True, False, True])),
+    case("Compress", X, np.array([False, True, True]), axis=-1),
+    case("ReverseSequence", (4, 3, 2), ints(4, 1, 2)),
+    case("ReverseSequence", (3, 4, 2), ints(2, 4, 3), batch_axis=0, time_axis=1),
+]
+CASES = [
+    *RESHAPES,
+    *SQUEEZES,
+    *TRANSPOSES,
+    *CONCATS,
+    *PADS,
+    *COPYING_PADS,
+    *SLICES,
+    *TILES,
+    *DEPTHS,
+    *CENTERS,
+    *TRIANGLES,
+    *CHOICES,
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids(CASES))
@@ -70,11 +147,30 @@ def test_gradient(case):
     check_gradient(case)
 
 
-@pytest.mark.parametrize("mode", ["edge", "reflect", "wrap"])
-def test_other_modes_of_pad_are_refused(mode):
-    opset = 19 if mode == "wrap" else 18
-    padded = case("Pad", X, ints(0, 0, 1, 1, 0, 0, 1, 1), mode=mode, opset=opset)
-    with pytest.raises(UnsupportedOperator, match=mode):
+@pytest.mark.parametrize(
+    "split",
+    [
+        "a, b, c = Split <axis = 1, num_outputs = 3> (x)",
+        "a, b, c = Split <axis = -2> (x, sizes)",
+    ],
+)
+@pytest.mark.parametrize("read", ["a", "b", "c", "a,c", "b,c", "a,b", "a,b,c"])
+def test_split(split, read):
+    text = f"""
+        g (double[2,6,4] x) => (double y) <int64[3] sizes = {{3, 1, 2}}>
+        {{
+            {split}
+            aa = Sin (a)
+            bb = Exp (b)
+            cc = Mul (c, c)
+            y = Concat <axis = -2> ({",".join(2 * name for name in read.split(","))})
+        }}"""
+    check_graph(graph(text), normal(2, 6, 4))
+
+
+def test_pads_that_go_round_more_than_once_are_refused():
+    padded = case("Pad", (2, 3), ints(0, 3, 0, 0), mode="reflect")
+    with pytest.raises(UnsupportedOperator, match="runtimes disagree"):
         differentiate(padded.model(np.float64))
 
 
