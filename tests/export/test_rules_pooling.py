@@ -55,7 +55,20 @@ AVERAGES = [
     for window in DILATED
 ]
 GLOBAL = [case("GlobalAveragePool", shape) for shape in ((2, 3, 4, 5), (2, 3, 7), (1, 2, 3, 2, 4))]
-CASES = [*MAXIMA, *AVERAGES, *GLOBAL]
+NORMS = [
+    case("LpPool", SHAPES[0], linear=False, p=p, **window)
+    for p in (1, 2, 3)
+    for window in WINDOWS
+    if "auto_pad" not in window
+] + [
+    case("LpPool", (2, 2, 9), kernel_shape=[3], strides=[2]),
+    case("LpPool", SHAPES[0], kernel_shape=[3, 3], auto_pad="SAME_UPPER", strides=[2, 2]),
+    case("LpPool", SHAPES[0], p=4, **DILATED[0]),
+    *(case("GlobalLpPool", (2, 3, 4, 5), p=p) for p in (1, 2, 3)),
+    case("GlobalMaxPool", distinct(2, 3, 4, 5)),
+    case("GlobalMaxPool", distinct(2, 3, 7)),
+]
+CASES = [*MAXIMA, *AVERAGES, *GLOBAL, *NORMS]
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids(CASES))
@@ -74,6 +87,24 @@ def test_the_first_of_tied_maxima_takes_the_whole_cotangent():
     expected = np.zeros((4, 4))
     expected[::2, ::2] = [[1, 2], [3, 4]]
     np.testing.assert_array_equal(found[0, 0], expected)
+
+
+def test_the_first_of_tied_global_maxima_takes_it_all():
+    image = np.array([[[[1.0, 3.0], [3.0, 3.0]]]])
+    found = gradient(case("GlobalMaxPool", image), np.full((1, 1, 1, 1), 5.0))
+    np.testing.assert_array_equal(found[0, 0], [[0, 5], [0, 0]])
+
+
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_a_norm_of_zeros_has_no_gradient(p):
+    zeros = case("LpPool", np.zeros((1, 1, 4, 4)), kernel_shape=[2, 2], p=p)
+    np.testing.assert_array_equal(gradient(zeros, normal(1, 1, 3, 3)), np.zeros((1, 1, 4, 4)))
+
+
+@pytest.mark.parametrize("window", [w for w in WINDOWS if "ceil_mode" not in w])
+def test_averages_need_few_nodes(window):
+    vjp = differentiate(case("AveragePool", SHAPES[0], linear=True, **window).model(np.float32))
+    assert len(vjp.graph.node) <= 8
 
 
 @pytest.mark.parametrize("padding", [0, 1])
