@@ -1,0 +1,42 @@
+"""The derivative as torch's autograd records it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jataug.errors import UnsupportedOperator
+
+from .sessions import Kept, Sessions
+
+__all__ = ["Differentiable"]
+
+
+class Differentiable(torch.autograd.Function):
+    """images -> logits, by `Sessions`."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, sessions: Sessions) -> Tensor:
+        ctx.sessions = sessions
+        ctx.save_for_backward(images)
+        logits, ctx.kept = sessions.forward(images)
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
+        (images,) = ctx.saved_tensors
+        return _Gradient.apply(cotangent, images, ctx.sessions, ctx.kept), None  # type: ignore[no-untyped-call]
+
+
+class _Gradient(torch.autograd.Function):
+    # torch's once_differentiable returns a constant where only the images need a gradient: a
+    # gradient penalty would then be silently without effect.
+    @staticmethod
+    def forward(ctx: Any, cotangent: Tensor, images: Tensor, sessions: Sessions, kept: Kept) -> Any:
+        return sessions.backward(cotangent, kept)
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> Any:
+        raise UnsupportedOperator(
+            "OnnxModule: expected at most one derivative, got a call for the second one"
+        )

@@ -1,0 +1,148 @@
+"""What runs an .onnx file inside one process."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from jataug.errors import JataugError
+from jataug.preprocessing import Preprocessing
+from jataug.runtime.onnxruntime import Engine
+from jataug.runtime.shared import run_shared
+
+if TYPE_CHECKING:
+    import onnx
+
+    from jataug.export.model import Classifier
+
+__all__ = ["Kept", "Sessions"]
+
+
+Kept = list[list[Any]]
+"""For each chunk of a batch, the runtime's values that the gradient needs."""
+
+
+@dataclass(frozen=True)
+class _Halves:
+    first: Engine
+    second: Engine
+    saved: list[str]
+
+
+class Sessions:
+    """The network, and its engines, each made when it is first needed.
+
+    Attributes:
+        shapes: of one image, and of its row of logits.
+    """
+
+    def __init__(
+        self,
+        model: "Path | onnx.ModelProto",
+        preprocessing: Preprocessing | None,
+        device: str,
+        threads: int | None,
+        size: tuple[int, int] | None,
+    ) -> None:
+        from jataug.export.halves import row_shapes
+        from jataug.export.model import load_model, prepare
+
+        name = preprocessing.logits if preprocessing else None
+        self._network: Classifier = prepare(
+            load_model(model), of=name, preprocessing=preprocessing, size=size
+        )
+        self._preprocessing, self._device, self._threads = preprocessing, device, threads
+        number = device.partition(":")[2]
+        self._number = int(number) if number.isdigit() else 0
+        fixed = self._network.image_shape[0]
+        self._batch = fixed if isinstance(fixed, int) else None
+        self.shapes = row_shapes(self._network, preprocessing)
+
+    def device_for(self, images: Tensor) -> torch.device:
+        """Return where the runtime takes a tensor from: CUDA if both are there, else the CPU."""
+        if images.is_cuda and self._plain.device == "cuda":
+            return torch.device("cuda", self._number)
+        return torch.device("cpu")
+
+    @cached_property
+    def _plain(self) -> Engine:
+        from jataug.export.halves import forward_half
+
+        return self._engine(forward_half(self._network, self._preprocessing))
+
+    @cached_property
+    def _halves(self) -> "_Halves | JataugError":
+        from jataug.export.halves import halves
+
+        try:
+            found = halves(self._network, self._preprocessing)
+        except JataugError as error:
+            return error
+        return _Halves(self._engine(found.forward), self._engine(found.backward), found.saved)
+
+    def _engine(self, model: "onnx.ModelProto") -> Engine:
+        return Engine(model, {}, self._device, self._threads)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Return the logits."""
+        return self._forward(self._plain, images, ())[0]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Kept]:
+        """Return the logits, and what `backward` needs. Without a gradient that is nothing."""
+        halves = self._halves
+        if isinstance(halves, JataugError):
+            return self.predict(images), []
+        return self._forward(halves.first, images, halves.saved)
+
+    def _forward(self, engine: Engine, images: Tensor, kept: Sequence[str]) -> tuple[Tensor, Kept]:
+        images = images.detach().contiguous()
+        logits = images.new_empty((len(images), *self.shapes[1]))
+        saved = [
+            self._run(engine, {"image": image}, {"logits": out}, kept)
+            for image, out in self._chunks(images, logits)
+        ]
+        return logits, saved
+
+    def backward(self, cotangent: Tensor, kept: Kept) -> Tensor:
+        """Return the gradient of sum(cotangent * logits) by the images.
+
+        Raises:
+            UnsupportedOperator, ModelError: there is none.
+        """
+        halves = self._halves
+        if isinstance(halves, JataugError):
+            raise type(halves)(*halves.args)  # a new one: the first keeps no traceback alive
+        gradient = cotangent.new_empty((len(cotangent), *self.shapes[0]))
+        chunks = self._chunks(cotangent.contiguous(), gradient)
+        for (part, out), values in zip(chunks, kept, strict=True):
+            feeds = {"cotangent": part, **dict(zip(halves.saved, values, strict=True))}
+            self._run(halves.second, feeds, {"gradient": out}, ())
+        return gradient
+
+    def _run(
+        self, engine: Engine, feeds: dict[str, Any], results: dict[str, Tensor], kept: Sequence[str]
+    ) -> list[Any]:
+        (device,) = {tensor.device for tensor in results.values()}
+        if device.type == "cuda":  # the runtime has a stream of its own
+            torch.cuda.current_stream(device).synchronize()
+        return run_shared(engine, feeds, results, kept, self._number)
+
+    def _chunks(self, rows: Tensor, results: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Cut both to the batch that the model wants; what is asked of a padded chunk is copied
+        when the next one is asked for.
+        """
+        size = self._batch or max(len(rows), 1)
+        for first in range(0, len(rows), size):
+            row, result = rows[first : first + size], results[first : first + size]
+            if self._batch in (None, len(row)):
+                yield row, result
+            else:
+                padded = row.new_zeros((size, *row.shape[1:]))
+                padded[: len(row)] = row
+                scratch = result.new_empty((size, *result.shape[1:]))
+                yield padded, scratch
+                result.copy_(scratch[: len(result)])

@@ -1,0 +1,46 @@
+"""Calls on memory that another library owns: tensors go in and come out through DLPack, uncopied
+where they are on the engine's device.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .onnxruntime import Engine, load
+
+__all__ = ["run_shared"]
+
+
+def run_shared(
+    engine: Engine,
+    feeds: Mapping[str, Any],
+    results: Mapping[str, Any],
+    kept: Sequence[str] = (),
+    number: int = 0,
+) -> list[Any]:
+    """Run once, writing the outputs named in `results` into those tensors.
+
+    Args:
+        engine: what runs.
+        feeds: input name -> contiguous tensor that speaks DLPack, or a value of an earlier call.
+        results: output name -> contiguous tensor that speaks DLPack, of the output's type and
+            shape.
+        kept: outputs that stay on the engine's device, in memory that the runtime owns.
+        number: of that device.
+
+    Returns:
+        The values of `kept`, in order: feed them to another call.
+    """
+    binding = engine.bind(
+        {name: _value(feed) for name, feed in feeds.items()},
+        {name: _value(tensor) for name, tensor in results.items()},
+    )
+    for name in kept:
+        binding.bind_output(name, engine.device, number)
+    engine.run_bound(binding)
+    values: list[Any] = binding.get_outputs()
+    return values[len(results) :]
+
+
+def _value(tensor: Any) -> Any:
+    kind = load().OrtValue
+    return tensor if isinstance(tensor, kind) else kind.from_dlpack(tensor)
