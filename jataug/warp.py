@@ -57,9 +57,13 @@ def _sample(image: Array, dx: Array, dy: Array) -> Array:
     batch, channel, height, width = image.shape
     column = np.clip(np.arange(width) + dx, 0, width - 1)
     row = np.clip(np.arange(height)[:, None] + dy, 0, height - 1)
-    place = (row * width + column).reshape(batch, 1, height * width)
+    places = (row * width + column).reshape(batch, height * width)
     flat = image.reshape(batch, channel, height * width)
-    return np.take_along_axis(flat, place, axis=2).reshape(image.shape)
+    taken = np.empty_like(flat)
+    # Image by image: one index serves all channels, which take_along_axis would spell out.
+    for pixels, place, out in zip(flat, places, taken, strict=True):
+        np.take(pixels, place, axis=1, out=out, mode="clip")
+    return taken.reshape(image.shape)
 
 
 def _lerp(start: Array, end: Array, fraction: Array) -> Array:
