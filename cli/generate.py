@@ -1,5 +1,7 @@
 """jataug generate."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import click
 
 from .command import Command
 from .options import PATH, device_option, source_options
-from .progress import Bar
+from .progress import Bar, JsonLines
 
 __all__ = ["command"]
 
@@ -33,6 +35,7 @@ __all__ = ["command"]
 )  # fmt: skip
 @click.option("--limit", type=int, metavar="N", help="Use the first N images.")
 @click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option("--log-json", is_flag=True, help="Progress and result as JSON, a line each.")
 @click.option("--dry-run", is_flag=True, help="Check everything, write nothing.")
 @device_option
 def command(attack: Path, source: Path, destination: Path, **given: Any) -> None:
@@ -48,6 +51,10 @@ def command(attack: Path, source: Path, destination: Path, **given: Any) -> None
     """
     from jataug.generator import generate
 
+    if given.pop("log_json"):
+        report = generate(attack, source, destination, progress=JsonLines(), **given)
+        click.echo(json.dumps({"event": "done", **asdict(report)}, default=str, sort_keys=True))
+        return
     with Bar("generate") as bar:
         report = generate(attack, source, destination, progress=bar, **given)
     for skip in report.skipped:

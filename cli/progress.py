@@ -1,7 +1,9 @@
-"""How far a run is: a bar on a terminal, plain lines otherwise."""
+"""How far a run is: a bar on a terminal, plain lines otherwise, JSON lines for machines."""
 
+import json
 import sys
 import time
+from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +13,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from jataug.generator import Progress
 
-__all__ = ["Bar"]
+__all__ = ["Bar", "JsonLines"]
 
 _EVERY = 10.0
 """Seconds between two plain lines."""
@@ -66,6 +68,19 @@ class Bar:
             f" {_accuracy(progress)}".rstrip(),
             err=True,
         )
+
+
+class JsonLines:
+    """Writes a Progress as one JSON object a line to stderr, after every batch."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __call__(self, progress: "Progress") -> None:
+        """Write the progress."""
+        seconds = round(time.monotonic() - self._began, 3)
+        line = {"event": "progress", "seconds": seconds, **asdict(progress)}
+        click.echo(json.dumps(line, sort_keys=True), err=True)
 
 
 def _accuracy(progress: "Progress") -> str:

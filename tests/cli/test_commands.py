@@ -63,6 +63,16 @@ def test_without_the_source_the_budget_is_not_checked(run, artifact, images, tmp
     assert "budget: not checked" in checked.output
 
 
+def test_progress_for_machines(run, artifact, images, tmp_path):
+    words = ("--limit", "40", "--batch-size", "16", "--log-json", "--device", "cpu")
+    result = run("generate", artifact, images, tmp_path / "out", *words)
+    assert result.exit_code == 0, result.output
+    events = [json.loads(line) for line in result.stderr.splitlines()]
+    assert [event["done"] for event in events] == [0, 16, 32, 40]
+    done = json.loads(result.stdout)
+    assert (done["event"], done["images"], done["complete"]) == ("done", 40, True)
+
+
 def test_preview(run, artifact, images, tmp_path):
     result = run("preview", artifact, images, "-o", tmp_path / "grid.png", "--count", "2")
     assert result.exit_code == 0, result.output
