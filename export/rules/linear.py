@@ -1,8 +1,7 @@
-"""Rules of matrix products and of the ops that are linear up to a normalisation."""
+"""Rules of matrix products and of softmax."""
 
+import string
 from typing import Any
-
-import numpy as np
 
 from jataug.errors import UnsupportedOperator
 
@@ -73,31 +72,55 @@ def gemm_c(
     return g * beta
 
 
-@rule("BatchNormalization", "X")
-def batch_normalization(
-    g: Term,
-    Y: Term,
-    X: Term,
-    scale: Term,
-    B: Term,
-    mean: Term,
-    var: Term,
-    *,
-    epsilon: float = 1e-5,
-    momentum: float = 0.9,
-    training_mode: int = 0,
-) -> Term:
-    if training_mode:
+@rule("Einsum", "Inputs")
+def einsum(g: Term, Y: Term, *Inputs: Term, index: int, equation: str) -> Term:
+    """The einsum of the cotangent and the other inputs, to the axes of this one."""
+    *axes, result = _spelled(equation, [_rank(term) for term in Inputs])
+    own, wanted = axes[index], Inputs[index]
+    if len(set(own)) < len(own):
         raise UnsupportedOperator(
-            "BatchNormalization in training form mixes the images of a batch; export the model "
-            "in eval mode"
+            f"Einsum {equation!r}: no derivative rule for a diagonal, an axis named twice"
         )
-    per_channel = (1, -1, *[1] * (len(X.shape or ()) - 2))
-    if scale.const is not None and var.const is not None:
-        gain = scale.const / np.sqrt(var.const + var.const.dtype.type(epsilon))
-        return g * g.graph.constant(gain.reshape(per_channel), X.dtype)
-    channels = (1, *(scale.shape or ()), *per_channel[2:])
-    return g * (scale / (var + epsilon).sqrt()).reshape(channels)
+    others = [(axes[i], term) for i, term in enumerate(Inputs) if i != index]
+    present = {letter for letters, _ in [(result, g), *others] for letter in letters}
+    kept = "".join(letter for letter in own if letter in present)
+    sizes = {
+        letter: size
+        for letters, term in [*others, (result, g)]
+        for letter, size in zip(letters, term.shape or (), strict=True)
+        if size != 1
+    }
+    found = wanted.graph.op(
+        "Einsum",
+        g,
+        *(term for _, term in others),
+        dtype=wanted.dtype,
+        shape=tuple(sizes.get(letter, 1) for letter in kept),
+        equation=f"{','.join([result, *(letters for letters, _ in others)])}->{kept}",
+    )
+    # An axis that is summed within this input alone, or stretched in it alone, comes back constant.
+    summed = [i for i, letter in enumerate(own) if letter not in present]
+    whole = found.unsqueeze(summed)
+    grown = [i for i, n in enumerate(whole.shape or ()) if n == 1 != (wanted.shape or ())[i]]
+    return whole.expand_like(wanted) if grown else whole
+
+
+def _spelled(equation: str, ranks: list[int]) -> list[str]:
+    """Return the axes of every input and of the result, one letter each, ellipses spelled out."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    widths = [
+        rank - len(term) + 3 for term, rank in zip(terms, ranks, strict=True) if "..." in term
+    ]
+    free = [c for c in string.ascii_letters if c not in equation][: max(widths, default=0)]
+    spelled = []
+    for term, rank in zip(terms, ranks, strict=True):
+        width = rank - len(term.replace("...", ""))
+        spelled.append(term.replace("...", "".join(free[len(free) - width :])))
+    if not arrow:
+        once = sorted(c for c in set(left) - set(",.") if left.count(c) == 1)
+        right = "..." * bool(widths) + "".join(once)
+    return [*spelled, right.replace("...", "".join(free))]
 
 
 @rule("Softmax", "input")

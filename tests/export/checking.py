@@ -1,6 +1,5 @@
 """The gradient checker: one op, one random direction, against central differences in float64."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,33 +8,12 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
 
 from jataug.export import differentiate
 
+from .evaluators import EVALUATORS
+
 __all__ = ["Case", "case", "check_gradient", "distinct", "ids", "normal", "on_onnx", "on_runtime"]
-
-
-class Erf(OpRun):
-    """onnx's own is a polynomial of eight digits."""
-
-    op_domain = ""
-
-    def _run(self, x: np.ndarray) -> tuple[np.ndarray]:
-        return (np.vectorize(math.erf, otypes=[x.dtype])(x),)
-
-
-class Gelu(OpRun):
-    """onnx's own calls its own Erf."""
-
-    op_domain = ""
-
-    def _run(self, x: np.ndarray, approximate: str = "none") -> tuple[np.ndarray]:
-        if approximate == "tanh":
-            cdf = 0.5 + 0.5 * np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
-        else:
-            cdf = 0.5 + 0.5 * np.vectorize(math.erf, otypes=[x.dtype])(x / math.sqrt(2))
-        return (x * cdf,)
 
 
 @dataclass(frozen=True)
@@ -171,7 +149,7 @@ def check_gradient(case: Case) -> None:
 
 def on_onnx(model: onnx.ModelProto, feeds: dict[str, Any]) -> list[np.ndarray]:
     """Return a model's outputs by onnx's own evaluator."""
-    return ReferenceEvaluator(model, new_ops=[Erf, Gelu]).run(None, feeds)
+    return ReferenceEvaluator(model, new_ops=EVALUATORS).run(None, feeds)
 
 
 def on_runtime(model: onnx.ModelProto, feeds: dict[str, Any]) -> list[np.ndarray]:

@@ -1,15 +1,14 @@
-"""Matrix products, normalisation and softmax."""
+"""Matrix products, einsum and softmax."""
 
 import itertools
 
 import numpy as np
 import pytest
-from onnx import helper, numpy_helper
 
 from jataug.errors import UnsupportedOperator
 from jataug.export import differentiate
 
-from .checking import case, check_gradient, ids, normal, on_onnx, on_runtime
+from .checking import case, check_gradient, ids, normal, on_runtime
 
 GEMMS = [
     case("Gemm", a, b, c, active=active, transA=trans_a, transB=trans_b, alpha=0.5, beta=1.5)
@@ -40,19 +39,38 @@ PRODUCTS = [
 MATMULS = [
     case("MatMul", a, b, active=active) for a, b in PRODUCTS for active in ((0,), (1,), (0, 1))
 ]
-CHANNELS = [(3,), (3,), (3,), np.abs(normal(3, seed=9)) + 0.1]
-NORMS = [
-    case("BatchNormalization", shape, *CHANNELS, **options)
-    for shape in ((2, 3, 4, 5), (2, 3), (2, 3, 6), (2, 3, 2, 3, 2))
-    # onnx's own evaluator takes a momentum in opset 9 for training: ONNX Runtime is the oracle.
-    for options in ({}, {"epsilon": 0.1}, {"opset": 9, "momentum": 0.5, "linear": True})
+EQUATIONS = [
+    ("ij,jk->ik", [(2, 3), (3, 4)]),
+    ("bij,bjk->bik", [(2, 3, 4), (2, 4, 5)]),
+    ("bhid,bhjd->bhij", [(2, 2, 3, 4), (2, 2, 5, 4)]),
+    ("ij,jk", [(2, 3), (3, 4)]),
+    ("ki,kj", [(2, 3), (2, 4)]),
+    ("ij->ji", [(2, 3)]),
+    ("ij->i", [(2, 3)]),  # an axis of one input alone is summed
+    ("ij->", [(2, 3)]),
+    ("ij,k->ik", [(2, 3), (4,)]),
+    ("i,j->ij", [(2,), (3,)]),
+    ("i,i", [(3,), (3,)]),
+    ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 5)]),
+    ("bi,oi->bo", [(2, 3), (4, 3)]),
+    (" b i , o i -> b o ", [(2, 3), (4, 3)]),
+    ("...ij,...jk->...ik", [(2, 3, 4), (2, 4, 5)]),
+    ("...ij,...jk", [(2, 1, 3, 4), (1, 3, 4, 5)]),  # stretched, and in implicit form
+    ("...i,i->...", [(2, 3, 4), (4,)]),
+    ("b...c,cd->b...d", [(2, 3, 4, 5), (5, 2)]),
+    ("aB,Bc->ca", [(2, 3), (3, 4)]),
+]
+EINSUMS = [
+    case("Einsum", *shapes, active=active, equation=equation)
+    for equation, shapes in EQUATIONS
+    for active in [(i,) for i in range(len(shapes))] + [tuple(range(len(shapes)))]
 ]
 SOFTMAXES = [
     case(op_type, (2, 3, 4, 5), axis=axis)
     for op_type in ("Softmax", "LogSoftmax")
     for axis in (0, 1, 2, 3, -1, -2)
 ] + [case(op_type, (3, 5)) for op_type in ("Softmax", "LogSoftmax")]
-CASES = [*GEMMS, *MATMULS, *NORMS, *SOFTMAXES]
+CASES = [*GEMMS, *MATMULS, *EINSUMS, *SOFTMAXES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids(CASES))
@@ -81,31 +99,8 @@ def test_softmax_before_opset_13_runs_over_all_later_axes(op_type, axis, shape, 
     np.testing.assert_allclose(gradient, expected.reshape(shape), rtol=1e-4, atol=1e-6)
 
 
-def test_batch_norm_whose_scale_is_computed():
-    """The rule cannot take the gain as a constant then: the scale is 0 * mean(x) + x1."""
-    norm = case("BatchNormalization", (2, 3, 4, 4), *CHANNELS)
-    plain, computed = norm.model(np.float64), norm.model(np.float64)
-    nodes = [
-        helper.make_node("ReduceMean", ["x0", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Sign", ["mean"], ["sign"]),  # flat, so that the scale has no derivative
-        helper.make_node("Mul", ["sign", "zero"], ["none"]),
-        helper.make_node("Add", ["none", "x1"], ["scale"]),
-        *computed.graph.node,
-    ]
-    nodes[-1].input[1] = "scale"
-    del computed.graph.node[:]
-    computed.graph.node.extend(nodes)
-    computed.graph.initializer.append(numpy_helper.from_array(np.array([0, 2, 3]), "axes"))
-    computed.graph.initializer.append(numpy_helper.from_array(np.array(0.0), "zero"))
-    feeds = {"x0": norm.start, "grad_y": normal(2, 3, 4, 4, seed=4)}
-    found, expected = (on_onnx(differentiate(model), feeds)[1] for model in (computed, plain))
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("opset", [14, 18])
-def test_batch_norm_in_training_form_is_refused(opset):
-    training = case("BatchNormalization", (2, 3, 4), *CHANNELS, opset=opset, training_mode=1)
-    model = training.model(np.float64)
-    model.graph.node[0].output.extend(["running_mean", "running_var"])
-    with pytest.raises(UnsupportedOperator, match="training"):
-        differentiate(model)
+@pytest.mark.parametrize("equation", ["ii->i", "ii", "iji->j"])
+def test_diagonals_are_refused(equation):
+    diagonal = case("Einsum", (3, 3, 3) if "j" in equation else (3, 3), equation=equation)
+    with pytest.raises(UnsupportedOperator, match="diagonal"):
+        differentiate(diagonal.model(np.float64))

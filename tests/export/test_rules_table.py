@@ -1,3 +1,6 @@
+from importlib import import_module
+from pathlib import Path
+
 import numpy as np
 import pytest
 from onnx import helper
@@ -6,25 +9,15 @@ from jataug.errors import UnsupportedOperator
 from jataug.export import differentiate
 from jataug.export.rules import FLAT, has_rule, table
 
-from . import (
-    test_rules_convolution,
-    test_rules_elementwise,
-    test_rules_layout,
-    test_rules_linear,
-    test_rules_pooling,
-    test_rules_reduction,
-)
 from .checking import case
 
 FAMILIES = [
-    test_rules_convolution,
-    test_rules_elementwise,
-    test_rules_layout,
-    test_rules_linear,
-    test_rules_pooling,
-    test_rules_reduction,
+    import_module(f".{path.stem}", __package__)
+    for path in sorted(Path(__file__).parent.glob("test_rules_*.py"))
+    if path.stem != Path(__file__).stem
 ]
 CHECKED = {(case.op_type, i) for family in FAMILIES for case in family.CASES for i in case.active}
+CHECKED |= {key for family in FAMILIES for key in getattr(family, "ELSEWHERE", ())}
 RULES = [
     (op_type, key)
     for (domain, op_type), rules in table._RULES.items()
