@@ -1,5 +1,7 @@
-"""Rules of Conv: a convolution with the flipped, transposed kernel, or a ConvTranspose where it
-strides.
+"""Rules of Conv and ConvTranspose, each the other's adjoint.
+
+Conv: a convolution with the flipped, transposed kernel, or a ConvTranspose where it strides.
+ConvTranspose: a Conv with the same kernel.
 """
 
 from collections.abc import Sequence
@@ -7,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from jataug.errors import UnsupportedOperator
 
 from ..graph import Term
 from .table import rule
@@ -73,6 +77,53 @@ def _by_conv_transpose(g: Term, X: Term, W: Term, group: int, geometry: Window) 
         strides=list(geometry.strides),
     )
     return grown if small else _extend(grown, X, rest)
+
+
+@rule("ConvTranspose", "X")
+def conv_transpose(
+    g: Term,
+    Y: Term,
+    X: Term,
+    W: Term,
+    B: Term | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    kernel_shape: Sequence[int] | None = None,
+    output_padding: Sequence[int] | None = None,
+    output_shape: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Term:
+    kernel = [int(size) for size in (W.shape or ())[2:]]
+    # The window of the adjoint: it slides over Y, and X is its result.
+    geometry = window(Y, X, kernel, "NOTSET", dilations, pads, strides)
+    extra = output_padding or [0] * len(kernel)
+    same = auto_pad in ("SAME_UPPER", "SAME_LOWER")
+    if same and any(extra) and not output_shape:
+        raise UnsupportedOperator(
+            f"{Y.value.name}: output_padding with auto_pad {auto_pad}, on whose size runtimes and "
+            "ONNX's shape inference disagree"
+        )
+    before = list(geometry.before) if auto_pad == "NOTSET" else [0] * len(kernel)
+    if output_shape or same:
+        sizes = zip(geometry.covered, extra, geometry.inputs, strict=True)
+        total = [max(covered + more - size, 0) for covered, more, size in sizes]
+        before = [t // 2 if auto_pad == "SAME_UPPER" else t - t // 2 for t in total]
+    ends = zip(geometry.covered, before, geometry.inputs, strict=True)
+    amounts, cropped = _crop_negative(g, before, [c - b - size for c, b, size in ends])
+    own = W if W.const is None else g.graph.derived(W, "adjoint_kernel", np.copy)
+    return X.same(
+        "Conv",
+        cropped,
+        own,
+        dilations=list(geometry.dilations),
+        group=group,
+        kernel_shape=kernel,
+        pads=amounts,
+        strides=list(geometry.strides),
+    )
 
 
 def _extend(grown: Term, X: Term, rest: Sequence[int]) -> Term:

@@ -53,7 +53,34 @@ OTHER_RANKS = [
     case("Conv", (1, 2, 4, 5, 4), (3, 2, 2, 3, 2)),
     case("Conv", (1, 2, 4, 5, 4), (3, 2, 2, 3, 2), strides=[2, 1, 3], pads=[1, 0, 1, 0, 1, 0]),
 ]
-CASES = [*TWO_D, *ONE_BY_ONE, *GROUPS, *DEPTHWISE, *OTHER_RANKS]
+# onnx's own ConvTranspose refuses or misplaces some of these: ONNX Runtime is the oracle.
+TRANSPOSED = [
+    case("ConvTranspose", (2, 3, 4, 5), (3, 2, 3, 3), (2,), linear=True, **geometry)
+    for geometry in (
+        {},
+        {"strides": [2, 2]},
+        {"strides": [2, 3], "pads": [1, 0, 0, 2]},
+        {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 0]},
+        {"strides": [3, 4]},  # gaps between the kernels
+        {"strides": [3, 3], "output_padding": [2, 1]},
+        {"dilations": [2, 1]},
+        {"dilations": [2, 2], "strides": [2, 1], "pads": [0, 3, 1, 1]},
+        {"pads": [3, 0, 0, 4]},  # beyond the kernel: entries of X that nothing shows
+        {"strides": [2, 2], "output_shape": [8, 9]},
+        {"strides": [2, 2], "output_shape": [9, 12], "output_padding": [1, 1]},
+        {"strides": [2, 2], "output_shape": [7, 8], "auto_pad": "SAME_UPPER"},
+        {"strides": [2, 2], "output_shape": [6, 8], "auto_pad": "SAME_LOWER"},
+        {"strides": [2, 2], "output_shape": [10, 12]},  # larger than what the kernels reach
+        *({"strides": [2, 3], "auto_pad": p} for p in ("SAME_UPPER", "SAME_LOWER", "VALID")),
+        *({"strides": [4, 1], "auto_pad": p} for p in ("SAME_UPPER", "SAME_LOWER")),
+    )
+] + [
+    case("ConvTranspose", (2, 4, 5, 4), (4, 3, 3, 2), linear=True, group=2, strides=[2, 1]),
+    case("ConvTranspose", (2, 4, 5, 4), (4, 1, 3, 3), linear=True, group=4, pads=[1, 1, 0, 1]),
+    case("ConvTranspose", (2, 3, 6), (3, 2, 4), (2,), linear=True, strides=[2], pads=[1, 0]),
+    case("ConvTranspose", (1, 2, 3, 2, 3), (2, 1, 2, 3, 2), linear=True, strides=[2, 1, 2]),
+]
+CASES = [*TWO_D, *ONE_BY_ONE, *GROUPS, *DEPTHWISE, *OTHER_RANKS, *TRANSPOSED]
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids(CASES))
@@ -61,10 +88,18 @@ def test_gradient(case):
     check_gradient(case)
 
 
-def test_weights_that_depend_on_the_image_are_refused():
-    computed = case("Conv", (2, 4, 6, 6), (6, 4, 3, 3), active=(0, 1))
-    with pytest.raises(UnsupportedOperator, match=r"input 1 of Conv"):
+@pytest.mark.parametrize("op_type", ["Conv", "ConvTranspose"])
+def test_weights_that_depend_on_the_image_are_refused(op_type):
+    computed = case(op_type, (2, 4, 6, 6), (4, 4, 3, 3), active=(0, 1))
+    with pytest.raises(UnsupportedOperator, match=f"input 1 of {op_type}"):
         differentiate(computed.model(np.float64))
+
+
+def test_a_transposed_convolution_of_disputed_size_is_refused():
+    options = {"strides": [2, 2], "output_padding": [1, 1], "auto_pad": "SAME_UPPER"}
+    disputed = case("ConvTranspose", (2, 3, 4, 4), (3, 2, 3, 3), **options)
+    with pytest.raises(UnsupportedOperator, match="disagree"):
+        differentiate(disputed.model(np.float64))
 
 
 def test_flip_is_its_own_inverse():
