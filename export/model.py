@@ -16,6 +16,7 @@ from jataug.errors import MissingExtra, ModelError
 from jataug.preprocessing import Preprocessing
 
 from .fold import fold
+from .conversion import convert
 from .graph import Shape
 from .shapes import BATCH, Info, infer_shapes
 
@@ -204,13 +205,7 @@ def _at_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
         )
     if opset >= OPSET:
         return proto
-    try:
-        return onnx.version_converter.convert_version(proto, OPSET)
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(
-            f"the model (opset {opset}) cannot be converted to {OPSET}: {reason}"
-        ) from error
+    return convert(proto, opset, OPSET)
 
 
 def _image_input(graph: ir.Graph, wrt: str | None) -> ir.Value:

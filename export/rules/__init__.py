@@ -10,6 +10,7 @@ from . import (
     padding,
     pooling,
     reduction,
+    resize,
 )
 from .table import FLAT, Rule, find_rule, has_rule, rule
 
@@ -27,5 +28,6 @@ __all__ = [
     "padding",
     "pooling",
     "reduction",
+    "resize",
     "rule",
 ]

@@ -16,7 +16,7 @@ from jataug.errors import UnsupportedOperator
 
 from ..graph import Shape, Term
 
-__all__ = ["along", "collect", "constant", "one_hot", "static"]
+__all__ = ["along", "collect", "constant", "one_hot", "product", "static"]
 
 Places = NDArray[np.int64]
 

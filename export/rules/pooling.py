@@ -10,8 +10,11 @@ from jataug.errors import UnsupportedOperator
 
 from ..graph import Term
 from .elementwise import step
+from .places import along, product
 from .table import rule
 from .window import Window, scatter, window
+
+Array = NDArray[np.float64]
 
 
 @rule("MaxPool", "X")
@@ -94,26 +97,126 @@ def average_pool(
     behind = pads[len(geometry.kernel) :] if pads else [0] * len(geometry.kernel)
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         behind = geometry.after
-    count = window_counts(geometry, behind, bool(count_include_pad))
-    share = g * g.graph.constant(1 / count[None, None], X.dtype)
-    return scatter(dict.fromkeys(geometry.offsets, share), geometry, X)
+    counts = window_counts(geometry, behind, bool(count_include_pad))
+    if geometry.strides == geometry.kernel == geometry.extent and not any(geometry.before):
+        return _repeated(g, counts, geometry, X)
+    if set(geometry.strides) == set(geometry.dilations) == {1}:
+        return _averaged(g, counts, geometry, X)
+    for i, count in enumerate(counts):
+        g = along(g, window_matrix(geometry, i) / count[:, None], 2 + i)
+    return g
 
 
-def window_counts(
-    geometry: Window, behind: Sequence[int], include_pad: bool
-) -> NDArray[np.float64]:
-    """Return how many entries each window averages over; what ceil_mode adds beyond the padding
-    never counts.
+def _repeated(g: Term, counts: Sequence[Array], geometry: Window, X: Term) -> Term:
+    """Return the adjoint of averages over windows side by side: each cotangent fills its window."""
+    shape = g.shape or ()
+    apart, wide, whole = list(shape[:2]), list(shape[:2]), list(shape[:2])
+    for size, k in zip(geometry.outputs, geometry.kernel, strict=True):
+        apart, wide, whole = [*apart, size, 1], [*wide, size, k], [*whole, size * k]
+    filled = _shared(g, counts).reshape(tuple(apart)).expand(tuple(wide)).reshape(tuple(whole))
+    ends = [0] * len(geometry.inputs)
+    if any(after > 0 for after in geometry.after):
+        filled = filled.slice(ends, geometry.inputs, range(2, 2 + len(ends)))
+    return filled.pad([0, 0, *ends], [0, 0, *(max(-after, 0) for after in geometry.after)])
+
+
+def _averaged(g: Term, counts: Sequence[Array], geometry: Window, X: Term) -> Term:
+    """Return the adjoint of averages at stride 1: sums over the windows of the padded cotangent."""
+    reach = [extent - 1 for extent in geometry.extent]
+    before = [r - b for r, b in zip(reach, geometry.before, strict=True)]
+    after = [r - a for r, a in zip(reach, geometry.after, strict=True)]
+    mean = X.same(
+        "AveragePool",
+        _shared(g, counts),
+        count_include_pad=1,
+        kernel_shape=list(geometry.kernel),
+        pads=[*before, *after],
+        strides=list(geometry.strides),
+    )
+    return mean * float(prod(geometry.kernel))
+
+
+def _shared(g: Term, counts: Sequence[Array]) -> Term:
+    """Divide each cotangent by the entries of its window; one number where all have the same."""
+    if all((count == count[0]).all() for count in counts):
+        return g * (1 / prod(float(count[0]) for count in counts))
+    shares: Array = np.ones((1, 1))
+    for count in counts:
+        shares = shares[..., None] / count
+    return g * g.graph.constant(shares, g.dtype)
+
+
+def _places(geometry: Window, axis: int) -> NDArray[np.int64]:
+    """Return which padded place each entry of each window takes along a spatial axis."""
+    entry = np.arange(geometry.kernel[axis]) * geometry.dilations[axis]
+    return np.arange(geometry.outputs[axis])[:, None] * geometry.strides[axis] + entry
+
+
+def window_matrix(geometry: Window, axis: int) -> Array:
+    """Return 1 where a window (row) holds an entry (column) along a spatial axis."""
+    places = _places(geometry, axis) - geometry.before[axis]
+    hits = places[..., None] == np.arange(geometry.inputs[axis])
+    return np.asarray(hits.sum(1), np.float64)
+
+
+def window_counts(geometry: Window, behind: Sequence[int], include_pad: bool) -> list[Array]:
+    """Return, for each axis, over how many entries each window averages; what ceil_mode adds beyond
+    the padding never counts.
     """
-    count: NDArray[np.float64] = np.ones(())
-    for i, size in enumerate(geometry.outputs):
-        b, n = geometry.before[i], geometry.inputs[i]
+    counts = []
+    for i, n in enumerate(geometry.inputs):
+        b, places = geometry.before[i], _places(geometry, i)
         first, last = (0, b + n + behind[i]) if include_pad else (b, b + n)
-        entry = np.arange(geometry.kernel[i]) * geometry.dilations[i]
-        place = np.arange(size)[:, None] * geometry.strides[i] + entry
-        along = ((place >= first) & (place < last)).sum(axis=1)
-        count = count[..., None] * along
-    return count
+        counts.append(((places >= first) & (places < last)).sum(axis=1).astype(np.float64))
+    return counts
+
+
+@rule("LpPool", "X")
+def lp_pool(
+    g: Term,
+    Y: Term,
+    X: Term,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Sequence[int] | None = None,
+    p: int = 2,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Term:
+    geometry = _window(X, Y, kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
+    shares = _powers(g, Y, p)
+    for i in range(len(geometry.kernel)):
+        shares = along(shares, window_matrix(geometry, i), 2 + i)
+    return shares * _slopes(X, p)
+
+
+@rule("GlobalLpPool", "X")
+def global_lp_pool(g: Term, Y: Term, X: Term, *, p: int = 2) -> Term:
+    return _powers(g, Y, p) * _slopes(X, p)
+
+
+def _powers(g: Term, Y: Term, p: int) -> Term:
+    """Return g / Y^(p - 1); where a norm is zero, so is every entry under it."""
+    return g if p == 1 else g / (Y + step(Y.equals(0.0), Y)) ** float(p - 1)
+
+
+def _slopes(X: Term, p: int) -> Term:
+    return X.sign() if p == 1 else X if p == 2 else X.sign() * X.abs() ** float(p - 1)
+
+
+@rule("GlobalMaxPool", "X")
+def global_max_pool(g: Term, Y: Term, X: Term) -> Term:
+    batch, channels, *sizes = X.shape or ()
+    size = product(sizes, "GlobalMaxPool")
+    flat = X.reshape((batch, channels, size))
+    # The first maximum takes it all, as in torch.
+    first = flat.graph.op(
+        "ArgMax", flat, dtype=np.dtype(np.int64), shape=(batch, channels, 1), axis=2, keepdims=1
+    )
+    places = flat.graph.constant(np.arange(size))
+    return (g.reshape((batch, channels, 1)) * step(first.equals(places), X)).reshape_like(X)
 
 
 @rule("GlobalAveragePool", "X")
