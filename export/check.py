@@ -30,7 +30,7 @@ TOLERANCE = 0.02
 sizes.
 """
 
-_STEPS = (1e-4, 4e-4, 1.6e-3)
+_STEPS = (2.5e-5, 1e-4, 4e-4)
 """How far the checked function moves, relative to the size of the logits."""
 
 _DIRECTIONS = 5
