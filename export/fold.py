@@ -12,12 +12,22 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes import common
 
 from jataug.errors import ModelError, UnsupportedOperator
 
-__all__ = ["drop_identities", "fold", "fold_batch_norm", "fold_constants", "lift_constants"]
+from .shapes import constant, evaluate, is_random
+
+__all__ = [
+    "drop_identities",
+    "drop_unused",
+    "fold",
+    "fold_batch_norm",
+    "fold_constants",
+    "lift_constants",
+    "register",
+    "replace_by_constants",
+]
 
 Array = NDArray[Any]
 
@@ -30,37 +40,42 @@ def fold(model: ir.Model) -> ir.Model:
     fold_constants(model)
     drop_identities(model)
     fold_batch_norm(model)
-    common.RemoveUnusedNodesPass()(model)
+    drop_unused(model)
     return model
 
 
-def constant(value: ir.Value | None) -> Array | None:
-    """Return the array of a constant value, None for a computed one."""
-    if value is None or value.const_value is None or not value.is_initializer():
-        return None
-    return value.const_value.numpy()
+def drop_unused(model: ir.Model) -> None:
+    """Take away the nodes and initializers that no output needs."""
+    common.RemoveUnusedNodesPass()(model)
 
 
 def lift_constants(model: ir.Model) -> None:
-    """Turn Constant nodes into initializers."""
+    """Turn Constant nodes into initializers.
+
+    Raises:
+        ModelError: one holds what is no number, for example text.
+    """
     for node in list(model.graph):
         if node.op_type == "Constant" and not node.domain:
-            _replace_by_constants(model.graph, node, _evaluate(model, node, {}))
+            arrays = _evaluated(model, node, {})
+            if arrays is None:
+                raise ModelError(f"Constant (node {node.name!r}): it cannot be read")
+            replace_by_constants(model.graph, node, arrays)
 
 
 def fold_constants(model: ir.Model) -> None:
-    """Compute the nodes whose inputs are all constants."""
+    """Compute the nodes whose inputs are all constants; what cannot be computed stays."""
     for node in list(model.graph):
         inputs = {v.name: constant(v) for v in node.inputs if v is not None}
         subgraphs = any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
         if node.domain or subgraphs or not inputs or any(a is None for a in inputs.values()):
             continue
-        if node.op_type in _RANDOM or node.op_type in _GROWING:
+        if is_random(node) or node.op_type in _GROWING:
             continue
-        _replace_by_constants(model.graph, node, _evaluate(model, node, inputs))
+        if (arrays := _evaluated(model, node, inputs)) is not None:
+            replace_by_constants(model.graph, node, arrays)
 
 
-_RANDOM = {"Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike"}
 _GROWING = {"QuantizeLinear", "DequantizeLinear"}
 
 
@@ -114,7 +129,7 @@ def fold_batch_norm(model: ir.Model) -> None:
         prefix = source.name or node.name or "conv"
         conv.resize_inputs(3)
         for i, (array, suffix) in enumerate(((folded_kernel, "weight"), (folded_bias, "bias")), 1):
-            value = _register(model.graph, f"{prefix}_folded_{suffix}", array.astype(kernel.dtype))
+            value = register(model.graph, f"{prefix}_folded_{suffix}", array.astype(kernel.dtype))
             conv.replace_input_with(i, value)
         result = node.outputs[0]
         if result.is_graph_output():
@@ -134,37 +149,28 @@ def _bias(conv: ir.Node) -> Array | None:
     return None if kernel is None else np.zeros(kernel.shape[0], kernel.dtype)
 
 
-def _evaluate(model: ir.Model, node: ir.Node, inputs: dict[Any, Array | None]) -> list[Array]:
-    proto = ir.to_proto(node)
-    names = [value.name for value in node.outputs if value.name]
-    graph = onnx.helper.make_graph(
-        [proto],
-        "constant",
-        [onnx.ValueInfoProto(name=name) for name in inputs],
-        [onnx.ValueInfoProto(name=name) for name in names],
-    )
+def _evaluated(
+    model: ir.Model, node: ir.Node, inputs: dict[Any, Array | None]
+) -> list[Array] | None:
+    feeds = {name: array for name, array in inputs.items() if array is not None}
     opsets = [onnx.helper.make_opsetid(d, v) for d, v in model.opset_imports.items()]
-    single = onnx.helper.make_model(graph, opset_imports=opsets)
-    try:
-        return list(ReferenceEvaluator(single).run(None, inputs))
-    except Exception as error:
-        raise ModelError(
-            f"{node.op_type} (node {node.name!r}): its constant inputs cannot be computed: {error}"
-        ) from error
+    return evaluate(ir.to_proto(node), feeds, opsets)
 
 
-def _replace_by_constants(graph: ir.Graph, node: ir.Node, arrays: list[Array]) -> None:
+def replace_by_constants(graph: ir.Graph, node: ir.Node, arrays: list[Array]) -> None:
+    """Put constants in the place of a node's outputs, and take the node away."""
     named = [value for value in node.outputs if value.name]
     if any(value.is_graph_output() for value in named):
         return
     for value, array in zip(named, arrays, strict=True):
         name = value.name or node.op_type
         value.name = f"{name}_computed"
-        value.replace_all_uses_with(_register(graph, name, np.asarray(array)))
+        value.replace_all_uses_with(register(graph, name, np.asarray(array)))
     graph.remove(node, safe=True)
 
 
-def _register(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+def register(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """Add an initializer."""
     while name in graph.initializers:
         name += "_"
     tensor = ir.Tensor(np.array(array, order="C"), name=name)

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 
-from jataug.errors import MissingExtra, ModelError
+from jataug.errors import MissingExtra, ModelError, UnsupportedOperator
 from jataug.preprocessing import Preprocessing
 
-from .fold import fold
+from .batch import free_batch, settle, works_alike
+from .files import normalized, read_model
 from .conversion import convert
+from .fold import drop_unused, fold
 from .graph import Shape
-from .shapes import BATCH, Info, infer_shapes
+from .head import as_logits, choose_output, flatten_logits
+from .shapes import BATCH, MIXED, Info
 
 if TYPE_CHECKING:
     import torch
@@ -74,32 +76,19 @@ def load_model(
             width).
 
     Raises:
-        ModelError: the file is missing, truncated or no ONNX file; a torch module came without an
-            example.
+        ModelError: the file is missing, truncated or no ONNX file, or its weights lie outside its
+            folder; a torch module came without an example.
     """
     if isinstance(model, onnx.ModelProto):
         return model
     if isinstance(model, (str, Path)):
-        return _load_file(Path(model))
+        return read_model(Path(model))
     return _from_torch(model, example)
 
 
 def model_digest(model: onnx.ModelProto) -> str:
     """Return the sha256 of the model as it came in."""
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-
-
-def _load_file(path: Path) -> onnx.ModelProto:
-    if not path.is_file():
-        raise ModelError(f"{path}: expected an .onnx file, found none")
-    try:
-        proto = onnx.load(path)
-    except (DecodeError, onnx.checker.ValidationError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{path}: not a readable ONNX file (truncated?): {reason}") from None
-    if not proto.graph.node or not proto.opset_import:
-        raise ModelError(f"{path}: expected an ONNX model, found an empty graph (truncated?)")
-    return proto
 
 
 def _from_torch(module: Any, example: Any) -> onnx.ModelProto:
@@ -171,28 +160,131 @@ def prepare(
     Raises:
         ModelError: the model is no classifier, or its shapes cannot be inferred.
     """
-    model = ir.from_proto(_at_opset(proto))
-    graph = model.graph
-    image = _image_input(graph, wrt)
-    place = 0
-    if preprocessing is None:
-        place = graph.outputs.index(_output(graph, of))
-    else:
-        graph.outputs[:] = [_classifier_output(graph, of)]
-    fold(model)
-    logits = graph.outputs[place]
-    if preprocessing is not None:
-        logits = _as_logits(model, logits, preprocessing.outputs)
-    layout = preprocessing.layout if preprocessing else "nchw"
-    shape, info = _shapes(model, image, _image_shape(image, layout, size), logits.name or "")
-    for value in (v for node in graph for v in node.outputs):
+    proto = _at_opset(normalized(proto))
+
+    plan = _Plan(proto, wrt, of, preprocessing, size)
+    for way in ("as it is", "freed"):
+        try:
+            return _prepared(plan, way)
+        except _OtherBatch:
+            continue
+    return _prepared(plan, "fixed")
+
+
+class _OtherBatch(ModelError):
+    """The graph does not run at any batch in this way."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The arguments of `prepare`, the model normalized."""
+
+    proto: onnx.ModelProto
+    wrt: str | None
+    of: str | None
+    preprocessing: Preprocessing | None
+    size: tuple[int, int] | None
+
+    def folded(self) -> tuple[ir.Model, ir.Value, ir.Value, list[Any]]:
+        """Return a fresh folded model, its image, its logits, and the image's declared sizes."""
+        model, wanted = ir.from_proto(self.proto), self.preprocessing
+        graph = model.graph
+        image = _image_input(graph, self.wrt)
+        logits = choose_output(graph, self.of, inner=wanted is not None)
+        place = 0 if wanted else graph.outputs.index(logits)
+        if wanted is not None:
+            logits = as_logits(model, logits, wanted.outputs)
+        fold(model)
+        dims = _image_shape(image, wanted.layout if wanted else "nchw", self.size)
+        return model, image, graph.outputs[place], dims
+
+
+def _prepared(plan: _Plan, way: str) -> Classifier:
+    model, image, logits, dims = plan.folded()
+    image_name, output = image.name or "", logits.name or ""
+    fixed = (int(dims[0] or 1), *dims[1:]) if dims else ()
+    shape: Shape = fixed if way == "fixed" else (BATCH, *dims[1:])
+    if way == "freed":
+        _free(model, image_name, fixed, plan.preprocessing is not None)
+    try:
+        info = settle(model, image_name, shape)
+    except ModelError as error:
+        if way == "fixed":
+            raise
+        raise _OtherBatch(str(error)) from None
+    _require_batch(plan, way, dims, info.get(output))
+    if way != "fixed" and (way == "freed" or (dims[0] and plan.preprocessing)):
+        original, old_image, old_logits, _ = plan.folded()
+        alone = _one_output(original, old_image, old_logits, fixed)
+        if not works_alike(alone, _one_output(model, image, logits, shape), image_name, fixed):
+            raise _OtherBatch("at another batch the logits change")
+    drop_unused(model)
+    for value in (v for node in model.graph for v in node.outputs):
         if (known := info.get(value.name or "")) is not None:
             value.dtype = known.dtype
-    if preprocessing is not None:
-        logits = _flat(model, logits, info, shape)
+    if plan.preprocessing is not None:
+        logits = flatten_logits(model, logits, info, shape[0])
+    _require_shapes(list(model.graph), image, logits, info)
     return Classifier(
-        list(graph), image, logits, list(graph.outputs), info, model.opset_imports[""]
+        list(model.graph), image, logits, list(model.graph.outputs), info, model.opset_imports[""]
     )
+
+
+def _free(model: ir.Model, image: str, fixed: Shape, classifier: bool) -> None:
+    if not classifier and len(fixed) != 4:
+        raise _OtherBatch("only a batch of images is freed")
+    if not free_batch(model, image, fixed):
+        raise _OtherBatch("nothing in the graph holds the batch")
+
+
+def _require_batch(plan: _Plan, way: str, dims: list[Any], output: Info | None) -> None:
+    """The logits must follow the batch; any other output may where the file leaves it open."""
+    if way == "fixed" or (output is not None and output.shape[:1] == (BATCH,)):
+        return
+    if plan.preprocessing is not None or way == "freed" or not dims or dims[0]:
+        raise _OtherBatch("the output does not follow the batch")
+
+
+def _require_shapes(
+    nodes: list[ir.Node], image: ir.Value, logits: ir.Value, info: dict[str, Info]
+) -> None:
+    """Every value between the image and the logits needs a type and a shape."""
+    needed = {logits}
+    for node in reversed(nodes):
+        if any(value in needed for value in node.outputs):
+            needed.update(value for value in node.inputs if value is not None)
+    reached = {image}
+    for node in nodes:
+        if not any(value in reached for value in node.inputs):
+            continue
+        reached.update(node.outputs)
+        for value in node.outputs:
+            known = info.get(value.name or "")
+            if value not in needed:
+                continue
+            if known is not None and MIXED in known.shape:
+                raise UnsupportedOperator(
+                    f"{node.op_type} (node {node.name!r}): the size of its result is no multiple "
+                    "of the batch; it mixes images and has no derivative here"
+                )
+            if known is None or "?" in known.shape:
+                raise ModelError(
+                    f"the shape of {value.name!r} cannot be inferred ({node.op_type}, domain "
+                    f"{node.domain or 'ai.onnx'}, node {node.name!r}); declare it: an entry of "
+                    "the graph's value_info with its type and sizes, the batch left symbolic"
+                )
+
+
+def _one_output(model: ir.Model, image: ir.Value, logits: ir.Value, shape: Shape) -> Any:
+    """Return the model as a ModelProto from an image of this shape to the logits alone."""
+    proto = ir.to_proto(model)
+    for value in proto.graph.input:
+        if value.name == image.name:
+            kind = int(image.dtype or ir.DataType.FLOAT)
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shape))
+    del proto.graph.output[:], proto.graph.value_info[:]
+    proto.graph.output.add().name = logits.name or ""
+    return onnx.shape_inference.infer_shapes(proto)
 
 
 def _at_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -227,48 +319,6 @@ def _image_input(graph: ir.Graph, wrt: str | None) -> ir.Value:
     return inputs[0]
 
 
-def _output(graph: ir.Graph, of: str | None) -> ir.Value:
-    found = [v for v in graph.outputs if of is None or v.name == of]
-    if len(found) != 1:
-        named = ", ".join(str(v.name) for v in graph.outputs)
-        raise ModelError(
-            f"expected one output to differentiate, got {of!r}; the model has: {named}"
-        )
-    return found[0]
-
-
-def _classifier_output(graph: ir.Graph, of: str | None) -> ir.Value:
-    """Return the value that holds the logits; named, it may be any value inside the graph."""
-    inner = [v for node in graph for v in node.outputs if of is not None and v.name == of]
-    if inner:
-        return inner[0]
-    if of is None and len(graph.outputs) != 1:
-        named = ", ".join(f"{v.name} {v.shape}" for v in graph.outputs)
-        raise ModelError(
-            f"the model has {len(graph.outputs)} outputs: {named}; name the logits with --logits"
-        )
-    return _output(graph, of)
-
-
-def _as_logits(model: ir.Model, output: ir.Value, outputs: str) -> ir.Value:
-    """Return the pre-softmax value of a model that ends in probabilities, or their logarithm."""
-    graph, node = model.graph, output.producer()
-    if outputs == "logits":
-        return output
-    if node is not None and node.op_type == "Softmax" and node.inputs[0] is not None:
-        graph.outputs[:] = [node.inputs[0]]
-        return node.inputs[0]
-    least = ir.Value(name="jataug_least", const_value=ir.tensor(1e-30, dtype=ir.DataType.FLOAT))
-    least.shape, least.dtype = ir.Shape([]), ir.DataType.FLOAT
-    graph.register_initializer(least)
-    positive = ir.node("Clip", [output, least])
-    log = ir.node("Log", [positive.outputs[0]])
-    positive.outputs[0].name, log.outputs[0].name = "jataug_positive", "jataug_log"
-    graph.extend([positive, log])
-    graph.outputs[:] = [log.outputs[0]]
-    return log.outputs[0]
-
-
 def _image_shape(image: ir.Value, layout: str, size: tuple[int, int] | None) -> list[Any]:
     if image.shape is None:
         raise ModelError(f"input {image.name!r}: its shape is not declared")
@@ -288,47 +338,6 @@ def _image_shape(image: ir.Value, layout: str, size: tuple[int, int] | None) -> 
             "give height and width with --size HEIGHT,WIDTH"
         )
     return dims
-
-
-def _shapes(
-    model: ir.Model, image: ir.Value, dims: list[Any], logits: str
-) -> tuple[Shape, dict[str, Info]]:
-    """Infer with a symbolic batch; where the graph holds a batch of its own, with that one."""
-    name = image.name or ""
-    try:
-        shape: Shape = (BATCH, *dims[1:])
-        info = infer_shapes(model, name, shape)
-        if info[logits].shape[:1] == (BATCH,) or not dims[0]:
-            return shape, info
-    except (ModelError, KeyError) as error:
-        if not dims[0]:
-            raise ModelError(f"shapes cannot be inferred: {error}") from None
-    fixed = (int(dims[0] or 1), *dims[1:])
-    return fixed, infer_shapes(model, name, fixed)
-
-
-def _flat(model: ir.Model, logits: ir.Value, info: dict[str, Info], image: Shape) -> ir.Value:
-    """Return logits of shape (batch, classes); trailing axes of size 1 are dropped."""
-    known = info.get(logits.name or "")
-    shape = () if known is None else known.shape
-    classes = shape[1] if len(shape) >= 2 else None
-    if known is None or len(shape) < 2 or shape[0] != image[0] or any(d != 1 for d in shape[2:]):
-        raise ModelError(
-            f"output {logits.name!r} has shape {shape or 'unknown'}: expected logits of shape "
-            "(batch, classes); "
-            "name another output with --logits"
-        )
-    if not isinstance(classes, int) or classes < 2:
-        raise ModelError(f"output {logits.name!r} has shape {shape}: expected at least 2 classes")
-    if len(shape) == 2:
-        return logits
-    node = ir.node("Flatten", [logits], {"axis": 1})
-    flat = node.outputs[0]
-    flat.name, flat.dtype = "jataug_logits", known.dtype
-    info["jataug_logits"] = Info(known.dtype, shape[:2])
-    model.graph.append(node)
-    model.graph.outputs[:] = [flat]
-    return flat
 
 
 def image_shape(network: Classifier, preprocessing: Preprocessing) -> tuple[int, int, int]:

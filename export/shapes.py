@@ -2,28 +2,57 @@
 compared.
 
 Inference with a symbolic batch drops its name after some broadcasts and reshapes. At a concrete
-batch everything is a
-number; a size that grows with the batch is the batch, or a multiple of it.
+batch everything is a number, and what is computed from shapes can be computed; a size that grows
+with the batch is the batch, or a multiple of it.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
 
 from jataug.errors import ModelError
 
 from .graph import Dim, Shape
 
-__all__ = ["BATCH", "Info", "infer_shapes"]
+__all__ = [
+    "BATCH",
+    "PROBES",
+    "Info",
+    "Walk",
+    "constant",
+    "evaluate",
+    "infer_shapes",
+    "is_random",
+    "merged",
+]
 
 BATCH = "N"
 
-_PROBES = (6, 7)
+MIXED = "?N"
+"""A size that changes with the batch and is no multiple of it."""
+
+PROBES = (6, 7)
 """Two batch sizes; coincidences with other sizes do not matter, only the difference counts."""
 
 _LARGE = 1024
 """Constants with more entries than this are weights, whose numbers no shape depends on."""
+
+_RANDOM = {
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+}
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -36,7 +65,7 @@ class Info:
 
 def infer_shapes(model: ir.Model, image: str, shape: Shape) -> dict[str, Info]:
     """Return type and shape of every value, by name; a size that follows the batch is "N", "2N",
-    ...
+    ..., one that is not known is "?".
 
     Args:
         model: its image input's first axis is the batch.
@@ -46,9 +75,14 @@ def infer_shapes(model: ir.Model, image: str, shape: Shape) -> dict[str, Info]:
     Raises:
         ModelError: inference fails, for example because the graph holds another batch size.
     """
-    if shape[0] != BATCH:
-        return _infer(model, image, shape)
-    first, second = (_infer(model, image, (n, *shape[1:])) for n in _PROBES)
+    if shape[0:1] != (BATCH,):
+        return Walk(model, image, shape).run().infos
+    first, second = (Walk(model, image, (n, *shape[1:])).run().infos for n in PROBES)
+    return merged(first, second)
+
+
+def merged(first: Mapping[str, Info], second: Mapping[str, Info]) -> dict[str, Info]:
+    """Return what is known at any batch from what is known at both probes."""
     return {
         name: Info(info.dtype, tuple(map(_symbolic, info.shape, second[name].shape)))
         for name, info in first.items()
@@ -60,57 +94,228 @@ def _symbolic(a: Dim, b: Dim) -> Dim:
     if a == b or isinstance(a, str) or isinstance(b, str):
         return a
     multiple = b - a
-    if multiple * _PROBES[0] != a:
-        return "?"
+    if multiple * PROBES[0] != a:
+        return MIXED
     return BATCH if multiple == 1 else f"{multiple}{BATCH}"
 
 
-def _infer(model: ir.Model, image: str, shape: Shape) -> dict[str, Info]:
-    proto = _skeleton(model)
-    for value in proto.graph.input:
-        if value.name == image:
-            tensor = value.type.tensor_type
-            value.CopyFrom(onnx.helper.make_tensor_value_info(image, tensor.elem_type, shape))
-    try:
-        inferred = onnx.shape_inference.infer_shapes(
-            proto, check_type=True, strict_mode=True, data_prop=True
-        )
-    except (onnx.shape_inference.InferenceError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"shape inference at image shape {shape} fails: {reason}") from None
-    graph = inferred.graph
-    found = {t.name: Info(ir.DataType(t.data_type), tuple(t.dims)) for t in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        tensor = value.type.tensor_type
-        if tensor.HasField("shape"):
-            dims = tensor.shape.dim
-            sizes = (d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in dims)
-            found[value.name] = Info(ir.DataType(tensor.elem_type), tuple(sizes))
-    return found
+class Walk:
+    """Types, shapes and small numbers of a graph's values at one batch size, node by node.
 
-
-def _skeleton(model: ir.Model) -> onnx.ModelProto:
-    """Return the model without its weights' numbers and without shapes that were declared for
-    another batch.
+    Attributes:
+        infos: type and shape, by name; a size that is not known is "?".
+        data: the values that do not depend on what the image shows, only on its shape.
+        batch: the size of the image's first axis.
     """
-    weights = []
-    for name, value in list(model.graph.initializers.items()):
-        tensor = value.const_value
-        if tensor is not None and tensor.size > _LARGE:
-            weights.append((name, value))
-    for name, _ in weights:
-        del model.graph.initializers[name]
+
+    def __init__(self, model: ir.Model, image: str, shape: Shape) -> None:
+        self._model = model
+        self._opsets = [onnx.helper.make_opsetid(*o) for o in model.opset_imports.items()]
+        self._image, self._shape = image, shape
+        self.batch: Dim = shape[0] if shape else 1
+        self.infos: dict[str, Info] = {}
+        self.data: dict[str, Array] = {}
+        for value in (*model.graph.inputs, *model.graph.initializers.values()):
+            self.learn(value)
+
+    def learn(self, value: ir.Value) -> None:
+        """Take in a graph input or an initializer."""
+        name = value.name or ""
+        known = constant(value)
+        if known is not None and known.size <= _LARGE:
+            self.data[name] = known
+        if name == self._image:
+            self.infos[name] = Info(value.dtype or ir.DataType.FLOAT, self._shape)
+        elif value.dtype is not None and value.shape is not None:
+            dims = (d if isinstance(d, int) else "?" for d in value.shape)
+            self.infos[name] = Info(value.dtype, tuple(dims))
+
+    def run(self) -> "Walk":
+        """Visit every node; return the walk.
+
+        Raises:
+            ModelError: a node's inputs do not fit together.
+        """
+        for node in self._model.graph:
+            self.visit(node)
+        return self
+
+    def visit(self, node: ir.Node) -> None:
+        """Infer the outputs of a node whose inputs were visited.
+
+        Raises:
+            ModelError: they do not fit together.
+        """
+        proto = ir.to_proto(node)
+        for name, info in self._infer(node, proto).items():
+            self.infos[name] = info
+        self._count_compressed(node)
+        self._fill_from_declared(node)
+        self._check_reshape(node)
+        self._compute(node, proto)
+
+    def _infer(self, node: ir.Node, proto: onnx.NodeProto) -> dict[str, Info]:
+        schema = _schema(self._model, node)
+        if schema is None:
+            return {}
+        if not schema.has_type_and_shape_inference_function:  # the few that keep their shape
+            source = self.infos.get(_name(node.inputs[0])) if node.inputs else None
+            return {} if source is None else {_name(node.outputs[0]): source}
+        captured = set().union(*map(_captured, node.attributes.values()), proto.input)
+        types = {name: _type(self.infos[name]) for name in captured if name in self.infos}
+        if not types.keys() >= set(filter(None, proto.input)):
+            return {}
+        data = {
+            name: onnx.numpy_helper.from_array(self.data[name], name)
+            for name in proto.input
+            if name in self.data and self.data[name].dtype.kind in "iufb"
+        }
+        try:
+            found = onnx.shape_inference.infer_node_outputs(
+                schema, proto, types, data, opset_imports=self._opsets
+            )
+        except (onnx.shape_inference.InferenceError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(
+                f"{node.op_type} (node {node.name!r}): its inputs do not fit together at image "
+                f"shape {self._shape}: {reason}"
+            ) from None
+        return {n: info for n, t in found.items() if (info := _info(t)) is not None}
+
+    def _count_compressed(self, node: ir.Node) -> None:
+        """Compress keeps what its mask says, which onnx's inference does not read."""
+        if node.op_type != "Compress" or node.domain:
+            return
+        source, mask = (_name(value) for value in node.inputs)
+        if source not in self.infos or mask not in self.data:
+            return
+        kept = int(self.data[mask].sum())
+        sizes: list[Dim] = [kept]
+        if "axis" in node.attributes:
+            sizes = list(self.infos[source].shape)
+            sizes[node.attributes["axis"].as_int()] = kept
+        self.infos[_name(node.outputs[0])] = Info(self.infos[source].dtype, tuple(sizes))
+
+    def _fill_from_declared(self, node: ir.Node) -> None:
+        """Where inference knows nothing, as of an op of another domain, the file's word counts."""
+        for value in node.outputs:
+            known, declared = self.infos.get(_name(value)), value.shape
+            if declared is None or value.dtype is None or (known and "?" not in known.shape):
+                continue
+            sizes: list[Dim] = [d if isinstance(d, int) else "?" for d in declared]
+            if sizes and sizes[0] == "?":
+                sizes[0] = self._shape[0]
+            if known is not None and len(known.shape) == len(sizes):
+                sizes = [s if k == "?" else k for k, s in zip(known.shape, sizes, strict=True)]
+            self.infos[_name(value)] = Info(value.dtype, tuple(sizes))
+
+    def _check_reshape(self, node: ir.Node) -> None:
+        """Refuse another number of entries, which onnx's inference lets pass."""
+        if node.op_type != "Reshape" or node.domain:
+            return
+        before, after = (self._size(v) for v in (node.inputs[0], node.outputs[0]))
+        if before is not None and after is not None and before != after:
+            raise ModelError(
+                f"Reshape (node {node.name!r}): {before} entries do not fit into {after} at image "
+                f"shape {self._shape}"
+            )
+
+    def _size(self, value: ir.Value | None) -> int | None:
+        info = self.infos.get(_name(value))
+        sizes = info.shape if info else ("?",)
+        return None if "?" in sizes else int(np.prod([int(s) for s in sizes]))
+
+    def _compute(self, node: ir.Node, proto: onnx.NodeProto) -> None:
+        """Compute what depends on shapes and constants alone, and is small."""
+        names = [_name(v) for v in node.inputs if v is not None]
+        if node.op_type in ("Shape", "Size") and not node.domain:
+            self._compute_shape(node, self.infos.get(names[0]))
+            return
+        sizes = [self._size(v) for v in node.outputs if v.name]
+        if node.domain or is_random(node) or any(map(_captured, node.attributes.values())):
+            return
+        if not names or any(size is None or size > _LARGE for size in sizes):
+            return
+        if all(name in self.data for name in names):
+            arrays = evaluate(proto, {name: self.data[name] for name in names}, self._opsets)
+            self.data.update(zip(filter(None, proto.output), arrays or [], strict=False))
+
+    def _compute_shape(self, node: ir.Node, info: Info | None) -> None:
+        if info is None or "?" in info.shape:
+            return
+        sizes = np.array(info.shape, np.int64)
+        if node.op_type == "Size":
+            sizes = np.array(sizes.prod(), np.int64)
+        else:
+            bounds = (node.attributes.get(key) for key in ("start", "end"))
+            sizes = sizes[slice(*(None if b is None else b.as_int() for b in bounds))]
+        self.data[_name(node.outputs[0])] = sizes
+
+
+def constant(value: ir.Value | None) -> Array | None:
+    """Return the array of a constant value, None for a computed one."""
+    if value is None or value.const_value is None or not value.is_initializer():
+        return None
+    return value.const_value.numpy()
+
+
+def evaluate(
+    node: onnx.NodeProto,
+    feeds: Mapping[str, Array],
+    opsets: Iterable[onnx.OperatorSetIdProto],
+) -> list[Array] | None:
+    """Return a node's outputs for known inputs; None where onnx's evaluator cannot compute them."""
+    names = [name for name in node.output if name]
+    graph = onnx.helper.make_graph(
+        [node],
+        "constant",
+        [onnx.ValueInfoProto(name=name) for name in feeds],
+        [onnx.ValueInfoProto(name=name) for name in names],
+    )
+    single = onnx.helper.make_model(graph, opset_imports=list(opsets))
     try:
-        proto = ir.to_proto(model)
-    finally:
-        for _, value in weights:
-            model.graph.register_initializer(value)
-    for name, value in weights:
-        dims = [d for d in value.shape or () if isinstance(d, int)]
-        proto.graph.input.append(
-            onnx.helper.make_tensor_value_info(name, int(value.dtype or 1), dims)
-        )
-    del proto.graph.value_info[:]
-    for output in proto.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    return proto
+        with np.errstate(all="ignore"):
+            found = ReferenceEvaluator(single).run(None, dict(feeds))
+    except Exception:  # an op, a type or an option that the evaluator does not have
+        return None
+    return [np.asarray(array) for array in found]
+
+
+def is_random(node: ir.Node) -> bool:
+    """Tell whether an op draws numbers."""
+    return not node.domain and node.op_type in _RANDOM
+
+
+def _captured(attribute: ir.Attr) -> set[str]:
+    """Return the names that a node's subgraph may take from outside."""
+    if attribute.type != ir.AttributeType.GRAPH:
+        return set()
+    names = {_name(v) for v in attribute.as_graph().outputs}
+    for node in attribute.as_graph():
+        names.update(_name(v) for v in node.inputs)
+        names |= set().union(*map(_captured, node.attributes.values()))
+    return names
+
+
+def _schema(model: ir.Model, node: ir.Node) -> onnx.defs.OpSchema | None:
+    version = model.opset_imports.get(node.domain)
+    if version is None or not onnx.defs.has(node.op_type, version, node.domain):
+        return None
+    return onnx.defs.get_schema(node.op_type, version, node.domain)
+
+
+def _type(info: Info) -> onnx.TypeProto:
+    dims = [None if size == "?" else size for size in info.shape]
+    return onnx.helper.make_tensor_type_proto(int(info.dtype), dims)
+
+
+def _info(found: onnx.TypeProto) -> Info | None:
+    tensor = found.tensor_type
+    if not found.HasField("tensor_type") or not tensor.HasField("shape"):
+        return None
+    sizes = (d.dim_value if d.HasField("dim_value") else "?" for d in tensor.shape.dim)
+    return Info(ir.DataType(tensor.elem_type), tuple(sizes))
+
+
+def _name(value: ir.Value | None) -> str:
+    return "" if value is None else value.name or ""
