@@ -99,7 +99,10 @@ def attack_config(given: dict[str, Any]) -> AttackConfig:
 
 model_options = _options(
     [
-        click.option("--mean", type=_numbers, default="0", metavar="NUMBERS", help="One number, or one a channel."),
+        click.option(
+            "--mean", type=_numbers, default="0", metavar="NUMBERS",
+            help="One number, or one a channel."
+        ),
         click.option("--std", type=_numbers, default="1", metavar="NUMBERS", help="The model sees"),
         click.option(
             "--scale", type=float, default=1.0,
@@ -109,7 +112,10 @@ model_options = _options(
         click.option("--channels", type=_choice(Channels), default="rgb", show_default=True),
         click.option("--logits", metavar="NAME", help="The output that holds the logits."),
         click.option("--outputs", type=_choice(Outputs), default="logits", show_default=True),
-        click.option("--size", type=_size, metavar="SIZE", help="HEIGHT,WIDTH where the model leaves them open."),
+        click.option(
+            "--size", type=_size, metavar="SIZE",
+            help="HEIGHT,WIDTH where the model leaves them open."
+        ),
     ]
 )  # fmt: skip
 
