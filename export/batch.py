@@ -18,7 +18,8 @@ from jataug.runtime.onnxruntime import Engine
 
 from .fold import fold_constants, register, replace_by_constants
 from .graph import Dim, Shape
-from .shapes import BATCH, PROBES, Info, Walk, constant, merged
+from .shapes import BATCH, MIXED, PROBES, Info, Walk, constant, merged
+from .strided import settle_gather, settle_gather_nd
 
 __all__ = ["free_batch", "settle", "works_alike"]
 
@@ -53,11 +54,15 @@ def _settle_node(model: ir.Model, node: ir.Node, infos: dict[str, Info], walks: 
         replace_by_constants(model.graph, node, same)
         return True
     settle_sizes = _SIZED.get(node.op_type)
-    if settle_sizes is None or len(node.inputs) < 2:
+    if len(node.inputs) < 2 or not (settle_sizes or node.op_type == "Gather"):
         return False
     shapes = [infos[n].shape for n in (_name(node.inputs[0]), names[0]) if n in infos]
-    known = len(shapes) == 2 and not any("?" in shape for shape in shapes)
-    return known and settle_sizes(model, node, *shapes)
+    if len(shapes) < 2 or any("?" in shape or MIXED in shape for shape in shapes):
+        return False
+    if settle_sizes is not None:
+        return settle_sizes(model, node, *shapes)
+    places = [walk.data.get(_name(node.inputs[1])) for walk in walks]
+    return settle_gather(model, node, shapes[0], shapes[1], places)
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -97,6 +102,7 @@ def _settle_resize(model: ir.Model, node: ir.Node, before: Shape, after: Shape) 
 
 _SIZED: dict[str, Callable[[ir.Model, ir.Node, Shape, Shape], bool]] = {
     "Expand": _settle_expand,
+    "GatherND": settle_gather_nd,
     "Reshape": _settle_reshape,
     "Resize": _settle_resize,
 }
