@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 
@@ -26,17 +27,18 @@ def save_model(model: onnx.ModelProto, destination: Path) -> None:
         ArtifactError: the destination cannot be written.
     """
     check_destination(destination)
-    partial = destination.with_name(f".{destination.name}.{os.getpid()}.partial")
-    external = model.ByteSize() > _EXTERNAL
-    data = f"{destination.name}.data" if external else None
+    data = f"{destination.name}.data" if model.ByteSize() > _EXTERNAL else None
+    folder, name = destination.parent, destination.name
     try:
-        onnx.save(model, partial, save_as_external_data=external, location=data)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(destination)
+        with TemporaryDirectory(prefix=f".{name}.", suffix=".partial", dir=folder) as scratch:
+            partial = Path(scratch) / name
+            onnx.save(model, partial, save_as_external_data=data is not None, location=data)
+            # The weights first: a model whose weights are not there yet is not whole.
+            for written in filter(None, (data, name)):
+                with (Path(scratch) / written).open("rb+") as file:
+                    os.fsync(file.fileno())
+                (Path(scratch) / written).replace(folder / written)
     except OSError as error:
         raise ArtifactError(
             f"{destination}: cannot be written: {error.strerror or error}"
         ) from None
-    finally:
-        partial.unlink(missing_ok=True)

@@ -132,6 +132,8 @@ def load_artifact(path: str | Path) -> tuple["onnx.ModelProto", Manifest]:
     except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
         reason = " ".join(str(error).split())
         raise ArtifactError(f"{path}: not a readable ONNX file (truncated?): {reason}") from None
+    for tensor in model.graph.initializer:
+        tensor.ClearField("data_location")  # loading sets it where the weights came from a file
     text = {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
     if text is None:
         raise ArtifactError(
