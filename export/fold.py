@@ -16,6 +16,7 @@ from onnx_ir.passes import common
 
 from jataug.errors import ModelError, UnsupportedOperator
 
+from .functions import expand_functions
 from .shapes import constant, evaluate, is_random
 
 __all__ = [
@@ -38,6 +39,9 @@ def fold(model: ir.Model) -> ir.Model:
     model.graph.sort()
     lift_constants(model)
     fold_constants(model)
+    while expand_functions(model):
+        lift_constants(model)
+        fold_constants(model)
     drop_identities(model)
     fold_batch_norm(model)
     drop_unused(model)
