@@ -2,7 +2,8 @@
 
 1. Weights in external data are read, from the model's own folder only.
 2. Sparse weights become dense ones.
-3. The domain "ai.onnx" is written "", nodes get distinct names, and come in an order that runs.
+3. The model's own functions are inlined.
+4. The domain "ai.onnx" is written "", nodes get distinct names, and come in an order that runs.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
@@ -118,13 +120,14 @@ def normalized(proto: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     del copy.metadata_props[:]
+    if copy.functions:  # before onnx's version converter, which leaves them out
+        copy = onnx.inliner.inline_local_functions(copy, convert_version=True)
     for entry in copy.opset_import:
         entry.domain = _domain(entry.domain)
-    for nodes in (copy.graph.node, *(function.node for function in copy.functions)):
-        for i, node in enumerate(nodes):
-            node.domain = _domain(node.domain)
-            _densify_constant(node)
-            node.name = node.name or f"{node.op_type}_{i}"
+    for i, node in enumerate(copy.graph.node):
+        node.domain = _domain(node.domain)
+        _densify_constant(node)
+        node.name = node.name or f"{node.op_type}_{i}"
     for sparse in copy.graph.sparse_initializer:
         copy.graph.initializer.append(_dense(sparse))
     del copy.graph.sparse_initializer[:]

@@ -15,8 +15,8 @@ from jataug.errors import MissingExtra, ModelError, UnsupportedOperator
 from jataug.preprocessing import Preprocessing
 
 from .batch import free_batch, settle, works_alike
-from .files import normalized, read_model
 from .conversion import convert
+from .files import normalized, read_model
 from .fold import drop_unused, fold
 from .graph import Shape
 from .head import as_logits, choose_output, flatten_logits
@@ -257,9 +257,11 @@ def _require_shapes(
     for node in nodes:
         if not any(value in reached for value in node.inputs):
             continue
-        reached.update(node.outputs)
         for value in node.outputs:
             known = info.get(value.name or "")
+            if known is not None and not known.dtype.is_floating_point():
+                continue
+            reached.add(value)
             if value not in needed:
                 continue
             if known is not None and MIXED in known.shape:

@@ -203,8 +203,8 @@ class Walk:
             if declared is None or value.dtype is None or (known and "?" not in known.shape):
                 continue
             sizes: list[Dim] = [d if isinstance(d, int) else "?" for d in declared]
-            if sizes and sizes[0] == "?":
-                sizes[0] = self._shape[0]
+            if sizes and not isinstance(declared[0], int):
+                sizes[0] = "?" if _schema(self._model, node) else self.batch
             if known is not None and len(known.shape) == len(sizes):
                 sizes = [s if k == "?" else k for k, s in zip(known.shape, sizes, strict=True)]
             self.infos[_name(value)] = Info(value.dtype, tuple(sizes))
