@@ -11,7 +11,7 @@ from onnx_ir.passes import common
 from .rules import has_rule
 from .shapes import Info, Walk
 
-__all__ = ["expand_functions", "function_body"]
+__all__ = ["expand_functions", "function_body", "is_composite"]
 
 _KEPT = {
     "Bernoulli": "a sample's derivative is zero and its mean's is not: refused, not flat",
@@ -30,7 +30,8 @@ def expand_functions(model: ir.Model) -> bool:
     A body may depend on the types and ranks of the op's inputs: an op of which they cannot be
     inferred stays as it is. A body may hold composite ops in turn: call until there are no more.
     """
-    candidates = [node for node in model.graph if _is_candidate(model, node)]
+    opset = model.opset_imports.get("", 0)
+    candidates = [n for n in model.graph if not n.domain and is_composite(n.op_type, opset)]
     if not candidates:
         return False
     infos = Walk(model, "", ("?",)).run().infos
@@ -80,13 +81,11 @@ def function_body(
     return body
 
 
-def _is_candidate(model: ir.Model, node: ir.Node) -> bool:
-    opset = model.opset_imports.get("")
-    if node.domain or has_rule("", node.op_type) or node.op_type in _KEPT or opset is None:
+def is_composite(op_type: str, opset: int) -> bool:
+    """Tell whether an ai.onnx op is differentiated through the function body of its schema."""
+    if has_rule("", op_type) or op_type in _KEPT or not onnx.defs.has(op_type, opset, ""):
         return False
-    if not onnx.defs.has(node.op_type, opset, ""):
-        return False
-    schema = onnx.defs.get_schema(node.op_type, opset)
+    schema = onnx.defs.get_schema(op_type, opset)
     versions = schema.function_opset_versions + schema.context_dependent_function_opset_versions
     return any(version <= opset for version in versions)
 

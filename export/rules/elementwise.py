@@ -14,9 +14,10 @@ from ..graph import Term
 from .table import FLAT, Pullback, rule
 
 _FLAT = """
-    And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil ConstantOfShape Equal
-    EyeLike Floor Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual Multinomial NonZero
-    Not Or RandomNormal RandomNormalLike RandomUniform RandomUniformLike Round Shape Sign Size Xor
+    And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor BlackmanWindow Ceil
+    ConstantOfShape Equal EyeLike Floor Greater GreaterOrEqual HammingWindow HannWindow Hardmax
+    IsInf IsNaN Less LessOrEqual MelWeightMatrix Multinomial NonZero Not Or RandomNormal
+    RandomNormalLike RandomUniform RandomUniformLike Round Shape Sign Size Xor
 """
 FLAT |= {("", name) for name in _FLAT.split()}
 

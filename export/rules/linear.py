@@ -3,6 +3,8 @@
 import string
 from typing import Any
 
+import numpy as np
+
 from jataug.errors import UnsupportedOperator
 
 from ..graph import Term
@@ -121,6 +123,15 @@ def _spelled(equation: str, ranks: list[int]) -> list[str]:
         once = sorted(c for c in set(left) - set(",.") if left.count(c) == 1)
         right = "..." * bool(widths) + "".join(once)
     return [*spelled, right.replace("...", "".join(free))]
+
+
+@rule("OneHot", "values")
+def one_hot(g: Term, Y: Term, indices: Term, depth: Term, values: Term, *, axis: int = -1) -> Term:
+    switch = g.graph.constant(np.array([0, 1]), values.dtype)
+    on = Y.same("OneHot", indices, depth, switch, axis=axis)
+    everywhere = range(_rank(Y))
+    parts = [(g * part).sum(everywhere, keepdims=False).unsqueeze([0]) for part in (1 - on, on)]
+    return values.same("Concat", *parts, axis=0)
 
 
 @rule("Softmax", "input")

@@ -70,7 +70,11 @@ SOFTMAXES = [
     for op_type in ("Softmax", "LogSoftmax")
     for axis in (0, 1, 2, 3, -1, -2)
 ] + [case(op_type, (3, 5)) for op_type in ("Softmax", "LogSoftmax")]
-CASES = [*GEMMS, *MATMULS, *EINSUMS, *SOFTMAXES]
+INDICES = np.array([[0, 2, 1], [2, 2, 7]])
+ONE_HOTS = [
+    case("OneHot", INDICES, np.array(4), (2,), active=(2,), axis=axis) for axis in (0, 1, -1)
+]
+CASES = [*GEMMS, *MATMULS, *EINSUMS, *ONE_HOTS, *SOFTMAXES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids(CASES))
