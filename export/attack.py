@@ -14,8 +14,8 @@ from jataug.config import AttackConfig, Objective
 from jataug.preprocessing import Preprocessing
 
 from .differentiate import Trace, trace
-from .graph import Graph, Term
 from .model import Classifier
+from .term import Term
 from .warp import Warp
 
 __all__ = ["Body", "Inputs", "State"]
@@ -344,7 +344,7 @@ def out_of_network(gradient: Term, preprocessing: Preprocessing) -> Term:
 
 
 def _affine(preprocessing: Preprocessing, like: Term) -> tuple[Term | None, Term | None]:
-    graph: Graph = like.graph
+    graph = like.graph
     std = np.array(preprocessing.std, np.float64)
     gain = (preprocessing.scale / std).reshape(1, -1, 1, 1)
     offset = (np.array(preprocessing.mean, np.float64) / std).reshape(1, -1, 1, 1)

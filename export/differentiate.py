@@ -13,9 +13,10 @@ import onnx_ir as ir
 
 from jataug.errors import ModelError, UnsupportedOperator
 
-from .graph import Graph, Shape, Term
+from .graph import Graph
 from .model import Classifier, load_model, prepare
 from .rules import FLAT, find_rule
+from .term import Builder, Shape, Term
 
 __all__ = ["Trace", "differentiate", "reached_from", "trace"]
 
@@ -33,7 +34,7 @@ class Trace:
         opset: of the source.
     """
 
-    graph: Graph
+    graph: Builder
     nodes: list[ir.Node]
     terms: dict[ir.Value, Term]
     image: ir.Value
@@ -75,7 +76,7 @@ class Trace:
         return cotangents[self.image]
 
 
-def trace(graph: Graph, network: Classifier, image: Term) -> Trace:
+def trace(graph: Builder, network: Classifier, image: Term) -> Trace:
     """Add an instance of `network` that reads `image` to `graph`; weights are shared among
     instances.
     """

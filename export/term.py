@@ -1,7 +1,7 @@
 """Values of a graph under construction, with operators that make rules read as formulas."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, Self
 
 import numpy as np
 import onnx_ir as ir
@@ -9,10 +9,7 @@ from numpy.typing import NDArray
 
 from jataug.errors import ModelError
 
-if TYPE_CHECKING:
-    from .graph import Graph
-
-__all__ = ["Dim", "Shape", "Term", "broadcast_shapes"]
+__all__ = ["Builder", "Dim", "Shape", "Term", "broadcast_shapes"]
 
 Dim = int | str
 """A static size, or the name of a symbolic one: "N" for the batch, "4N" for a multiple of it."""
@@ -20,6 +17,41 @@ Dim = int | str
 Shape = tuple[Dim, ...]
 Array = NDArray[Any]
 Scalar = float | int
+
+
+class Builder(Protocol):
+    """What terms and rules ask of the graph around them; `graph.Graph` is the one there is."""
+
+    def op(
+        self,
+        op_type: str,
+        *inputs: "Term | None",
+        dtype: np.dtype[Any] | None = None,
+        shape: Shape | None = None,
+        **attributes: Any,
+    ) -> "Term":
+        """Add a node with one output and return it as a term."""
+        ...
+
+    def add(self, node: ir.Node) -> ir.Node:
+        """Add a finished node."""
+        ...
+
+    def unique(self, name: str) -> str:
+        """Return `name`, with a number added if it is taken."""
+        ...
+
+    def constant(self, array: Any, dtype: Any = None, name: str = "const") -> "Term":
+        """Return a constant; equal constants are one initializer."""
+        ...
+
+    def derived(self, source: "Term", purpose: str, make: Callable[[Array], Array]) -> "Term":
+        """Return make(source.const) as a constant of its own."""
+        ...
+
+    def adopt(self, value: ir.Value) -> "Term":
+        """Return another graph's constant as one of this graph's."""
+        ...
 
 
 class Term:
@@ -31,7 +63,7 @@ class Term:
 
     def __init__(
         self,
-        graph: "Graph",
+        graph: Builder,
         value: ir.Value,
         dtype: np.dtype[Any] | None,
         shape: Shape | None,
