@@ -16,6 +16,7 @@ from onnx_ir.passes import common
 
 from jataug.errors import ModelError, UnsupportedOperator
 
+from .control import inline_control
 from .functions import expand_functions
 from .shapes import constant, evaluate, is_random
 
@@ -39,7 +40,7 @@ def fold(model: ir.Model) -> ir.Model:
     model.graph.sort()
     lift_constants(model)
     fold_constants(model)
-    while expand_functions(model):
+    while inline_control(model) or expand_functions(model):
         lift_constants(model)
         fold_constants(model)
     drop_identities(model)

@@ -11,6 +11,7 @@ from . import (
     pooling,
     reduction,
     resize,
+    sampling,
 )
 from .table import FLAT, Rule, find_rule, has_rule, rule
 
@@ -29,5 +30,6 @@ __all__ = [
     "pooling",
     "reduction",
     "resize",
+    "sampling",
     "rule",
 ]

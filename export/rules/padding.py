@@ -39,20 +39,6 @@ def pad(
     return g
 
 
-@rule("Pad", "constant_value")
-def pad_value(
-    g: Term,
-    Y: Term,
-    data: Term,
-    pads: Term,
-    constant_value: Term,
-    axes: Term | None = None,
-    *,
-    mode: str = "constant",
-) -> Term:
-    raise UnsupportedOperator("Pad: a computed constant_value has no derivative rule")
-
-
 def _cut(g: Term, data: Term, before: list[int], after: list[int], moved: Sequence[int]) -> Term:
     """Return what the entries of `data` received; those that a negative pad cropped get a zero."""
     sizes = [static(data, axis, "Pad") for axis in moved]

@@ -69,6 +69,7 @@ SCATTERS = [
     ),
     case("ScatterND", (4, 3), ints([2], [2]), (2, 3), active=(0, 2), reduction="add"),
 ]
+ELSEWHERE = {("TopK", 0)}
 CASES = [*GATHERS, *ELEMENTS, *NESTED, *SCATTERS]
 
 

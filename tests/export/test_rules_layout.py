@@ -140,6 +140,7 @@ CASES = [
     *TRIANGLES,
     *CHOICES,
 ]
+ELSEWHERE = {("Split", 0)}
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids(CASES))

@@ -72,7 +72,9 @@ NORMS = [
         if "ceil_mode" in window
     ),
 ]
-CASES = [*MAXIMA, *AVERAGES, *GLOBAL, *NORMS]
+ELSEWHERE = {("GlobalLpPool", 0)}
+PEAKS = [case("GlobalMaxPool", distinct(2, 3, 4, 5))]
+CASES = [*MAXIMA, *AVERAGES, *GLOBAL, *NORMS, *PEAKS]
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids(CASES))
