@@ -3,6 +3,7 @@ schema.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -52,7 +53,7 @@ def function_body(
     types it depends on are not known.
     """
     opset = model.opset_imports[""]
-    schema = onnx.defs.get_schema(node.op_type, opset)
+    schema: Any = onnx.defs.get_schema(node.op_type, opset)  # its stub lacks the bodies
     for name, attribute in schema.attributes.items():
         if name not in node.attributes and attribute.default_value.type:
             node.attributes.add(ir.from_proto(attribute.default_value))
@@ -69,7 +70,7 @@ def function_body(
         )
     if not found:
         return None
-    body = onnx.FunctionProto.FromString(found)
+    body: onnx.FunctionProto = onnx.FunctionProto.FromString(found)
     # An optional output that was not asked for is declared, but nothing makes it.
     del body.output[len(node.outputs) :]
     made = {name for inner in body.node for name in inner.output}
@@ -85,7 +86,7 @@ def is_composite(op_type: str, opset: int) -> bool:
     """Tell whether an ai.onnx op is differentiated through the function body of its schema."""
     if has_rule("", op_type) or op_type in _KEPT or not onnx.defs.has(op_type, opset, ""):
         return False
-    schema = onnx.defs.get_schema(op_type, opset)
+    schema: Any = onnx.defs.get_schema(op_type, opset)
     versions = schema.function_opset_versions + schema.context_dependent_function_opset_versions
     return any(version <= opset for version in versions)
 

@@ -70,6 +70,58 @@ def test_swiglu_agrees_with_torch(alpha):
     np.testing.assert_allclose(found, leaf.grad.numpy(), rtol=1e-9)
 
 
+@pytest.mark.parametrize("activation", ["none", "silu"])
+def test_a_causal_convolution_agrees_with_torch(activation):
+    """Neither ONNX Runtime nor float64 has it."""
+    x, w, b = normal(2, 3, 6), normal(3, 1, 4, seed=1), normal(3, seed=2)
+    model = case("CausalConvWithState", x, w, b, opset=27, activation=activation).model(np.float32)
+    model.graph.node[0].output.append("state")
+    leaf = torch.tensor(x.astype(np.float32), requires_grad=True)
+    weights = [torch.tensor(a.astype(np.float32)) for a in (w, b)]
+    expected = F.conv1d(F.pad(leaf, (3, 0)), *weights, groups=3)
+    expected = F.silu(expected) if activation == "silu" else expected
+    cotangent = normal(*expected.shape, seed=7).astype(np.float32)
+    expected.backward(torch.tensor(cotangent))
+    feeds = {"x0": x.astype(np.float32), "grad_y": cotangent}
+    value, found = on_onnx(differentiate(model), feeds)
+    np.testing.assert_allclose(value, expected.detach().numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, leaf.grad.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_linear_attention_agrees_with_torch():
+    q, k, v = (normal(2, 4, 16, seed=i) for i in range(3))
+    options = {"q_num_heads": 2, "kv_num_heads": 2, "update_rule": "linear", "scale": 0.5}
+    attention = case("LinearAttention", q, k, v, active=(0, 1, 2), opset=27, **options)
+    model = attention.model(np.float32)
+    model.graph.node[-1].output.append("state")
+    leaf = torch.tensor(attention.start.astype(np.float32), requires_grad=True)
+    heads = leaf.reshape(3, 2, 4, 2, 8).transpose(2, 3)
+    scores = (heads[0] @ heads[1].transpose(-1, -2)).tril() * 0.5
+    expected = (scores @ heads[2]).transpose(1, 2).reshape(2, 4, 16)
+    cotangent = normal(2, 4, 16, seed=7).astype(np.float32)
+    expected.backward(torch.tensor(cotangent))
+    feeds = {"vector": attention.start.astype(np.float32), "grad_y": cotangent}
+    value, found = on_onnx(differentiate(model), feeds)
+    np.testing.assert_allclose(value, expected.detach().numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, leaf.grad.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("align_corners", [0, 1])
+@pytest.mark.parametrize("size", [(2, 3, 4, 5), (2, 3, 4, 5, 3)])
+def test_an_affine_grid_agrees_with_torch(size, align_corners):
+    rank = len(size) - 2
+    theta = normal(2, rank, rank + 1)
+    options = {"opset": 20, "align_corners": align_corners}
+    model = case("AffineGrid", theta, np.array(size), **options).model(np.float64)
+    leaf = torch.tensor(theta, requires_grad=True)
+    expected = F.affine_grid(leaf, size, bool(align_corners))
+    cotangent = normal(*expected.shape, seed=7)
+    expected.backward(torch.tensor(cotangent))
+    value, found = on_onnx(differentiate(model), {"x0": theta, "grad_y": cotangent})
+    np.testing.assert_allclose(value, expected.detach().numpy(), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found, leaf.grad.numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_a_cast_like_a_computed_value():
     """The value whose type is taken is no path of the gradient."""
     model = case("CastLike", (2, 3), np.array(1.0)).model(np.float32)
