@@ -28,3 +28,13 @@ def test_a_rule_of_ones_own(monkeypatch):
     np.testing.assert_allclose(found, seed * (s + 2 * x * s * (1 - s)), rtol=1e-5)
     with pytest.raises(UnsupportedOperator, match=r"domain com\.example, opset 1"):
         find_rule(ir.node("Swash", [], domain="com.example"), 0, 1)
+
+
+def test_an_attribute_that_the_rule_does_not_name_is_refused():
+    def derivative(x):
+        node = ir.node("Relu", [x.value], {"slope": 0.5}, name="odd one")
+        return find_rule(node, 0, 18)(x, x, node, [x], 0)
+
+    message = r"Relu \(node 'odd one'\): attribute slope has no derivative rule"
+    with pytest.raises(UnsupportedOperator, match=message):
+        compute(derivative, x=np.ones((1, 2), np.float32))

@@ -1,15 +1,9 @@
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import pytest
-from onnx import helper
 
-from jataug.errors import UnsupportedOperator
-from jataug.export import differentiate
 from jataug.export.rules import FLAT, has_rule, table
-
-from .checking import case
 
 FAMILIES = [
     import_module(f".{path.stem}", __package__)
@@ -45,12 +39,3 @@ def test_no_op_is_flat_and_has_a_rule():
     assert has_rule("", "Floor")
     assert has_rule("", "Conv")
     assert not has_rule("", "LSTM")
-
-
-def test_an_attribute_that_the_rule_does_not_name_is_refused():
-    model = case("LeakyRelu", (2, 3)).model(np.float64)
-    model.graph.node[0].op_type = "Relu"
-    model.graph.node[0].name = "odd"
-    model.graph.node[0].attribute.append(helper.make_attribute("slope", 0.5))
-    with pytest.raises((UnsupportedOperator, ValueError), match="slope"):
-        differentiate(model)

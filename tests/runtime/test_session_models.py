@@ -41,14 +41,18 @@ def not_finite_above(level):
     )
 
 
+OFFSET = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
 def in_pairs():
-    """A model that reshapes to a batch of 2 and knows no other."""
+    """A model with an offset for the first image and one for the second, and none for a third."""
     return model(
         [
-            helper.make_node("Reshape", ["image", "flat"], ["pixels"]),
-            helper.make_node("MatMul", ["pixels", "w"], ["logits"]),
+            helper.make_node("Flatten", ["image"], ["pixels"]),
+            helper.make_node("MatMul", ["pixels", "w"], ["scores"]),
+            helper.make_node("Add", ["scores", "offset"], ["logits"]),
         ],
-        {"flat": np.array([2, 108]), "w": weight(108)},
+        {"offset": OFFSET, "w": weight(108)},
         batch=2,
     )
 
@@ -121,10 +125,10 @@ def test_a_fixed_batch_is_padded_and_split(tmp_path, form, count):
 
 
 def test_a_fixed_batch_gives_the_right_logits(tmp_path):
-    images = bright_and_dark(3)
+    images, offset = bright_and_dark(3), OFFSET[[0, 1, 0]]
     with opened(in_pairs(), AttackConfig(**BUDGETS), tmp_path / "a.onnx") as session:
-        expected = images.reshape(3, -1) @ weight(108)
+        expected = images.reshape(3, -1) @ weight(108) + offset
         np.testing.assert_allclose(session.predict(images), expected, rtol=1e-4, atol=1e-5)
         eight_bit = np.rint(255 * images).astype(np.uint8).transpose(0, 2, 3, 1)
-        expected = from_levels(eight_bit).reshape(3, -1) @ weight(108)
+        expected = from_levels(eight_bit).reshape(3, -1) @ weight(108) + offset
         np.testing.assert_allclose(session.predict(eight_bit), expected, rtol=1e-4, atol=1e-5)
