@@ -67,6 +67,15 @@ def test_every_option_is_in_the_table():
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Small models: two pools of threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Subject:
     """A model twice, with images that touch 0 and 1."""
 
@@ -95,7 +104,7 @@ def configured(options):
 def both(subject, config, path, **options):
     """Return the result of the torch attack and of the session, as arrays."""
     images = options.pop("images", subject.images)
-    with Session.open(path, device="cpu") as session:
+    with Session.open(path, device="cpu", threads=1) as session:
         exported = session.attack(images, **options)
     reference = JointAttack(config)(subject.module, torch.from_numpy(images), **options)
     arrays = {name: np.asarray(value) for name, value in vars(reference).items()}
