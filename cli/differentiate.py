@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from .command import Command
-from .options import PATH
+from .options import PATH, read_size
 
 __all__ = ["command"]
 
@@ -15,19 +15,50 @@ __all__ = ["command"]
 @click.option("-o", "--output", type=PATH, required=True, help="The gradient graph to write.")
 @click.option("--wrt", metavar="NAME", help="The input; default the only floating-point one.")
 @click.option("--of", metavar="NAME", help="The output; default the only one.")
-def command(model: Path, output: Path, wrt: str | None, of: str | None) -> None:
+@click.option(
+    "--size", type=read_size, metavar="SIZE", help="HEIGHT,WIDTH where the model leaves them open."
+)
+@click.option("--device", default="cpu", show_default=True, help="Where the self-check runs.")
+@click.option("--no-check", is_flag=True, help="Write the file without the gradient self-check.")
+def command(
+    model: Path,
+    output: Path,
+    wrt: str | None,
+    of: str | None,
+    size: tuple[int, int] | None,
+    device: str,
+    no_check: bool,
+) -> None:
     r"""Write the gradient of MODEL, its vector-Jacobian product, as an ONNX file.
 
-    It has one input more, grad_<output>, and one output more, grad_<input>.
+    It has one input more, grad_<output>, and one output more, grad_<input>. It is compared with
+    finite differences first: where they disagree, nothing is written and the exit code is 1.
 
     \b
     jataug differentiate model.onnx -o gradient.onnx
     """
-    from jataug.export import differentiate
-    from jataug.export.save import save_model
+    from jataug.export.differentiate import vjp
+    from jataug.export.model import load_model, prepare
+    from jataug.export.report import check_vjp, report
+    from jataug.export.save import check_destination, save_model
 
-    gradient = differentiate(model, wrt, of)
+    check_destination(output)
+    network = prepare(load_model(model), wrt=wrt, of=of, size=size)
+    gradient = vjp(network)
+    checked = None if no_check else check_vjp(gradient, network, device)
     save_model(gradient, output)
+    found = report(network)
     inputs = ", ".join(value.name for value in gradient.graph.input)
     outputs = ", ".join(value.name for value in gradient.graph.output)
-    click.echo(f"{output}: {len(gradient.graph.node)} nodes; {inputs} -> {outputs}")
+    click.echo(f"{output}: {inputs} -> {outputs}, opset {found.opset}")
+    click.echo(f"  nodes      {found.nodes}, with the gradient {len(gradient.graph.node)}")
+    click.echo(f"  rules      {_counts(found.rules)}")
+    click.echo(f"  flat       {_counts(found.flat) or 'none'}")
+    if checked is None:
+        click.echo("  gradient   not checked")
+    else:
+        click.echo(f"  gradient   off by {checked[1]:.2%} from differences, on {checked[0]}")
+
+
+def _counts(ops: dict[str, int]) -> str:
+    return ", ".join(f"{op} {count}" for op, count in ops.items())

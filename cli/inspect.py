@@ -75,7 +75,8 @@ def _of_model(file: Path, given: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("image", " x ".join(map(str, found.image_shape))))
         rows.append(("classes", str(found.classes)))
     rows.append(("can be attacked", "no" if found.problems else "yes"))
-    return rows + [("because", problem) for problem in found.problems]
+    rows += [("because", problem) for problem in found.problems]
+    return rows + [("note", note) for note in found.notes]
 
 
 def _of_dataset(folder: Path) -> list[tuple[str, str]]:

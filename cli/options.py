@@ -11,11 +11,13 @@ from jataug.config import PRESETS, AttackConfig, Composition, Keep, Objective, O
 from jataug.preprocessing import Channels, Layout, Outputs, Preprocessing
 
 __all__ = [
+    "PATH",
     "attack_config",
     "attack_options",
     "device_option",
     "model_options",
     "preprocessing",
+    "read_size",
     "source_options",
 ]
 
@@ -32,7 +34,7 @@ def _numbers(value: Any) -> tuple[float, ...]:
         raise click.BadParameter(f"expected numbers separated by commas, got {value!r}") from None
 
 
-def _size(value: Any) -> tuple[int, int]:
+def read_size(value: Any) -> tuple[int, int]:
     """Read SIDE or HEIGHT,WIDTH in pixels."""
     parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
     try:
@@ -113,7 +115,7 @@ model_options = _options(
         click.option("--logits", metavar="NAME", help="The output that holds the logits."),
         click.option("--outputs", type=_choice(Outputs), default="logits", show_default=True),
         click.option(
-            "--size", type=_size, metavar="SIZE",
+            "--size", type=read_size, metavar="SIZE",
             help="HEIGHT,WIDTH where the model leaves them open."
         ),
     ]
@@ -129,7 +131,7 @@ def preprocessing(given: dict[str, Any]) -> Preprocessing:
 source_options = _options(
     [
         click.option("--resize", type=int, metavar="SIDE", help="Resize the shorter side, pixels."),
-        click.option("--crop", type=_size, metavar="SIDE", help="Then crop the centre, pixels."),
+        click.option("--crop", type=read_size, metavar="SIDE", help="Crop the centre, pixels."),
         click.option(
             "--labels", type=click.Choice(["source", "predicted"]), default="source",
             show_default=True, help="What the label of an image is."

@@ -18,7 +18,7 @@ from .model import Classifier, load_model, prepare
 from .rules import FLAT, find_rule
 from .term import Builder, Shape, Term
 
-__all__ = ["Trace", "differentiate", "reached_from", "trace"]
+__all__ = ["Trace", "differentiate", "reached_from", "trace", "vjp"]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,11 @@ def reached_from(image: ir.Value, nodes: list[ir.Node]) -> set[ir.Value]:
 
 
 def differentiate(
-    model: str | Path | onnx.ModelProto, wrt: str | None = None, of: str | None = None
+    model: str | Path | onnx.ModelProto,
+    wrt: str | None = None,
+    of: str | None = None,
+    *,
+    size: tuple[int, int] | None = None,
 ) -> onnx.ModelProto:
     """Return the model's vector-Jacobian product as a model.
 
@@ -139,13 +143,23 @@ def differentiate(
         model: an .onnx file or a ModelProto.
         wrt: the input to differentiate with respect to; default the only floating-point input.
         of: the output to differentiate; default the only one.
+        size: (height, width) for a model that leaves them open.
 
     Raises:
         ModelError: the file is missing, broken or ambiguous, or the output does not depend on the
             input.
         UnsupportedOperator: an op on the path has no derivative rule; the message names it.
     """
-    network = prepare(load_model(model), wrt=wrt, of=of)
+    return vjp(prepare(load_model(model), wrt=wrt, of=of, size=size))
+
+
+def vjp(network: Classifier) -> onnx.ModelProto:
+    """Return what `differentiate` returns, of a network that was prepared.
+
+    Raises:
+        ModelError: the output does not depend on the input.
+        UnsupportedOperator: an op on the path has no derivative rule; the message names it.
+    """
     graph = Graph()
     image = graph.input(_name(network.image), _dtype(network.image), network.image_shape)
     instance = trace(graph, network, image)

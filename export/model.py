@@ -222,9 +222,9 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
     for value in (v for node in model.graph for v in node.outputs):
         if (known := info.get(value.name or "")) is not None:
             value.dtype = known.dtype
+    _require_shapes(list(model.graph), image, logits, info)
     if plan.preprocessing is not None:
         logits = flatten_logits(model, logits, info, shape[0])
-    _require_shapes(list(model.graph), image, logits, info)
     return Classifier(
         list(model.graph), image, logits, list(model.graph.outputs), info, model.opset_imports[""]
     )

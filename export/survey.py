@@ -9,9 +9,9 @@ import onnx
 from jataug.errors import ModelError, UnsupportedOperator
 from jataug.preprocessing import Preprocessing
 
-from .differentiate import reached_from
+from .differentiate import reached_from, vjp
 from .graph import Shape
-from .model import load_model, prepare
+from .model import Classifier, image_shape, load_model, prepare
 from .rules import find_rule
 
 __all__ = ["Survey", "survey"]
@@ -27,6 +27,7 @@ class Survey:
         image_shape: as the network takes it; None where `problems` says why.
         classes: number of logits; likewise.
         problems: one line each; none means that the model can be attacked.
+        notes: what is worth knowing and no problem; likewise.
     """
 
     opset: int | None
@@ -34,6 +35,7 @@ class Survey:
     image_shape: Shape | None
     classes: int | None
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def survey(
@@ -54,15 +56,54 @@ def survey(
         network = prepare(proto, of=preprocessing.logits, preprocessing=preprocessing, size=size)
     except (ModelError, UnsupportedOperator) as error:
         return Survey(opset, ops, None, None, (str(error),))
+    problems = _missing(network)
+    try:
+        preprocessing.check_channels(image_shape(network, preprocessing)[0])
+    except ModelError as error:
+        problems.append(str(error))
+    return Survey(
+        opset,
+        ops,
+        network.image_shape,
+        int(network.logits_shape[1]),
+        tuple(problems),
+        _notes(network, preprocessing),
+    )
+
+
+def _missing(network: Classifier) -> list[str]:
+    """Return a line for each op without a rule, with how often it occurs and where first."""
     active = reached_from(network.image, network.nodes)
-    problems: dict[str, None] = {}
+    found: dict[str, list[str]] = {}
     for node in network.nodes:
         if not any(value in active for value in node.outputs):
             continue
-        for i, value in enumerate(node.inputs):
-            if value in active:
-                try:
-                    find_rule(node, i, network.opset)
-                except UnsupportedOperator as error:
-                    problems[str(error)] = None
-    return Survey(opset, ops, network.image_shape, int(network.logits_shape[1]), tuple(problems))
+        for i in (i for i, value in enumerate(node.inputs) if value in active):
+            try:
+                find_rule(node, i, network.opset)
+            except UnsupportedOperator:
+                domain = node.domain or "ai.onnx"
+                op = f"{node.op_type} (domain {domain}, opset {network.opset}, input {i})"
+                found.setdefault(op, []).append(node.name or "")
+    if not found:
+        try:
+            vjp(network)  # a rule may refuse the options of a node
+        except (ModelError, UnsupportedOperator) as error:
+            return [str(error)]
+    return [
+        f"no derivative rule for {op}: {len(names)} times, first in node {names[0]!r}"
+        for op, names in found.items()
+    ]
+
+
+def _notes(network: Classifier, preprocessing: Preprocessing) -> tuple[str, ...]:
+    notes = []
+    last = network.logits.producer()
+    if preprocessing.outputs == "logits" and last is not None and last.op_type in _HEADS:
+        notes.append(f"the output is a {last.op_type}: --outputs probabilities attacks its logits")
+    if isinstance(batch := network.image_shape[0], int):
+        notes.append(f"the graph holds a batch of {batch}, and runs at that one only")
+    return tuple(notes)
+
+
+_HEADS = ("Sigmoid", "Softmax")

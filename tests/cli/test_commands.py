@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,23 @@ def test_differentiate(run, tmp_path):
     model = onnx.load(tmp_path / "g.onnx")
     assert {value.name for value in model.graph.input} == {"image", "grad_logits"}
     assert {value.name for value in model.graph.output} == {"logits", "grad_image"}
+    assert "rules      Conv " in result.output
+    assert "from differences, on onnxruntime" in result.output
+
+
+def test_a_gradient_that_is_wrong_is_not_written(run, tmp_path, monkeypatch):
+    from jataug.export.rules import table
+
+    right = table._RULES["", "Conv"][0]
+    wrong = replace(right, pullback=lambda *a, **k: right.pullback(*a, **k) * 1.1)
+    monkeypatch.setitem(table._RULES["", "Conv"], 0, wrong)
+    given = ("differentiate", DEMO / "classifier.onnx", "-o", tmp_path / "g.onnx")
+    result = run(*given)
+    assert result.exit_code == 1
+    assert "differs from finite differences" in result.output
+    assert not list(tmp_path.iterdir())
+    assert run(*given, "--no-check").exit_code == 0
+    assert (tmp_path / "g.onnx").is_file()
 
 
 def test_demo(run, tmp_path):

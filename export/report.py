@@ -1,0 +1,99 @@
+"""What was done to differentiate a model, and the check of what came out."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from jataug.artifact import prune
+from jataug.errors import CheckError
+from jataug.runtime.onnxruntime import Engine, version
+
+from .check import TOLERANCE, directional_error, probe_images
+from .differentiate import reached_from
+from .model import Classifier
+from .rules import FLAT
+
+__all__ = ["Report", "check_vjp", "report"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What lies between an input and an output.
+
+    Attributes:
+        nodes: of the folded model.
+        rules: how often the rule of each op was used, the most frequent first.
+        flat: how often a gradient ended at each op whose derivative is zero; likewise.
+        opset: of the gradient graph.
+    """
+
+    nodes: int
+    rules: dict[str, int]
+    flat: dict[str, int]
+    opset: int
+
+
+def report(network: Classifier) -> Report:
+    """Return which ops a gradient passes and where it ends."""
+    active = reached_from(network.image, network.nodes)
+    needed = {network.logits}
+    for node in reversed(network.nodes):
+        if any(value in needed for value in node.outputs):
+            needed.update(value for value in node.inputs if value is not None)
+    rules: Counter[str] = Counter()
+    flat: Counter[str] = Counter()
+    for node in network.nodes:
+        if not any(value in needed for value in node.outputs):
+            continue
+        if any(value in active for value in node.outputs):
+            rules[node.op_type] += 1
+        elif (node.domain, node.op_type) in FLAT and any(v in active for v in node.inputs):
+            flat[node.op_type] += 1
+    return Report(
+        len(network.nodes), dict(rules.most_common()), dict(flat.most_common()), network.opset
+    )
+
+
+def check_vjp(vjp: onnx.ModelProto, network: Classifier, device: str = "cpu") -> tuple[str, float]:
+    """Compare a gradient graph, as `differentiate` makes it, with differences on the runtime.
+
+    Returns:
+        The runtime, and the relative error.
+
+    Raises:
+        CheckError: the gradient is off by more than TOLERANCE, or not finite.
+    """
+    image, output = network.image.name or "", network.logits.name or ""
+    kind = (network.image.dtype or np.float32).numpy() if network.image.dtype else np.float32
+    sizes = tuple(2 if isinstance(size, str) else size for size in network.image_shape)
+    engine = Engine(vjp, {"N": 2}, device)
+    forward = Engine(prune(vjp, [output]), {"N": 2}, device)
+    start = _start(sizes)
+    logits = forward.run({image: start.astype(kind)})[output]
+    generator = np.random.Generator(np.random.Philox(key=1))
+    cotangent = generator.standard_normal(logits.shape).astype(logits.dtype)
+
+    def evaluate(x: np.ndarray) -> np.ndarray:
+        return forward.run({image: x.astype(kind)})[output].astype(np.float64)
+
+    def pullback(x: np.ndarray) -> np.ndarray:
+        feeds = {image: x.astype(kind), f"grad_{output}": cotangent}
+        return engine.run(feeds)[f"grad_{image}"].astype(np.float64)
+
+    if not (np.isfinite(logits).all() and np.isfinite(pullback(start)).all()):
+        raise CheckError("self-check: the output or the gradient of a random input is not finite")
+    error = directional_error(evaluate, pullback, start, cotangent)
+    if not error <= TOLERANCE:
+        raise CheckError(
+            f"self-check: the gradient differs from finite differences by {error:.1%}, expected "
+            f"at most {TOLERANCE:.0%}; nothing was written (--no-check skips this)"
+        )
+    return f"{version()} {engine.providers[0]}", error
+
+
+def _start(sizes: tuple[int, ...]) -> np.ndarray:
+    if len(sizes) == 4:
+        return probe_images(sizes[0], (sizes[1], sizes[2], sizes[3]))
+    return np.random.Generator(np.random.Philox(key=0)).uniform(0.2, 0.8, sizes)

@@ -1,0 +1,41 @@
+"""Image classifiers of transformers and torchvision: the gradient beside torch's in float64."""
+
+import importlib.util
+
+import pytest
+
+from jataug.export.check import TOLERANCE, check_gradient
+from jataug.export.model import load_model, prepare
+from jataug.preprocessing import Preprocessing
+
+for package in ("transformers", "torchvision"):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed", allow_module_level=True)
+
+from architectures import ARCHITECTURES, measure
+
+pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("ignore")]  # those of the packages
+TITLES = [architecture.title for architecture in ARCHITECTURES]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=TITLES)
+def test_gradient(architecture):
+    found = measure(architecture)
+    assert found.error <= 1e-4, found
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=TITLES)
+def test_self_check(architecture):
+    """It accepts every one of them: a refusal raises."""
+    proto = load_model(architecture.exported(architecture.module()))
+    preprocessing = Preprocessing()
+    network = prepare(proto, preprocessing=preprocessing)
+    assert network.image_shape[0] == "N"
+    assert "onnxruntime" in check_gradient(network, preprocessing)
+
+
+def test_the_table_is_what_is_promised():
+    assert len({architecture.name for architecture in ARCHITECTURES}) >= 40
+    assert sum(architecture.exporter == "older" for architecture in ARCHITECTURES) >= 10
+    assert len(set(TITLES)) == len(TITLES)
+    assert TOLERANCE <= 0.02
