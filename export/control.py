@@ -41,12 +41,16 @@ def inline_control(model: ir.Model) -> bool:
         return False
     common.RemoveUnusedNodesPass()(model)
     found = [node for node in model.graph if _is_control(node)]
-    known = Known(model)
-    reasons = [_WRITTEN[node.op_type](Place(known, node), known) for node in found]
-    left = [reason for reason in reasons if reason is not None]
-    if left and len(left) == len(found):
+    left: list[str] = []
+    for batches in _batches(model):
+        known = Known(model, batches)
+        reasons = [_WRITTEN[node.op_type](Place(known, node), known) for node in found]
+        left = [reason for reason in reasons if reason is not None]
+        if len(left) < len(found):
+            return True
+    if left:
         raise UnsupportedOperator(left[0])
-    return bool(found)
+    return False
 
 
 def _is_control(node: ir.Node) -> bool:
@@ -56,10 +60,10 @@ def _is_control(node: ir.Node) -> bool:
 class Known:
     """The values and sizes of a model that follow from its constants and the image's shape."""
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: ir.Model, batches: Sequence[Dim]) -> None:
         self.model = model
         self.opsets = [onnx.helper.make_opsetid(*o) for o in model.opset_imports.items()]
-        self.walks = _walks(model)
+        self.walks = _walks(model, batches)
         self.names = {v.name for node in model.graph for v in node.outputs}
         self.names |= {v.name for v in model.graph.inputs} | set(model.graph.initializers)
         self._found: dict[ir.Value, Array | None] = {}
@@ -103,23 +107,29 @@ class Known:
         return only if isinstance(only, int) else None
 
 
-def _walks(model: ir.Model) -> list[Walk]:
-    """Visit the graph at two batch sizes; at the declared one alone where it holds that."""
+def _batches(model: ir.Model) -> list[list[Dim]]:
+    """Return the batch sizes to learn from: two at once, then the one that the file declares."""
+    image = _image(model)
+    declared = image.shape[0] if image is not None and image.shape else None
+    first: list[list[Dim]] = [list(PROBES)]
+    return [*first, [declared]] if isinstance(declared, int) else first
+
+
+def _image(model: ir.Model) -> ir.Value | None:
     weights: Mapping[str, ir.Value] = model.graph.initializers
-    images = [v for v in model.graph.inputs if v.name not in weights]
-    image = images[0] if images and images[0].shape is not None else None
+    return next((v for v in model.graph.inputs if v.name not in weights), None)
+
+
+def _walks(model: ir.Model, batches: Sequence[Dim]) -> list[Walk]:
+    """Visit the graph at each batch size; at none if it holds another one."""
+    image = _image(model)
     if image is None or image.shape is None:
         return []
     sizes: list[Dim] = [d if isinstance(d, int) else "?" for d in image.shape]
-    batches: list[list[Dim]] = [list(PROBES)]
-    if sizes and isinstance(sizes[0], int):
-        batches.append([sizes[0]])
-    for candidates in batches:
-        try:
-            return [_walk(model, image.name or "", (n, *sizes[1:])) for n in candidates]
-        except ModelError:
-            continue
-    return []
+    try:
+        return [_walk(model, image.name or "", (n, *sizes[1:])) for n in batches]
+    except ModelError:
+        return []
 
 
 def _walk(model: ir.Model, image: str, shape: Shape) -> Walk:
@@ -251,7 +261,7 @@ def _scan(place: Place, known: Known) -> str | None:
     backward = place.number("scan_input_directions", None) or [0] * count
     trips = known.size(scanned[0], axes[0])
     if trips is None:
-        return place.refusal("its trip count is data; only a constant one has a derivative")
+        return place.refusal("its trip count is the batch or data; only a constant one will do")
     if not 0 < trips <= MOST_ITERATIONS:
         return place.refusal(f"it runs {trips} times; 1 to {MOST_ITERATIONS} are written out")
     parts = [

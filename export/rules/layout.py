@@ -149,8 +149,8 @@ def depth_to_space(g: Term, Y: Term, input: Term, *, blocksize: int, mode: str =
 
 
 @rule("SpaceToDepth", "input")
-def space_to_depth(g: Term, Y: Term, input: Term, *, blocksize: int) -> Term:
-    return input.same("DepthToSpace", g, blocksize=blocksize, mode="DCR")
+def space_to_depth(g: Term, Y: Term, input: Term, *, blocksize: int, mode: str = "DCR") -> Term:
+    return input.same("DepthToSpace", g, blocksize=blocksize, mode=mode)
 
 
 @rule("Trilu", "input")

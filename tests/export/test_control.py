@@ -1,4 +1,5 @@
 import numpy as np
+import onnx
 import pytest
 
 from jataug.errors import UnsupportedOperator
@@ -68,6 +69,26 @@ LOOPS = {
             body = b (double[2,3] s, double[2,3] e) => (double[2,3] t, double[2,3] r)
             { u = Mul (s, e)  t = Sin (u)  r = Add (t, e) }>""",
 }
+
+
+LOOPS_OVER_IMAGES = """h = ReduceSum <keepdims = 0> (x, first)
+            last, w = Scan (h, x) <num_scan_inputs = 1,
+            body = b (double[3,4] s, double[3,4] e) => (double[3,4] t, double[3,4] r)
+            { u = Mul (s, e)  t = Sin (u)  r = Add (t, e) }>"""
+
+
+def test_a_scan_over_a_fixed_batch():
+    body = LOOPS_OVER_IMAGES
+    network = model(body)
+    network.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "first"))
+    check_graph(network, normal(2, 3, 4))
+
+
+def test_a_scan_over_any_batch_is_refused():
+    network = model(LOOPS_OVER_IMAGES, "double[N,3,4]")
+    network.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "first"))
+    with pytest.raises(UnsupportedOperator, match="the batch or data"):
+        differentiate(network)
 
 
 @pytest.mark.parametrize("name", LOOPS)

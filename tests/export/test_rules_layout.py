@@ -106,6 +106,7 @@ DEPTHS = [
     case("DepthToSpace", (1, 18, 2, 1), blocksize=3, mode="CRD"),
     case("SpaceToDepth", (2, 3, 4, 6), blocksize=2),
     case("SpaceToDepth", (1, 2, 6, 3), blocksize=3),
+    case("SpaceToDepth", (1, 2, 6, 3), blocksize=3, mode="CRD", opset=28),
 ]
 CENTERS = [
     case("CenterCropPad", X, ints(2, 3, 7, 2)),
