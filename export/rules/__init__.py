@@ -30,6 +30,6 @@ __all__ = [
     "pooling",
     "reduction",
     "resize",
-    "sampling",
     "rule",
+    "sampling",
 ]

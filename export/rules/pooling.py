@@ -98,26 +98,12 @@ def average_pool(
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         behind = geometry.after
     counts = window_counts(geometry, behind, bool(count_include_pad))
-    if geometry.strides == geometry.kernel == geometry.extent and not any(geometry.before):
-        return _repeated(g, counts, geometry, X)
     if set(geometry.strides) == set(geometry.dilations) == {1}:
         return _averaged(g, counts, geometry, X)
+    # Measured on ONNX Runtime, also for windows side by side: faster than expanding the cotangent.
     for i, count in enumerate(counts):
         g = along(g, window_matrix(geometry, i) / count[:, None], 2 + i)
     return g
-
-
-def _repeated(g: Term, counts: Sequence[Array], geometry: Window, X: Term) -> Term:
-    """Return the adjoint of averages over windows side by side: each cotangent fills its window."""
-    shape = g.shape or ()
-    apart, wide, whole = list(shape[:2]), list(shape[:2]), list(shape[:2])
-    for size, k in zip(geometry.outputs, geometry.kernel, strict=True):
-        apart, wide, whole = [*apart, size, 1], [*wide, size, k], [*whole, size * k]
-    filled = _shared(g, counts).reshape(tuple(apart)).expand(tuple(wide)).reshape(tuple(whole))
-    ends = [0] * len(geometry.inputs)
-    if any(after > 0 for after in geometry.after):
-        filled = filled.slice(ends, geometry.inputs, range(2, 2 + len(ends)))
-    return filled.pad([0, 0, *ends], [0, 0, *(max(-after, 0) for after in geometry.after)])
 
 
 def _averaged(g: Term, counts: Sequence[Array], geometry: Window, X: Term) -> Term:
