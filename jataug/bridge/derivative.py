@@ -20,7 +20,9 @@ class Differentiable(torch.autograd.Function):
         ctx.sessions = sessions
         ctx.save_for_backward(images)
         logits, ctx.kept = sessions.forward(images)
-        return logits
+        # What the runtime keeps holds the tensor it wrote to; as the result, which holds this
+        # context, that tensor would close a cycle that no collector sees.
+        return logits.clone()
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:

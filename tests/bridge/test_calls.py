@@ -1,5 +1,6 @@
 """What one may pass to OnnxModule, how autograd may use it, and what it refuses."""
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,18 @@ def test_as_a_part_of_a_larger_function(tiny_net: Any, tiny: OnnxModule) -> None
     images, cotangent = batch_of(tiny, 3), cotangents(3)
     expected = in_double(Larger(tiny_net.module), images, cotangent)
     assert relative(gradient(Larger(tiny), images, cotangent), expected) < 1e-4
+
+
+@pytest.mark.parametrize("backward", [True, False])
+def test_what_the_forward_kept_is_freed_with_its_result(tiny: OnnxModule, backward: bool) -> None:
+    images = batch_of(tiny, 2).requires_grad_()
+    logits = tiny(images)
+    node = weakref.ref(logits.grad_fn)
+    assert node() is not None
+    if backward:
+        logits.sum().backward()
+    del logits
+    assert node() is None
 
 
 def test_second_derivative_is_refused(tiny: OnnxModule) -> None:
