@@ -1,20 +1,22 @@
 """Image classifiers of transformers and torchvision: the gradient beside torch's in float64."""
 
 import importlib.util
+import os
 
 import pytest
+from architectures import ARCHITECTURES, measure
 
 from jataug.export.check import TOLERANCE, check_gradient
 from jataug.export.model import load_model, prepare
 from jataug.preprocessing import Preprocessing
 
-for package in ("transformers", "torchvision"):
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed", allow_module_level=True)
-
-from architectures import ARCHITECTURES, measure
-
-pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("ignore")]  # those of the packages
+MISSING = [p for p in ("transformers", "torchvision") if importlib.util.find_spec(p) is None]
+REQUIRED = "CI" in os.environ or "JATAUG_REQUIRE_MATERIAL" in os.environ
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore"),  # those of the packages
+    pytest.mark.skipif(bool(MISSING) and not REQUIRED, reason=f"not installed: {MISSING}"),
+]
 TITLES = [architecture.title for architecture in ARCHITECTURES]
 
 
