@@ -4,6 +4,8 @@ import copy
 import io
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import onnx
@@ -147,3 +149,10 @@ def test_inference_mode(module: OnnxModule, images: Tensor) -> None:
 
 def test_repr_names_the_file_and_the_shapes(module: OnnxModule, tiny_net: Any) -> None:
     assert repr(module) == f"OnnxModule({str(tiny_net.path)!r}, (3, 16, 16) -> (10))"
+
+
+def test_without_torch_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['torch'] = None\nimport jataug.bridge"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith("jataug.errors.MissingExtra: ")
+    assert "jataug[cpu,torch]" in done.stderr.splitlines()[-1]
