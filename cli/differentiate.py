@@ -18,6 +18,7 @@ __all__ = ["command"]
 @click.option(
     "--size", type=read_size, metavar="SIZE", help="HEIGHT,WIDTH where the model leaves them open."
 )
+@click.option("--float32", is_flag=True, help="Compute a float16 model in float32.")
 @click.option("--device", default="cpu", show_default=True, help="Where the self-check runs.")
 @click.option("--no-check", is_flag=True, help="Write the file without the gradient self-check.")
 def command(
@@ -26,6 +27,7 @@ def command(
     wrt: str | None,
     of: str | None,
     size: tuple[int, int] | None,
+    float32: bool,
     device: str,
     no_check: bool,
 ) -> None:
@@ -41,9 +43,11 @@ def command(
     from jataug.export.model import load_model, prepare
     from jataug.export.report import check_vjp, report
     from jataug.export.save import check_destination, save_model
+    from jataug.export.widen import widen
 
     check_destination(output)
-    network = prepare(load_model(model), wrt=wrt, of=of, size=size)
+    proto = load_model(model)
+    network = prepare(widen(proto) if float32 else proto, wrt=wrt, of=of, size=size)
     gradient = vjp(network)
     checked = None if no_check else check_vjp(gradient, network, device)
     save_model(gradient, output)

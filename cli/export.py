@@ -19,6 +19,7 @@ __all__ = ["command"]
 @attack_options
 @click.option("--form", type=click.Choice(get_args(Form)), default="step", show_default=True)
 @model_options
+@click.option("--float32", is_flag=True, help="Compute a float16 model in float32.")
 @click.option("--device", default="cpu", show_default=True, help="Where the self-check runs.")
 @click.option("--no-check", is_flag=True, help="Write the file without the gradient self-check.")
 def command(model: Path, output: Path, **given: Any) -> None:
@@ -41,6 +42,7 @@ def command(model: Path, output: Path, **given: Any) -> None:
         form=given["form"],
         max_flow=given["max_flow"],
         size=given["size"],
+        float32=given["float32"],
         check=not given["no_check"],
         device=given["device"],
     )

@@ -24,6 +24,7 @@ from .graph import Graph
 from .model import Classifier, image_shape, load_model, model_digest, prepare
 from .save import check_destination, save_model
 from .warp import reach_of
+from .widen import widen
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,7 @@ def export_attack(
     max_flow: float | str | None = None,
     example: Any = None,
     size: tuple[int, int] | None = None,
+    float32: bool = False,
     check: bool = True,
     device: str = "cpu",
 ) -> Manifest:
@@ -57,6 +59,7 @@ def export_attack(
         max_flow: pixels; the largest flow radius the file must serve. Default: the config's.
         example: for a torch module, an input of the right shape (batch, channel, height, width).
         size: (height, width) for a model that leaves them open.
+        float32: compute a float16 model in float32.
         check: compare the gradient with finite differences on the runtime, before the file is
             written.
         device: where the check runs: "cpu", "cuda" or "cuda:<i>".
@@ -75,7 +78,8 @@ def export_attack(
     check_destination(destination)
     proto = load_model(model, example)
     preprocessing = preprocessing or Preprocessing()
-    network = prepare(proto, of=preprocessing.logits, preprocessing=preprocessing, size=size)
+    computed = widen(proto) if float32 else proto
+    network = prepare(computed, of=preprocessing.logits, preprocessing=preprocessing, size=size)
     artifact, manifest = build_attack(
         network, config, preprocessing, form, max_flow, model_digest(proto)
     )
@@ -122,7 +126,7 @@ def build_attack(
         return Body(network, config, preprocessing, manifest.reach, largest)
 
     outputs = forms.build(form, body, graph, inputs, config)
-    finished = graph.finish(inputs.values(), outputs, "jataug_attack", opset=network.opset)
+    finished = graph.finish(inputs.values(), outputs, "jataug_attack", opsets=network.opsets)
     model = ir.to_proto(ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug"))
     model.producer_version = jataug.__version__
     onnx.checker.check_model(model, full_check=True)

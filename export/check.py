@@ -97,7 +97,7 @@ def _vjp(network: Classifier, preprocessing: Preprocessing) -> onnx.ModelProto:
         "logits": instance.logits.cast(np.float32),
         "gradient": out_of_network(gradient, preprocessing),
     }
-    finished = graph.finish([image, cotangent], outputs, "gradient", opset=network.opset)
+    finished = graph.finish([image, cotangent], outputs, "gradient", opsets=network.opsets)
     return ir.to_proto(ir.Model(finished, ir_version=10))
 
 

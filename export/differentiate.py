@@ -2,7 +2,6 @@
 jataug.export.rules.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from .graph import Graph
 from .model import Classifier, load_model, prepare
 from .rules import FLAT, find_rule
 from .term import Builder, Shape, Term
+from .widen import widen
 
 __all__ = ["Trace", "differentiate", "reached_from", "trace", "vjp"]
 
@@ -132,25 +132,27 @@ def differentiate(
     of: str | None = None,
     *,
     size: tuple[int, int] | None = None,
+    float32: bool = False,
 ) -> onnx.ModelProto:
     """Return the model's vector-Jacobian product as a model.
 
-    It has the model's inputs and outputs, an input "grad_<of>" (the cotangent, in the shape of
-    `of`) and an output
-    "grad_<wrt>": the gradient of sum(grad_<of> * of), in the shape of `wrt`.
+    It has the model's input and outputs, an input "grad_<of>" (the cotangent, in the shape of `of`)
+    and an output "grad_<wrt>": the gradient of sum(grad_<of> * of), in the shape of `wrt`.
 
     Args:
         model: an .onnx file or a ModelProto.
         wrt: the input to differentiate with respect to; default the only floating-point input.
         of: the output to differentiate; default the only one.
         size: (height, width) for a model that leaves them open.
+        float32: compute a float16 model, and its gradient, in float32.
 
     Raises:
         ModelError: the file is missing, broken or ambiguous, or the output does not depend on the
             input.
         UnsupportedOperator: an op on the path has no derivative rule; the message names it.
     """
-    return vjp(prepare(load_model(model), wrt=wrt, of=of, size=size))
+    proto = load_model(model)
+    return vjp(prepare(widen(proto) if float32 else proto, wrt=wrt, of=of, size=size))
 
 
 def vjp(network: Classifier) -> onnx.ModelProto:
@@ -169,11 +171,9 @@ def vjp(network: Classifier) -> onnx.ModelProto:
     cotangent = graph.input(f"grad_{_name(network.logits)}", logits.dtype, logits.shape)
     gradient = instance.pullback(cotangent)
     _check_shape(gradient, network.image_shape)
-    outputs: Mapping[str, Term] = {
-        _name(network.logits): logits,
-        f"grad_{_name(network.image)}": gradient,
-    }
-    finished = graph.finish([image, cotangent], outputs, "vjp", opset=network.opset)
+    outputs = {_name(value): instance.terms[value] for value in network.outputs}
+    outputs[f"grad_{_name(network.image)}"] = gradient
+    finished = graph.finish([image, cotangent], outputs, "vjp", opsets=network.opsets)
     result = ir.Model(finished, ir_version=10, producer_name="jataug")
     return ir.to_proto(result)
 

@@ -131,7 +131,7 @@ class Graph:
         outputs: Mapping[str, Term],
         name: str,
         *,
-        opset: int | None = None,
+        opsets: Mapping[str, int] | None = None,
     ) -> ir.Graph:
         """Return the graph: outputs named as given, nodes that nothing needs left out.
 
@@ -139,7 +139,7 @@ class Graph:
             inputs: the terms made by `input`, in order.
             outputs: name -> term; every term must have a type and a shape.
             name: the graph's name.
-            opset: the ai.onnx version, for a main graph; None for a body, whose constants stay with
+            opsets: domain -> version, for a main graph; None for a body, whose constants stay with
                 its parent.
         """
         finals: list[ir.Value] = []
@@ -155,13 +155,14 @@ class Graph:
             finals.append(value)
         kept = _live(self.nodes, finals)
         used = {v.name for node in kept for v in _inputs(node)}
-        main = opset is not None
+        main = opsets is not None
+        domains = {"", *(node.domain for node in kept)}
         return ir.Graph(
             [term.value for term in inputs],
             finals,
             nodes=kept,
             initializers=[v for n, v in self.constants.items() if n in used] if main else (),
-            opset_imports={"": opset} if opset is not None else {},
+            opset_imports={d: v for d, v in (opsets or {}).items() if d in domains},
             name=name,
         )
 

@@ -76,7 +76,7 @@ def forward_half(
     instance = trace(graph, network, inside)
     terms = [instance.logits.cast(np.float32), *(instance.terms[value] for value in saved)]
     outputs = dict(zip(names, terms, strict=True))
-    finished = graph.finish([image], outputs, "forward", opset=network.opset)
+    finished = graph.finish([image], outputs, "forward", opsets=network.opsets)
     return ir.to_proto(ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug"))
 
 
@@ -96,7 +96,7 @@ def halves(network: Classifier, preprocessing: Preprocessing | None) -> Halves:
     gradient = instance.pullback(cotangent.cast(logits.dtype))
     gradient = out_of_network(gradient, preprocessing or Preprocessing())
     gradient.shape = outer_shape(network, preprocessing)
-    finished = graph.finish([cotangent], {"gradient": gradient}, "backward", opset=network.opset)
+    finished = graph.finish([cotangent], {"gradient": gradient}, "backward", opsets=network.opsets)
     saved = _read_by(finished, terms)
     for value, name in zip(saved, _names(saved), strict=True):
         terms[value].value.name = name

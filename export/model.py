@@ -44,7 +44,7 @@ class Classifier:
         logits: the output to differentiate.
         outputs: all outputs that are kept.
         info: type and shape of every value, by name.
-        opset: the ai.onnx version.
+        opsets: the version of every domain that the model imports; "" is ai.onnx.
     """
 
     nodes: list[ir.Node]
@@ -52,7 +52,12 @@ class Classifier:
     logits: ir.Value
     outputs: list[ir.Value]
     info: dict[str, Info]
-    opset: int
+    opsets: dict[str, int]
+
+    @property
+    def opset(self) -> int:
+        """The ai.onnx version."""
+        return self.opsets[""]
 
     @property
     def image_shape(self) -> Shape:
@@ -213,7 +218,7 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
             raise
         raise _OtherBatch(str(error)) from None
     _require_batch(plan, way, dims, info.get(output))
-    if way != "fixed" and (way == "freed" or (dims[0] and plan.preprocessing)):
+    if way != "fixed" and (way == "freed" or (dims and dims[0])):
         original, old_image, old_logits, _ = plan.folded()
         alone = _one_output(original, old_image, old_logits, fixed)
         if not works_alike(alone, _one_output(model, image, logits, shape), image_name, fixed):
@@ -226,7 +231,7 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
     if plan.preprocessing is not None:
         logits = flatten_logits(model, logits, info, shape[0])
     return Classifier(
-        list(model.graph), image, logits, list(model.graph.outputs), info, model.opset_imports[""]
+        list(model.graph), image, logits, list(model.graph.outputs), info, dict(model.opset_imports)
     )
 
 

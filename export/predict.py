@@ -45,7 +45,7 @@ def predictor(
     image = graph.input("image", np.float32, (batch, *shape))
     logits = trace(graph, network, into_network(image, preprocessing, network)).logits
     finished = graph.finish(
-        [image], {"logits": logits.cast(np.float32)}, "classifier", opset=network.opset
+        [image], {"logits": logits.cast(np.float32)}, "classifier", opsets=network.opsets
     )
     count = batch if isinstance(batch, int) else _BATCH
     engine = Engine(ir.to_proto(ir.Model(finished, ir_version=10)), {"N": count}, device)

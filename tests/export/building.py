@@ -26,7 +26,7 @@ def compute(
     graph = Graph()
     terms = {n: graph.input(n, a.dtype, (batch, *a.shape[1:])) for n, a in arrays.items()}
     outputs = {"result": make(**terms)}
-    finished = graph.finish(terms.values(), outputs, "test", opset=18)
+    finished = graph.finish(terms.values(), outputs, "test", opsets={"": 18})
     model = ir.to_proto(ir.Model(finished, ir_version=10))
     onnx.checker.check_model(model, full_check=True)
     kept = {value.name for value in model.graph.input}

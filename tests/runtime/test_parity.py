@@ -214,7 +214,7 @@ def gradients(subject, config):
         "pixel": at.pixel_gradient(config.pixel_objective) if "pixel" in on else None,
     }
     made = {f"by_{name}": term for name, term in outputs.items() if term is not None}
-    finished = graph.finish(terms.values(), made, "gradients", opset=18)
+    finished = graph.finish(terms.values(), made, "gradients", opsets={"": 18})
     engine = Engine(ir.to_proto(ir.Model(finished, ir_version=10)), {"N": count}, "cpu", 1)
 
     def run(problem, state):
