@@ -66,7 +66,8 @@ def check_vjp(vjp: onnx.ModelProto, network: Classifier, device: str = "cpu") ->
         CheckError: the gradient is off by more than TOLERANCE, or not finite.
     """
     image, output = network.image.name or "", network.logits.name or ""
-    kind = (network.image.dtype or np.float32).numpy() if network.image.dtype else np.float32
+    dtype = network.image.dtype
+    kind = np.dtype(np.float32) if dtype is None else dtype.numpy()
     sizes = tuple(2 if isinstance(size, str) else size for size in network.image_shape)
     engine = Engine(vjp, {"N": 2}, device)
     forward = Engine(prune(vjp, [output]), {"N": 2}, device)
