@@ -174,7 +174,11 @@ class Walk:
             found = onnx.shape_inference.infer_node_outputs(
                 schema, proto, types, data, opset_imports=self._opsets
             )
-        except (onnx.shape_inference.InferenceError, RuntimeError) as error:
+        except (
+            onnx.shape_inference.InferenceError,
+            onnx.checker.ValidationError,
+            RuntimeError,
+        ) as error:
             reason = " ".join(str(error).split())
             raise ModelError(
                 f"{node.op_type} (node {node.name!r}): its inputs do not fit together at image "
