@@ -1,0 +1,94 @@
+"""ONNX's own test cases of single ops, each differentiated with respect to each floating-point
+input and compared with differences in float64.
+"""
+
+import re
+from collections import Counter
+
+import pytest
+
+from .node_cases import node_cases, outcome
+
+LEAST = 1_790
+"""Cases whose gradient was compared and found right: fewer is a loss."""
+
+REFUSED = {
+    "a model without the domain ai.onnx": "imports no ai.onnx opset",
+    "training's ops: losses of labels": "rule for (NegativeLogLikelihood|SoftmaxCrossEntropy)Loss",
+    "recurrent networks": "rule for (GRU|LSTM|RNN) ",
+    "signals, no images": "rule for (DFT|STFT|MelWeightMatrix) ",
+    "detection: boxes are no part of a classifier": "rule for (RoiAlign|MaxUnpool|DeformConv) ",
+    "randomness": "rule for Bernoulli",
+    "optional values and sequences": "rule for (OptionalGetElement|Sequence\\w+|Optional\\w*) ",
+    "state that is written in place": "rule for TensorScatter",
+    "a preview": "domain ai.onnx.preview",
+    "rare": "rule for (Det|Unique|OneHot) ",
+    "weights, not images: input 1 and later": "rule for input [1-9]\\d* of ",
+    "in training form": "in training form",
+    "sizes that are data": "cannot be inferred|trip count is data",
+    "a diagonal in Einsum": "rule for a diagonal",
+    "a product of what is scattered": "no derivative rule for reduction '\\w+'",
+    "the grid of a nearest sample": "its grid moves nothing",
+    "samples read by a cubic, or from a volume": "GridSample: (no derivative rule|a rule for images)",
+    "boxes cut out while resizing": "coordinates 'tf_crop_and_resize'",
+    "nothing to differentiate": "do not depend on the image",
+    "an axis without entries": "must be known|do(es)? not fit",
+}
+"""Every reason for which a case is refused, and how its message reads."""
+
+OTHER_RUNTIME = {
+    "test_resize_downsample_scales_linear_align_corners": "ONNX Runtime rounds the result's size "
+    "before the corners are aligned, onnx's evaluator after; the gradient is ONNX Runtime's",
+    "test_resize_downsample_scales_cubic_align_corners": "the same",
+}
+"""Cases where onnx's evaluator and ONNX Runtime differ already in the forward pass."""
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    return [(case, outcome(case)) for case in node_cases()]
+
+
+@pytest.mark.heavy
+@pytest.mark.filterwarnings("ignore")  # onnx makes some of the numbers by overflow
+def test_every_case(outcomes, capsys):
+    counts = Counter(found.kind for _, found in outcomes)
+    with capsys.disabled():
+        print("\nONNX node cases:", ", ".join(f"{n} {kind}" for kind, n in counts.items()))
+    wrong = [
+        found.reason
+        for case, found in outcomes
+        if found.kind == "wrong" and case.name not in OTHER_RUNTIME
+    ]
+    assert not wrong
+    assert counts["right"] >= LEAST
+    assert counts["no oracle"] <= 200
+    assert counts["not finite"] <= 30
+
+
+@pytest.mark.heavy
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("reason", REFUSED)
+def test_each_reason_is_met(outcomes, reason):
+    refused = [found.reason for _, found in outcomes if found.kind == "refused"]
+    assert any(re.search(REFUSED[reason], message) for message in refused)
+
+
+@pytest.mark.heavy
+@pytest.mark.filterwarnings("ignore")
+def test_nothing_is_refused_without_a_reason(outcomes):
+    refused = [found.reason for _, found in outcomes if found.kind == "refused"]
+    patterns = re.compile("|".join(REFUSED.values()))
+    assert [message for message in refused if not patterns.search(message)] == []
+
+
+SAMPLE = 8
+"""In the normal run every eighth case."""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_sample_of_the_cases():
+    found = [outcome(case) for i, case in enumerate(node_cases()) if i % SAMPLE == 0]
+    counts = Counter(each.kind for each in found)
+    assert counts["wrong"] == 0, [each.reason for each in found if each.kind == "wrong"]
+    assert counts["right"] >= LEAST / SAMPLE * 0.9
