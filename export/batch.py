@@ -283,8 +283,9 @@ def works_alike(fixed: Any, free: Any, image: str, shape: tuple[int, ...]) -> bo
     if one.shape != found.shape or not np.array_equal(np.isfinite(one), np.isfinite(found)):
         return False
     one, found = one[np.isfinite(one)], found[np.isfinite(found)]
-    spread = np.abs(one - one.mean()).max(initial=0)
-    return bool(np.abs(one - found).max(initial=0) <= _AGREES * spread)
+    if not one.size:
+        return False
+    return bool(np.abs(one - found).max() <= _AGREES * np.abs(one - one.mean()).max())
 
 
 def _first(found: dict[str, Any]) -> Any:

@@ -500,7 +500,7 @@ def test_open_height_and_width():
         classifier(proto)
     network = prepare(proto, preprocessing=Preprocessing(), size=(8, 8))
     assert network.image_shape == ("N", 3, 8, 8)
-    with pytest.raises(ModelError, match="do not fit together|expected"):
+    with pytest.raises(ModelError, match="do not fit together"):
         prepare(proto, preprocessing=Preprocessing(), size=(16, 16))
 
 
@@ -588,3 +588,36 @@ def test_not_an_onnx_file(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match="found none"):
         load_model(tmp_path / "none.onnx")
+
+
+# Control flow
+
+
+def branches(condition):
+    """ReLU where the condition holds, else its negative."""
+    graphs = {}
+    for name, op in (("then_branch", "Relu"), ("else_branch", "Neg")):
+        result = onnx.ValueInfoProto(name=f"{name}_out")
+        result.type.tensor_type.elem_type = TensorProto.FLOAT
+        inner = [node(op, "n", f"{name}_out")]
+        graphs[name] = helper.make_graph(inner, name, [], [result])
+    nodes = body()
+    nodes[2:3] = [*condition, helper.make_node("If", ["cond"], ["r"], "branch", **graphs)]
+    low = np.array(0.0, np.float32)
+    return model(nodes, {"three": ints(3), "wide": np.array(4), "low": low})
+
+
+def test_a_branch_that_depends_on_a_static_size_is_taken():
+    """As torch writes it: the batch is symbolic, the width is not."""
+    width = [
+        node("Shape", "n", "sizes"),
+        node("Gather", "sizes three", "last", axis=0),
+        node("Squeeze", "last", "width"),
+        node("Equal", "width wide", "cond"),
+    ]
+    check(branches(width))
+
+
+def test_a_branch_that_depends_on_the_image_is_refused():
+    seen = [node("ReduceMax", "n", "most", keepdims=0), node("Greater", "most low", "cond")]
+    refused(branches(seen), "If.*'branch'.*", UnsupportedOperator)

@@ -29,7 +29,7 @@ REFUSED = {
     "a diagonal in Einsum": "rule for a diagonal",
     "a product of what is scattered": "no derivative rule for reduction '\\w+'",
     "the grid of a nearest sample": "its grid moves nothing",
-    "samples read by a cubic, or from a volume": "GridSample: (no derivative rule|a rule for images)",
+    "samples read by a cubic, or of a volume": "GridSample: (no derivative|a rule for images)",
     "boxes cut out while resizing": "coordinates 'tf_crop_and_resize'",
     "nothing to differentiate": "do not depend on the image",
     "an axis without entries": "must be known|do(es)? not fit",
