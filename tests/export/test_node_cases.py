@@ -32,7 +32,7 @@ REFUSED = {
     "samples read by a cubic, or of a volume": "GridSample: (no derivative|a rule for images)",
     "boxes cut out while resizing": "coordinates 'tf_crop_and_resize'",
     "nothing to differentiate": "do not depend on the image",
-    "an axis without entries": "must be known|do(es)? not fit",
+    "an axis without entries": "must be known|do not fit",
 }
 """Every reason for which a case is refused, and how its message reads."""
 
@@ -62,7 +62,7 @@ def test_every_case(outcomes, capsys):
     ]
     assert not wrong
     assert counts["right"] >= LEAST
-    assert counts["no oracle"] <= 200
+    assert counts["no oracle"] <= 320
     assert counts["not finite"] <= 30
 
 
