@@ -500,7 +500,7 @@ def test_open_height_and_width():
         classifier(proto)
     network = prepare(proto, preprocessing=Preprocessing(), size=(8, 8))
     assert network.image_shape == ("N", 3, 8, 8)
-    with pytest.raises(ModelError, match="do not fit together"):
+    with pytest.raises(ModelError, match=r"do not fit together"):
         prepare(proto, preprocessing=Preprocessing(), size=(16, 16))
 
 
