@@ -56,6 +56,8 @@ class Command(click.Command):
             table = tomllib.loads(path.read_text(encoding="utf-8")).get(self.name or "", {})
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise click.UsageError(f"--config {path}: cannot be read: {error}") from None
+        if not isinstance(table, dict):
+            raise click.UsageError(f"--config {path}: expected a table [{self.name}]")
         flags = {o: p.name for p in self.params for o in p.opts if p.name and o.startswith("--")}
         unknown = sorted(key for key in table if f"--{key.replace('_', '-')}" not in flags)
         if unknown:

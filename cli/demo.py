@@ -15,7 +15,7 @@ __all__ = ["command"]
 @click.option("-o", "--output", type=PATH, required=True, help="A new or empty folder.")
 @device_option
 def command(output: Path, device: str) -> None:
-    r"""Export, generate, verify, measure and draw, on a classifier and 512 images that ship inside.
+    """Export, generate, verify, measure and draw, on a classifier and 512 images that ship inside.
 
     \b
     jataug demo -o demo-out

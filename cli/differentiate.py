@@ -31,7 +31,7 @@ def command(
     device: str,
     no_check: bool,
 ) -> None:
-    r"""Write the gradient of MODEL, its vector-Jacobian product, as an ONNX file.
+    """Write the gradient of MODEL, its vector-Jacobian product, as an ONNX file.
 
     It has one input more, grad_<output>, and one output more, grad_<input>. It is compared with
     finite differences first: where they disagree, nothing is written and the exit code is 1.
@@ -45,7 +45,7 @@ def command(
     from jataug.export.save import check_destination, save_model
     from jataug.export.widen import widen
 
-    check_destination(output)
+    check_destination(output, model)
     proto = load_model(model)
     network = prepare(widen(proto) if float32 else proto, wrt=wrt, of=of, size=size)
     gradient = vjp(network)

@@ -23,7 +23,7 @@ __all__ = ["command"]
 @click.option("--device", default="cpu", show_default=True, help="Where the self-check runs.")
 @click.option("--no-check", is_flag=True, help="Write the file without the gradient self-check.")
 def command(model: Path, output: Path, **given: Any) -> None:
-    r"""Write the joint attack on MODEL, with its gradient graph, as an ONNX file.
+    """Write the joint attack on MODEL, with its gradient graph, as an ONNX file.
 
     MODEL is a classifier as an .onnx file. What it wants done to images in [0, 1] goes inside.
 

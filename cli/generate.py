@@ -39,7 +39,7 @@ __all__ = ["command"]
 @click.option("--dry-run", is_flag=True, help="Check everything, write nothing.")
 @device_option
 def command(attack: Path, source: Path, destination: Path, **given: Any) -> None:
-    r"""Attack every image of SOURCE with the artifact ATTACK and store the results in DESTINATION.
+    """Attack every image of SOURCE with the artifact ATTACK and store the results in DESTINATION.
 
     SOURCE is a folder of class folders, a folder of images (with --labels predicted), an .npz file
     with images and labels, or an idx file of the MNIST family. Run again, it goes on where it was

@@ -17,7 +17,7 @@ __all__ = ["command"]
 @click.argument("file", type=PATH)
 @model_options
 def command(file: Path, **given: Any) -> None:
-    r"""Say what FILE is: an attack artifact, a model, or a data set.
+    """Say what FILE is: an attack artifact, a model, or a data set.
 
     Of a model it says whether it can be attacked, and what stands in the way; the model options
     are those of jataug export.

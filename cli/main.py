@@ -43,7 +43,7 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(jataug.__version__, prog_name="jataug")
 def main() -> None:
-    r"""Joint adversarial attacks (flow-field warp and pixels) as ONNX files.
+    """Joint adversarial attacks (flow-field warp and pixels) as ONNX files.
 
     \b
     jataug export model.onnx -o attack.onnx --preset evaluation

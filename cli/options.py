@@ -105,10 +105,11 @@ model_options = _options(
             "--mean", type=_numbers, default="0", metavar="NUMBERS",
             help="One number, or one a channel."
         ),
-        click.option("--std", type=_numbers, default="1", metavar="NUMBERS", help="The model sees"),
+        click.option("--std", type=_numbers, default="1", metavar="NUMBERS", help="Likewise."),
         click.option(
             "--scale", type=float, default=1.0,
-            help="(image * scale - mean) / std, with image in [0, 1]; 255 for 8-bit levels."
+            help="The model sees (image * scale - mean) / std, with image in [0, 1]; 255 where it "
+            "takes 8-bit levels."
         ),
         click.option("--layout", type=_choice(Layout), default="nchw", show_default=True),
         click.option("--channels", type=_choice(Channels), default="rgb", show_default=True),

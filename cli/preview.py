@@ -21,7 +21,7 @@ __all__ = ["command"]
 def command(
     attack: Path, source: Path, output: Path, count: int, device: str, **given: Any
 ) -> None:
-    r"""Draw clean image, adversarial image, perturbation and flow for a few images of SOURCE.
+    """Draw clean image, adversarial image, perturbation and flow for a few images of SOURCE.
 
     \b
     jataug preview attack.onnx photos/ -o grid.png --resize 256 --crop 224 --labels predicted

@@ -26,7 +26,7 @@ _SHOWN = 20
 def command(
     destination: Path, source: Path | None, model: Path | None, device: str, **given: Any
 ) -> None:
-    r"""Read the data set in DESTINATION back and check it.
+    """Read the data set in DESTINATION back and check it.
 
     Always: every file's hash, counts, labels. With the source: the budgets. With --model: its
     accuracy on the files as they are stored. Exit code 1 where anything is wrong.

@@ -14,7 +14,7 @@ import jataug
 from jataug.artifact import Form, Manifest, sign
 from jataug.budget import radius_of
 from jataug.config import AttackConfig
-from jataug.errors import BudgetError
+from jataug.errors import BudgetError, ModelError
 from jataug.preprocessing import Preprocessing
 
 from . import forms
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["build_attack", "export_attack"]
 
 _IR_VERSION = 10
+_LARGEST = 1_900_000_000
+"""Bytes of constants; a protobuf message ends at 2 GB."""
+
+_LARGEST_ADJOINT = 16
+"""Pixels; the warp's adjoint by the image is a stencil of (2 R + 1) ** 2 terms."""
 
 
 def export_attack(
@@ -75,7 +80,7 @@ def export_attack(
             written.
     """
     destination = Path(destination)
-    check_destination(destination)
+    check_destination(destination, model)
     proto = load_model(model, example)
     preprocessing = preprocessing or Preprocessing()
     computed = widen(proto) if float32 else proto
@@ -105,6 +110,7 @@ def build_attack(
     _check_options(config, form, largest)
     shape = image_shape(network, preprocessing)
     preprocessing.check_channels(shape[0])
+    _check_flow(config, largest, shape)
     batch = network.image_shape[0]
     manifest = Manifest(
         form=form,
@@ -119,13 +125,14 @@ def build_attack(
         model_sha256=digest,
         versions=_versions(),
     )
-    graph = Graph()
+    graph = Graph(reserved=forms.OUTPUTS)
     inputs = {name: graph.input(name, *_signature(name, manifest)) for name in manifest.inputs}
 
     def body() -> Body:
         return Body(network, config, preprocessing, manifest.reach, largest)
 
     outputs = forms.build(form, body, graph, inputs, config)
+    _check_weights(graph)
     finished = graph.finish(inputs.values(), outputs, "jataug_attack", opsets=network.opsets)
     model = ir.to_proto(ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug"))
     model.producer_version = jataug.__version__
@@ -149,6 +156,26 @@ def _check_options(config: AttackConfig, form: str, largest: float) -> None:
         )
     if form != "step" and config.redraw_targets:
         raise BudgetError(f"form {form!r} has one target input and cannot redraw targets; use step")
+
+
+def _check_flow(config: AttackConfig, largest: float, shape: tuple[int, int, int]) -> None:
+    most = max(shape[1:])
+    if config.composition == "pixel-spatial" and "pixel" in config.branches:
+        most = min(most, _LARGEST_ADJOINT)
+    if config.flow.radius and largest > most:
+        raise BudgetError(
+            f"flow radius: expected at most {most} pixels for images of {shape[1]} x {shape[2]} in "
+            f"the composition {config.composition}, got {largest:g}"
+        )
+
+
+def _check_weights(graph: Graph) -> None:
+    size = sum(v.const_value.nbytes for v in graph.constants.values() if v.const_value is not None)
+    if size > _LARGEST:
+        raise ModelError(
+            f"the weights and the kernels of the gradient take {size / 1e9:.1f} GB; this version "
+            f"exports at most {_LARGEST / 1e9:.1f} GB"
+        )
 
 
 def _signature(name: str, manifest: Manifest) -> tuple[Any, tuple[Any, ...]]:

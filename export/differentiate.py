@@ -162,13 +162,11 @@ def vjp(network: Classifier) -> onnx.ModelProto:
         ModelError: the output does not depend on the input.
         UnsupportedOperator: an op on the path has no derivative rule; the message names it.
     """
-    graph = Graph()
+    graph = Graph(reserved=(f"grad_{_name(network.image)}",))
     image = graph.input(_name(network.image), _dtype(network.image), network.image_shape)
+    shape, name = network.logits_shape, f"grad_{_name(network.logits)}"
+    cotangent = graph.input(name, _dtype(network.logits), shape)
     instance = trace(graph, network, image)
-    logits = instance.logits
-    if logits.shape is None:
-        raise ModelError(f"the shape of {_name(network.logits)!r} cannot be inferred")
-    cotangent = graph.input(f"grad_{_name(network.logits)}", logits.dtype, logits.shape)
     gradient = instance.pullback(cotangent)
     _check_shape(gradient, network.image_shape)
     outputs = {_name(value): instance.terms[value] for value in network.outputs}

@@ -15,7 +15,10 @@ from jataug.config import AttackConfig
 from .attack import Body, Evaluation, Inputs, State, is_finite
 from .graph import Graph, Term
 
-__all__ = ["build"]
+__all__ = ["OUTPUTS", "build"]
+
+OUTPUTS = ("adversarial", "next_flow", "next_delta", "loss", "logits")
+"""What an artifact returns."""
 
 Outputs = dict[str, Term]
 

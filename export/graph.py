@@ -22,13 +22,14 @@ class Graph:
     Args:
         parent: the graph around this one, for the body of a control-flow node; constants are kept
             there.
+        reserved: names that only outputs will have, whatever the values of a network are called.
     """
 
-    def __init__(self, parent: "Graph | None" = None) -> None:
+    def __init__(self, parent: "Graph | None" = None, reserved: Iterable[str] = ()) -> None:
         self.nodes: list[ir.Node] = []
         self.constants: dict[str, ir.Value] = parent.constants if parent else {}
         self._known: dict[tuple[Any, ...], ir.Value] = parent._known if parent else {}
-        self._names: dict[str, int] = parent._names if parent else {}
+        self._names: dict[str, int] = parent._names if parent else dict.fromkeys(reserved, 0)
 
     def unique(self, name: str) -> str:
         """Return `name`, with a number added if it is taken."""
@@ -133,7 +134,7 @@ class Graph:
         *,
         opsets: Mapping[str, int] | None = None,
     ) -> ir.Graph:
-        """Return the graph: outputs named as given, nodes that nothing needs left out.
+        """Return the graph: outputs named as given (reserve the names), unneeded nodes left out.
 
         Args:
             inputs: the terms made by `input`, in order.
@@ -142,12 +143,13 @@ class Graph:
             opsets: domain -> version, for a main graph; None for a body, whose constants stay with
                 its parent.
         """
+        main = opsets is not None
         finals: list[ir.Value] = []
         for output, term in outputs.items():
             value = term.value
             if value.producer() not in self.nodes or value in finals:
                 value = self.op("Identity", term).value
-            value.name = output
+            value.name = output if main else self.unique(output)
             if term.dtype is None or term.shape is None:
                 raise ModelError(f"output {output}: its type or shape is not known")
             value.type = ir.TensorType(ir.DataType.from_numpy(term.dtype))
@@ -155,7 +157,6 @@ class Graph:
             finals.append(value)
         kept = _live(self.nodes, finals)
         used = {v.name for node in kept for v in _inputs(node)}
-        main = opsets is not None
         domains = {"", *(node.domain for node in kept)}
         return ir.Graph(
             [term.value for term in inputs],

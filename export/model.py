@@ -116,7 +116,7 @@ def _from_torch(module: Any, example: Any) -> onnx.ModelProto:
         raise MissingExtra(
             "exporting a torch module needs onnxscript: pip install 'jataug[torch]'"
         ) from None
-    training = module.training
+    modes = {part: part.training for part in module.modules()}
     module.eval()
     # Two images: torch would take an example batch of one for a fixed size.
     pair = torch.cat([example[:1], example[:1]])
@@ -138,7 +138,8 @@ def _from_torch(module: Any, example: Any) -> onnx.ModelProto:
         first = str(error).strip().splitlines()[:1]
         raise ModelError(f"torch.onnx.export refuses the module: {' '.join(first)}") from error
     finally:
-        module.train(training)
+        for part, mode in modes.items():
+            part.training = mode
     if program is None:
         raise ModelError("torch.onnx.export returned no model")
     return program.model_proto

@@ -41,7 +41,7 @@ def predictor(
     proto = load_model(model)
     network = prepare(proto, of=preprocessing.logits, preprocessing=preprocessing, size=size)
     shape, batch = image_shape(network, preprocessing), network.image_shape[0]
-    graph = Graph()
+    graph = Graph(reserved=("logits",))
     image = graph.input("image", np.float32, (batch, *shape))
     logits = trace(graph, network, into_network(image, preprocessing, network)).logits
     finished = graph.finish(

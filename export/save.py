@@ -14,10 +14,14 @@ _EXTERNAL = 1_000_000_000
 """Above this many bytes the weights go to a file of their own beside the model."""
 
 
-def check_destination(destination: Path) -> None:
-    """Raise ArtifactError where `destination` cannot be a file to write."""
+def check_destination(destination: Path, source: object = None) -> None:
+    """Raise ArtifactError where `destination` cannot be written, or is the `source` itself."""
     if destination.is_dir() or not destination.parent.is_dir():
         raise ArtifactError(f"{destination}: expected a file name in an existing folder")
+    if not isinstance(source, (str, Path)) or not destination.exists():
+        return
+    if Path(source).exists() and destination.samefile(source):
+        raise ArtifactError(f"{destination}: expected another file than the model itself")
 
 
 def save_model(model: onnx.ModelProto, destination: Path) -> None:

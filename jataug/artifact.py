@@ -80,7 +80,9 @@ class Manifest:
                 wrong.
         """
         version = data.get("format_version")
-        if not isinstance(version, int) or version > FORMAT_VERSION:
+        if not isinstance(version, int):
+            raise ArtifactError(f"manifest: expected a format_version, got {version!r}")
+        if version > FORMAT_VERSION:
             raise ArtifactError(
                 f"manifest: format_version {version!r} is newer than {FORMAT_VERSION}, the "
                 "newest this version reads; "
@@ -142,7 +144,9 @@ def load_artifact(path: str | Path) -> tuple["onnx.ModelProto", Manifest]:
         )
     try:
         return model, _check(model, json.loads(text))
-    except (ArtifactError, json.JSONDecodeError) as error:
+    except json.JSONDecodeError as error:
+        raise ArtifactError(f"{path}: the manifest is no JSON: {error}") from None
+    except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
 
 

@@ -56,8 +56,9 @@ class Preprocessing:
         """Raise ModelError where mean or std do not fit a model of this many channels."""
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, channels):
+                expected = "1 number" if channels == 1 else f"1 or {channels} numbers"
                 raise ModelError(
-                    f"{name}: expected 1 or {channels} numbers (the model's channels), got "
+                    f"{name}: expected {expected} (the model's channels), got "
                     f"{len(getattr(self, name))}"
                 )
 

@@ -85,7 +85,7 @@ def prepare(image: Pixels, geometry: Geometry, shape: tuple[int, int, int], wher
 
 
 def _advice(height: int, width: int) -> str:
-    crop = f"{height}" if height == width else f"{height}x{width}"
+    crop = f"{height}" if height == width else f"{height},{width}"
     return f"--resize {round(max(height, width) * 8 / 7)} --crop {crop}"
 
 

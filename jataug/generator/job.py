@@ -97,6 +97,8 @@ def prepare_job(
             raise DataError(f"format folder: expected 1 or 3 channels, got {channel}; use npz")
         check_names(name_of, held, plan.count)
     root = Path(destination)
+    if path is not None and Path(path).is_dir() and root.resolve().is_relative_to(path):
+        raise DataError(f"{root}: expected a destination outside the source {path}; choose another")
     check_destination(root, plan)
     names = dict(meaning.names) if meaning and meaning.names else None
     return Job(held, path, geometry, numbers, names, name_of, plan, root, on_error)

@@ -60,7 +60,9 @@ def opened(
     if session is not None:
         size = getattr(session, "batch_size", batch_size)
         if size != batch_size:
-            raise DataError(f"batch_size: expected the session's {size}, got {batch_size}")
+            raise DataError(
+                f"session: expected one opened with batch_size={batch_size}, the plan's, got {size}"
+            )
         yield session
         return
     if artifact is None:

@@ -117,7 +117,15 @@ class Session:
     @property
     def providers(self) -> list[str]:
         """The execution providers that the runtime really loaded."""
+        if self._network is None and self._batch_size is None:
+            # Compiled to ask and not kept: the batch size is not decided yet.
+            return self._measuring_engine(1).providers
         return self._measurer(self._batch_size or 1).providers
+
+    @property
+    def batch_size(self) -> int | None:
+        """Images per call of the runtime; None until the first batch decides it."""
+        return self._batch_size
 
     def predict(self, images: Any) -> NDArray[np.float32]:
         """Return the logits: (batch, classes). No gradient is computed.
@@ -343,9 +351,12 @@ class Session:
 
     def _measurer(self, size: int) -> Engine:
         if self._network is None:
-            pruned = prune(self._model, ["loss", "logits"])
-            self._network = Engine(pruned, {"N": size}, self._device, self._threads)
+            self._network = self._measuring_engine(size)
         return self._network
+
+    def _measuring_engine(self, size: int) -> Engine:
+        pruned = prune(self._model, ["loss", "logits"])
+        return Engine(pruned, {"N": size}, self._device, self._threads)
 
     def _nothing(self, images: Images) -> AttackResult:
         channel, height, width = self.image_shape

@@ -245,3 +245,35 @@ def test_a_defect_is_one_line_too(run, monkeypatch):
 
     monkeypatch.setattr("jataug.cli.inspect.is_artifact", fail)
     refused(run("inspect", DEMO / "classifier.onnx"), "planted", "--debug")
+
+
+def test_the_model_itself_is_never_replaced(run, tmp_path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes((DEMO / "classifier.onnx").read_bytes())
+    for command in ("export", "differentiate"):
+        refused(run(command, model, "-o", model), "another file")
+    assert model.read_bytes() == (DEMO / "classifier.onnx").read_bytes()
+
+
+def test_a_destination_inside_the_source(run, artifact, tmp_path):
+    Image.new("L", (28, 28)).save(tmp_path / "a.png")
+    words = ("generate", artifact, tmp_path, tmp_path / "out", "--labels", "predicted")
+    refused(run(*words), "outside the source")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("options", [["--flow", "99"], ["--preset", "claim-8", "--flow", "20"]])
+def test_flows_beyond_reason(run, tmp_path, options):
+    refused(run("export", DEMO / "classifier.onnx", "-o", tmp_path / "a.onnx", *options), "at most")
+
+
+def test_a_config_without_its_table(run, tmp_path):
+    (tmp_path / "c.toml").write_text("inspect = 5\n")
+    result = run("inspect", DEMO / "classifier.onnx", "--config", tmp_path / "c.toml")
+    refused(result, "table [inspect]")
+
+
+def test_help_keeps_the_examples_apart(run):
+    lines = [line.strip() for line in run("export", "--help").output.splitlines()]
+    assert any(line.startswith("jataug export resnet50.onnx") for line in lines)
+    assert not any("\\b" in line for line in lines)

@@ -116,7 +116,7 @@ def test_an_attack_that_does_nothing_is_refused(tiny_net, tmp_path, monkeypatch)
     from jataug.export import attack
 
     monkeypatch.setattr(attack, "direction", lambda gradient, norm, axes: gradient * 0.0)
-    with pytest.raises(CheckError, match="unchanged"):
+    with pytest.raises(CheckError, match="leaves the image as it is"):
         export_attack(tiny_net.path, CONFIG, tmp_path / "a.onnx")
 
 

@@ -59,3 +59,11 @@ def test_a_preview(artifact):
     with jataug.Session.open(artifact, device="cpu") as session:
         picture = preview(session, DEMO / "images.npz", 2)
     assert picture.width > 4 * 168
+
+
+def test_a_session_of_another_batch_size_is_refused(artifact, tmp_path):
+    for size in (3, None):
+        with jataug.Session.open(artifact, device="cpu", batch_size=size) as session:
+            with pytest.raises(jataug.DataError, match="batch_size=16, the plan's, got"):
+                run(artifact, tmp_path / "out", session=session)
+    assert not (tmp_path / "out").exists()

@@ -133,3 +133,11 @@ def test_flow_and_perturbation_make_the_image(tiny_net, exported_attack, composi
     else:
         expected = warp(images(4) + result.delta, flow)
     np.testing.assert_allclose(result.adversarial, expected, rtol=0, atol=1e-6)
+
+
+def test_asking_for_providers_decides_nothing(path):
+    with Session.open(path, device="cpu") as opened:
+        assert opened.providers == ["CPUExecutionProvider"]
+        assert opened.batch_size is None
+        assert opened.predict(images(4)).shape == (4, 10)
+        assert opened.batch_size == 4
