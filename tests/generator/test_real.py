@@ -63,7 +63,9 @@ def test_a_preview(artifact):
 
 def test_a_session_of_another_batch_size_is_refused(artifact, tmp_path):
     for size in (3, None):
-        with jataug.Session.open(artifact, device="cpu", batch_size=size) as session:
-            with pytest.raises(jataug.DataError, match="batch_size=16, the plan's, got"):
-                run(artifact, tmp_path / "out", session=session)
+        with (
+            jataug.Session.open(artifact, device="cpu", batch_size=size) as session,
+            pytest.raises(jataug.DataError, match="batch_size=16, the plan's, got"),
+        ):
+            run(artifact, tmp_path / "out", session=session)
     assert not (tmp_path / "out").exists()
