@@ -107,8 +107,11 @@ def fingerprint(root: Path, files: Iterable[str], *, content: bool) -> str:
 
 
 def _mark(path: Path, content: bool) -> str:
-    if content:
+    if content and path.exists():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    status = path.stat()
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return "missing"  # a broken link, say: reading it names it, or skips it
     return f"{status.st_size}\0{status.st_mtime_ns}"

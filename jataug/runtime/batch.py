@@ -146,6 +146,8 @@ def as_radii(value: Any, count: int, default: float, name: str) -> NDArray[np.fl
             f"{name} radius: expected a number or {count} numbers, one per image, got "
             f"{array.dtype} {array.shape}"
         )
-    if not (np.isfinite(array) & (array >= 0)).all():
+    with np.errstate(over="ignore"):
+        radii = np.broadcast_to(array, (count,)).astype(np.float32)
+    if not (np.isfinite(radii) & (radii >= 0)).all():
         raise BudgetError(f"{name} radius: expected finite numbers >= 0")
-    return np.broadcast_to(array, (count,)).astype(np.float32)
+    return radii

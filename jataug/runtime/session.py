@@ -90,8 +90,9 @@ class Session:
         model, manifest = load_artifact(path)
         if isinstance(manifest.batch, int):
             batch_size = manifest.batch
-        if batch_size is not None and batch_size < 1:
-            raise BudgetError(f"batch_size: expected an integer >= 1, got {batch_size}")
+        for name, value in (("batch_size", batch_size), ("threads", threads)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise BudgetError(f"{name}: expected an integer >= 1, got {value!r}")
         return cls(model, manifest, device, batch_size, threads)
 
     def __enter__(self) -> Self:
@@ -308,8 +309,9 @@ class Session:
     def _steps(self, steps: int | None) -> int:
         if steps is None:
             return self.config.steps
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 0:
             raise BudgetError(f"steps: expected an integer >= 0, got {steps!r}")
+        steps = int(steps)
         if self._manifest.form != "step" and steps not in (0, self.config.steps):
             raise BudgetError(
                 f"steps: this artifact has the form {self._manifest.form} with "

@@ -277,3 +277,15 @@ def test_help_keeps_the_examples_apart(run):
     lines = [line.strip() for line in run("export", "--help").output.splitlines()]
     assert any(line.startswith("jataug export resnet50.onnx") for line in lines)
     assert not any("\\b" in line for line in lines)
+
+
+def test_a_broken_link_is_skipped_like_any_image(run, artifact, tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    Image.new("L", (28, 28)).save(photos / "a.png")
+    (photos / "b.png").symlink_to(tmp_path / "nowhere.png")
+    words = ("generate", artifact, photos, out, "--labels", "predicted", "--device", "cpu")
+    refused(run(*words), "b.png")
+    skipped = run(*words, "--on-error", "skip")
+    assert skipped.exit_code == 0, skipped.output
+    assert "b.png" in skipped.output

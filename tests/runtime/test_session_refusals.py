@@ -245,3 +245,14 @@ def test_onnxruntime_is_not_installed(path, monkeypatch):
 def test_a_batch_size_below_one(path, size):
     with pytest.raises(BudgetError, match="batch_size"):
         Session.open(path, batch_size=size)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": "3"}, {"batch_size": 0}, {"threads": 2.5}])
+def test_numbers_that_open_takes_are_integers(path, options):
+    with pytest.raises(BudgetError, match=f"{next(iter(options))}: expected an integer"):
+        Session.open(path, device="cpu", **options)
+
+
+def test_a_radius_that_overflows_float32(session):
+    with pytest.raises(BudgetError, match="finite"):
+        session.attack(images(2), pixel=np.array([1e39, 0.01]))
