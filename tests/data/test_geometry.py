@@ -64,5 +64,5 @@ def test_rgb_does_not_become_grey_silently():
 def test_another_size_is_refused_with_advice():
     with pytest.raises(DataError, match=r"got 30x41; use --resize 256 --crop 224$"):
         prepare(IMAGE, Geometry(), (3, 224, 224), "a.png")
-    with pytest.raises(DataError, match=r"--crop 20x30$"):
+    with pytest.raises(DataError, match=r"--crop 20,30$"):
         prepare(IMAGE, Geometry(), (3, 20, 30), "a.png")
