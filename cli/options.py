@@ -61,7 +61,9 @@ def _choice(words: Any) -> click.Choice[str]:
 
 attack_options = _options(
     [
-        click.option("--preset", type=click.Choice(list(PRESETS)), default="claim-1"),
+        click.option(
+            "--preset", type=click.Choice(list(PRESETS)), default="claim-1", show_default=True
+        ),
         click.option(
             "--flow", default="0.3", show_default=True, metavar="R", help="Flow radius, pixels."
         ),
