@@ -40,9 +40,11 @@ def check(seed):
             changes.append(float(((ahead - behind) * cotangent).sum() / (2 * step)))
     np.testing.assert_allclose(forward, value, rtol=1e-9, atol=1e-9, err_msg=f"seed {seed}")
     assert gradient.shape == x.shape
+    if not np.isfinite(value).all():
+        return False  # where there is no value there is no derivative
     expected = float((gradient * direction).sum())
     size = max(float(np.abs(gradient * direction).max()), abs(expected), 1e-6)
-    if not np.isfinite(value).all() or np.abs(value).max(initial=0) > 1e9 * size:
+    if np.abs(value).max(initial=0) > 1e9 * size:
         return False  # the differences drown
     error = min(abs(change - expected) for change in changes) / size
     assert error < 1e-4, f"seed {seed}: {expected} but differences give {changes}"
