@@ -39,14 +39,14 @@ def to_half(flow: Array) -> NDArray[np.float16]:
     return np.where(grew, np.nextafter(half, np.float16(0)), half)
 
 
-def project(delta: Array, radius: Array, norm: Norm) -> Array:
+def project(delta: Array, radius: Array, norm: Norm, axes: tuple[int, ...] = (1, 2, 3)) -> Array:
     """Return `delta` (batch, channel, height, width) inside the ball of each image's radius
-    (batch,).
+    (batch,); the l2 norm is over `axes`: the image, or (1,) for each pixel's flow vector.
     """
     radius = radius.reshape(-1, 1, 1, 1).astype(delta.dtype)
     if norm == "linf":
         return np.clip(delta, -radius, radius)
-    length = np.sqrt(np.square(delta).sum(axis=(1, 2, 3), keepdims=True))
+    length = np.sqrt(np.square(delta).sum(axis=axes, keepdims=True))
     inner = radius * delta.dtype.type(1 - 2**-22)
     return np.where(length <= radius, delta, delta * (inner / np.maximum(length, 1e-30)))
 

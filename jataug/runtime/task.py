@@ -40,7 +40,7 @@ def start_state(task: Task, config: AttackConfig) -> tuple[Array | None, Array |
     if config.start == "zero":
         return flow, delta
     if flow is not None:
-        flow = _inside(_drawn_flow(task, flow, config), task.flow_radius, config.flow.norm)
+        flow = project(_drawn_flow(task, flow, config), task.flow_radius, config.flow.norm, (1,))
     if delta is not None:
         delta = project(_drawn_delta(task, delta, config), task.pixel_radius, config.pixel.norm)
         base = task.image
@@ -64,16 +64,6 @@ def _drawn_delta(task: Task, delta: Array, config: AttackConfig) -> Array:
         size = (delta.shape[1], delta.shape[2], delta.shape[3])
         delta[row] = streams.pixel_start(task.seed, index, size, budget, epoch=task.epoch)
     return delta
-
-
-def _inside(flow: Array, radius: Array, norm: str) -> Array:
-    """Return the flow inside its budget, per pixel."""
-    radius = radius.reshape(-1, 1, 1, 1)
-    if norm == "linf":
-        return np.clip(flow, -radius, radius)
-    length = np.sqrt(np.square(flow).sum(axis=1, keepdims=True))
-    shrunk = flow * (radius * np.float32(1 - 2**-22) / np.maximum(length, np.float32(1e-30)))
-    return np.where(length <= radius, flow, shrunk)
 
 
 def radii_and_steps(task: Task, config: AttackConfig, steps: int) -> Mapping[str, Array]:

@@ -117,6 +117,12 @@ def distinct(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).permutation(int(np.prod(shape))).reshape(shape) * 1.0
 
 
+_FLOAT32_BODIES = {"Attention", "RotaryEmbedding"}
+"""Expanded to schema bodies: Attention's takes its scale in float32, and RotaryEmbedding is
+compared on ONNX Runtime, in float32. An entry that cancels is right to the size of the others only.
+"""
+
+
 def check_gradient(case: Case) -> None:
     """Assert that the derivative of a case agrees with central differences along one direction."""
     model = case.model(case.dtype)
@@ -128,7 +134,8 @@ def check_gradient(case: Case) -> None:
     (value,) = run(model, {name: x})
     seed = normal(*value.shape, seed=100).astype(case.dtype)
     forward, gradient = run(vjp, {name: x, "grad_y": seed})
-    np.testing.assert_allclose(forward, value, rtol=1e-6, atol=1e-6 * np.abs(value).max(initial=0))
+    loose = 1e-6 * np.abs(value).max(initial=0) if case.op_type in _FLOAT32_BODIES else 0
+    np.testing.assert_allclose(forward, value, rtol=1e-6, atol=max(1e-12, loose))
     assert gradient.shape == x.shape
 
     # Multiples of 1/64 and a step of 1/4: whole numbers move without rounding, in float32 too.
