@@ -36,7 +36,8 @@ def to_half(flow: Array) -> NDArray[np.float16]:
     with np.errstate(over="ignore"):
         half = flow.astype(np.float16)
     grew = np.abs(half.astype(flow.dtype)) > np.abs(flow)
-    return np.where(grew, np.nextafter(half, np.float16(0)), half)
+    # One less in the bits is one step towards zero, for either sign.
+    return (half.view(np.uint16) - grew).view(np.float16)
 
 
 def project(delta: Array, radius: Array, norm: Norm, axes: tuple[int, ...] = (1, 2, 3)) -> Array:
@@ -101,8 +102,14 @@ def quantize(adversarial: Array, warped: Array, radius: Array) -> NDArray[np.uin
     """
     centre = warped.astype(np.float64)
     bound = radius.reshape(-1, 1, 1, 1).astype(np.float64)
-    least = np.ceil(255 * (np.maximum(centre - bound, 0) - _SLACK))
-    most = np.floor(255 * (np.minimum(centre + bound, 1) + _SLACK))
-    nearest = np.clip(np.rint(255 * adversarial.astype(np.float64)), least, most)
-    levels = np.where(least <= most, nearest, np.rint(255 * centre))
+    least, most = centre - bound, centre + bound
+    np.subtract(np.maximum(least, 0, out=least), _SLACK, out=least)
+    np.add(np.minimum(most, 1, out=most), _SLACK, out=most)
+    np.ceil(np.multiply(least, 255, out=least), out=least)
+    np.floor(np.multiply(most, 255, out=most), out=most)
+    levels = np.multiply(adversarial, 255, dtype=np.float64)
+    np.clip(np.rint(levels, out=levels), least, most, out=levels)
+    none = least > most
+    if none.any():
+        levels[none] = np.rint(255 * centre[none])
     return np.ascontiguousarray(levels.astype(np.uint8).transpose(0, 2, 3, 1))

@@ -11,6 +11,9 @@ __all__ = ["warp", "warp_range"]
 
 Array = NDArray[Any]
 
+_AT_ONCE = 1 << 15
+"""Entries of an image batch that are warped at a time."""
+
 
 def warp(image: Array, flow: Array) -> Array:
     """Return T(x, w)(p) = x(p + w(p)), coordinates clamped to the image; zero flow is the identity,
@@ -20,15 +23,13 @@ def warp(image: Array, flow: Array) -> Array:
         image: (batch, channel, height, width); its dtype is the precision of the result.
         flow: (batch, 2, height, width), pixels, (dx, dy); shared by the channels.
     """
-    # floor and fraction come from w, not from p + w: adding p would cost the fraction its low bits.
-    # In float16 the fraction of a small negative flow would be rounded away.
-    flow = flow.astype(np.result_type(flow.dtype, np.float32), copy=False)
-    whole = np.floor(flow)
-    fraction = (flow - whole).astype(image.dtype)
-    left, top = whole[:, 0].astype(np.int64), whole[:, 1].astype(np.int64)
-    upper = _lerp(_sample(image, left, top), _sample(image, left + 1, top), fraction[:, :1])
-    lower = _lerp(_sample(image, left, top + 1), _sample(image, left + 1, top + 1), fraction[:, :1])
-    return _lerp(upper, lower, fraction[:, 1:])
+    out = np.empty_like(image)
+    # Some images at a time: what is in the cache is read from there four times.
+    step = max(1, _AT_ONCE // max(1, image[0].size)) if len(image) else 1
+    for first in range(0, len(image), step):
+        part = slice(first, first + step)
+        _warp(image[part], flow[part], out[part])
+    return out
 
 
 def warp_range(image: Array, radius: float) -> tuple[Array, Array]:
@@ -53,23 +54,46 @@ def warp_range(image: Array, radius: float) -> tuple[Array, Array]:
     return low, high
 
 
-def _sample(image: Array, dx: Array, dy: Array) -> Array:
-    batch, channel, height, width = image.shape
-    column = np.clip(np.arange(width) + dx, 0, width - 1)
-    row = np.clip(np.arange(height)[:, None] + dy, 0, height - 1)
-    places = (row * width + column).reshape(batch, height * width)
-    flat = image.reshape(batch, channel, height * width)
-    taken = np.empty_like(flat)
-    # Image by image: one index serves all channels, which take_along_axis would spell out.
-    for pixels, place, out in zip(flat, places, taken, strict=True):
-        np.take(pixels, place, axis=1, out=out, mode="clip")
-    return taken.reshape(image.shape)
-
-
-def _lerp(start: Array, end: Array, fraction: Array) -> Array:
-    # Exact at both ends: the near end is the one that the difference is added to.
-    difference = end - start
-    mixed: Array = np.where(
-        fraction < 0.5, start + fraction * difference, end - (1 - fraction) * difference
+def _warp(image: Array, flow: Array, out: Array) -> None:
+    # floor and fraction come from w, not from p + w: adding p would cost the fraction its low bits.
+    # In float16 the fraction of a small negative flow would be rounded away.
+    flow = flow.astype(np.result_type(flow.dtype, np.float32), copy=False)
+    whole = np.floor(flow)
+    fraction = (flow - whole).astype(image.dtype)
+    # From the nearer corner to the farther one: exact at both ends, and no choice is left to make
+    # once the places are known.
+    beyond = fraction >= 0.5
+    np.subtract(1, fraction, out=fraction, where=beyond)
+    corner, height, width = whole.astype(np.intp), image.shape[2], image.shape[3]
+    column = corner[:, 0] + np.arange(width)
+    row = corner[:, 1] + np.arange(height)[:, None]
+    near_column, far_column = (
+        np.clip(column + side, 0, width - 1) for side in (beyond[:, 0], ~beyond[:, 0])
     )
-    return mixed
+    near_row, far_row = (
+        np.clip(row + side, 0, height - 1) * width for side in (beyond[:, 1], ~beyond[:, 1])
+    )
+    across, down = fraction[:, :1], fraction[:, 1:]
+    near = _lerp(image, near_row + near_column, near_row + far_column, across, out)
+    far = _lerp(image, far_row + near_column, far_row + far_column, across, np.empty_like(image))
+    far -= near
+    far *= down
+    near += far
+
+
+def _lerp(image: Array, near: Array, far: Array, fraction: Array, out: Array) -> Array:
+    start, end = _sample(image, near, out), _sample(image, far, np.empty_like(image))
+    end -= start
+    end *= fraction
+    start += end
+    return start
+
+
+def _sample(image: Array, places: Array, out: Array) -> Array:
+    batch, channel, height, width = image.shape
+    flat = image.reshape(batch, channel, height * width)
+    taken = out.reshape(batch, channel, height * width)
+    # Image by image: one index serves all channels, which take_along_axis would spell out.
+    for pixels, place, one in zip(flat, places.reshape(batch, -1), taken, strict=True):
+        np.take(pixels, place, axis=1, out=one, mode="clip")
+    return out
