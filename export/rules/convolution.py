@@ -1,10 +1,11 @@
-"""Rules of Conv and ConvTranspose, each the other's adjoint.
+"""Rules of Conv and ConvTranspose, each the other's adjoint; and of Col2Im.
 
 Conv: a convolution with the flipped, transposed kernel, or a ConvTranspose where it strides.
 ConvTranspose: a Conv with the same kernel.
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from jataug.errors import UnsupportedOperator
 
 from ..graph import Term
+from .places import constant
 from .table import rule
 from .window import Window, window
 
@@ -150,3 +152,42 @@ def flip(w: NDArray[Any], group: int) -> NDArray[Any]:
     grouped = w.reshape(group, w.shape[0] // group, *w.shape[1:]).swapaxes(1, 2)
     merged = grouped.reshape(-1, *grouped.shape[2:])
     return np.flip(merged, axis=tuple(range(2, merged.ndim)))
+
+
+@rule("Col2Im", "input")
+def col2im(
+    g: Term,
+    Y: Term,
+    input: Term,
+    image_shape: Term,
+    block_shape: Term,
+    *,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Term:
+    sizes = constant(image_shape, "Col2Im", "image_shape").tolist()
+    block = constant(block_shape, "Col2Im", "block_shape").tolist()
+    rank = len(sizes)
+    d, s, p = dilations or [1] * rank, strides or [1] * rank, pads or [0] * 2 * rank
+    total, inside = np.zeros((), np.int64), np.ones((), bool)
+    for i in range(rank):
+        reach = sizes[i] + p[i] + p[rank + i] - (d[i] * (block[i] - 1) + 1)
+        starts = np.arange(reach // s[i] + 1) * s[i] - p[i]
+        # Where each entry of each block lies along this axis: (block, position).
+        places = starts + np.arange(block[i])[:, None] * d[i]
+        total = np.add.outer(total * sizes[i], places)
+        inside = np.logical_and.outer(inside, (places >= 0) & (places < sizes[i]))
+    order = [*range(0, 2 * rank, 2), *range(1, 2 * rank, 2)]
+    flat = np.where(inside, total, prod(sizes)).transpose(order).reshape(-1)
+    batch, channels = (g.shape or ())[:2]
+    pixels = g.reshape((batch, channels, prod(sizes))).pad([0, 0, 0], [0, 0, 1])
+    read = g.graph.op(
+        "Gather",
+        pixels,
+        g.graph.constant(flat),
+        dtype=g.dtype,
+        shape=(batch, channels, len(flat)),
+        axis=2,
+    )
+    return read.reshape_like(input)

@@ -103,7 +103,7 @@ def scatter_elements_data(
     if _adds(reduction, "ScatterElements"):
         return g
     # Every place is overwritten by the same zero, so their order is of no matter.
-    return g.same("ScatterElements", g, indices, _zeros(updates), axis=axis)
+    return g.same("ScatterElements", g, indices, zeros_like(updates), axis=axis)
 
 
 @rule("ScatterElements", "updates")
@@ -130,7 +130,7 @@ def scatter_nd_data(
 ) -> Term:
     if _adds(reduction, "ScatterND"):
         return g
-    return g.same("ScatterND", g, indices, _zeros(updates))
+    return g.same("ScatterND", g, indices, zeros_like(updates))
 
 
 @rule("ScatterND", "updates")
@@ -157,7 +157,8 @@ def _refuse_repeats(index: NDArray[Any], op_type: str) -> None:
         )
 
 
-def _zeros(like: Term) -> Term:
+def zeros_like(like: Term) -> Term:
+    """Return zeros in the shape of a term."""
     shape = like.shape or ()
     if all(isinstance(size, int) for size in shape):
         return like.graph.constant(np.zeros([int(size) for size in shape]), like.dtype)

@@ -1,13 +1,15 @@
 """Rules of matrix products and of softmax."""
 
 import string
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Term
+from ..graph import Dim, Term
 from .table import rule
 
 
@@ -78,11 +80,9 @@ def gemm_c(
 def einsum(g: Term, Y: Term, *Inputs: Term, index: int, equation: str) -> Term:
     """The einsum of the cotangent and the other inputs, to the axes of this one."""
     *axes, result = _spelled(equation, [_rank(term) for term in Inputs])
-    own, wanted = axes[index], Inputs[index]
-    if len(set(own)) < len(own):
-        raise UnsupportedOperator(
-            f"Einsum {equation!r}: no derivative rule for a diagonal, an axis named twice"
-        )
+    wanted = Inputs[index]
+    own = "".join(dict.fromkeys(axes[index]))
+    lengths = dict(zip(axes[index], wanted.shape or (), strict=True))
     others = [(axes[i], term) for i, term in enumerate(Inputs) if i != index]
     present = {letter for letters, _ in [(result, g), *others] for letter in letters}
     kept = "".join(letter for letter in own if letter in present)
@@ -102,9 +102,24 @@ def einsum(g: Term, Y: Term, *Inputs: Term, index: int, equation: str) -> Term:
     )
     # An axis that is summed within this input alone, or stretched in it alone, comes back constant.
     summed = [i for i, letter in enumerate(own) if letter not in present]
-    whole = found.unsqueeze(summed)
+    whole = _on_diagonals(found.unsqueeze(summed), own, axes[index], lengths)
     grown = [i for i, n in enumerate(whole.shape or ()) if n == 1 != (wanted.shape or ())[i]]
     return whole.expand_like(wanted) if grown else whole
+
+
+def _on_diagonals(found: Term, own: str, axes: str, lengths: Mapping[str, Dim]) -> Term:
+    """Return a term of the axes `own`, each named once, on the diagonals of `axes`."""
+    for i, letter in enumerate(axes):
+        first = axes.index(letter)
+        if first == i:
+            continue
+        size = lengths[letter]
+        if isinstance(size, str):
+            raise UnsupportedOperator("Einsum: a diagonal over the batch mixes images")
+        diagonal = np.eye(size).reshape([size if k in (first, i) else 1 for k in range(i + 1)])
+        diagonal = diagonal.reshape(*diagonal.shape, *[1] * (_rank(found) - i))
+        found = found.unsqueeze([i]) * found.graph.constant(diagonal, found.dtype)
+    return found
 
 
 def _spelled(equation: str, ranks: list[int]) -> list[str]:
@@ -136,7 +151,21 @@ def one_hot(g: Term, Y: Term, indices: Term, depth: Term, values: Term, *, axis:
 
 @rule("Softmax", "input")
 def softmax(g: Term, Y: Term, input: Term, *, axis: int = -1) -> Term:
+    if _is_sifted(Y.value):
+        # A row that is masked out whole is no number here, and zero from the next Where on.
+        wrong = Y.graph.op("IsNaN", Y, dtype=np.dtype(bool), shape=Y.shape)
+        Y = wrong.where(0.0, Y)
     return Y * (g - (g * Y).sum([axis]))
+
+
+def _is_sifted(value: ir.Value) -> bool:
+    """Tell whether a Where reads the value, as it is or in another form."""
+    readers = [use.node for use in value.uses()]
+    passed = (node.outputs[0] for node in readers if node.op_type in _FORMS)
+    return any(node.op_type == "Where" for node in readers) or any(map(_is_sifted, passed))
+
+
+_FORMS = {"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 
 
 @rule("LogSoftmax", "input")

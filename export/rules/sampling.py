@@ -1,23 +1,32 @@
-"""Rules of ops that read an image at computed places: GridSample; and Col2Im.
+"""Rule of GridSample, which reads an image at computed places.
 
-Bilinear reading has a weight that factors into a hat along each axis, so the image's derivative is
-two products with computed matrices: no scatter. The grid's derivative is the difference of two
-readings.
+The weight of an entry factors into one weight along each axis, so the image's derivative is a
+product of computed matrices: no scatter. Along an axis the grid's derivative is a sum of readings
+at whole places there, which GridSample itself makes. Borders are ONNX Runtime's: each entry that a
+kernel reaches is folded back.
 """
 
 from collections.abc import Sequence
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jataug.errors import UnsupportedOperator
 
 from ..graph import Term
 from .elementwise import step
-from .places import ONE_HOT, constant, product, static
+from .indexing import zeros_like
+from .places import ONE_HOT, product, static
 from .table import rule
 
-_MODES = {"linear": "linear", "bilinear": "linear", "nearest": "nearest"}
+_MODES = {"linear": 1, "bilinear": 1, "nearest": 0, "cubic": 2, "bicubic": 2}
+"""How far the kernel of each mode reaches; the longer names are those before opset 20."""
+
+_CUBIC = -0.75
+
+_PARTS = 64
+"""The most parts into which a table of weights is cut."""
 
 
 @rule("GridSample", "X")
@@ -31,25 +40,28 @@ def grid_sample_image(
     mode: str = "linear",
     padding_mode: str = "zeros",
 ) -> Term:
-    kind = _kind(X, mode)
-    height, width = static(X, 2, "GridSample"), static(X, 3, "GridSample")
-    points = product((g.shape or ())[2:], "GridSample")
-    if (entries := static(X, 1, "GridSample") * height * points) > ONE_HOT:
-        raise UnsupportedOperator(
-            f"GridSample: its derivative with respect to the image needs {entries} intermediate "
-            f"numbers an image; at most {ONE_HOT} are made"
-        )
+    reach, sizes = _reach(mode), _sizes(X)
     batch, channels = (X.shape or ())[:2]
+    points = product((g.shape or ())[2:], "GridSample")
+    parts = _parts(static(X, 1, "GridSample") * prod(sizes[:-1]), points)
     places = [
-        _place(grid, i, size, align_corners, padding_mode, kind == "nearest")
-        for i, size in ((1, height), (0, width))
+        _pixels(grid, i, size, align_corners).reshape(((grid.shape or ())[0], 1, points, 1))
+        for i, size in enumerate(sizes)
     ]
-    down, across = (
-        _weights(place.reshape(((place.shape or ())[0], 1, points, 1)), size, kind)
-        for place, size in zip(places, (height, width), strict=True)
-    )
     flat = g.reshape((batch, channels, 1, points))
-    return (flat * down.transpose([0, 1, 3, 2])).matmul(across)
+    total = None
+    for first in range(0, points, -(-points // parts)):
+        last = min(first + -(-points // parts), points)
+        *leading, across = (
+            _weights(_part(place, first, last, 2), size, reach, align_corners, padding_mode)
+            for place, size in zip(places, sizes, strict=True)
+        )
+        down = _all_pairs(leading).transpose([0, 1, 3, 2])
+        part = (_part(flat, first, last, 3) * down).matmul(across)
+        total = part if total is None else total + part
+    if total is None:
+        return zeros_like(X)
+    return total.reshape_like(X)
 
 
 @rule("GridSample", "grid")
@@ -63,68 +75,79 @@ def grid_sample_grid(
     mode: str = "linear",
     padding_mode: str = "zeros",
 ) -> Term:
-    if _kind(X, mode) == "nearest":
-        raise UnsupportedOperator("GridSample: read at the nearest entry, its grid moves nothing")
-    sizes = [static(X, 3, "GridSample"), static(X, 2, "GridSample")]
-    x, y = (_place(grid, i, sizes[i], align_corners, padding_mode, False) for i in (0, 1))
+    reach, sizes = _reach(mode), _sizes(X)
+    if reach == 0:
+        return zeros_like(grid)
+    places = [_pixels(grid, i, size, align_corners) for i, size in enumerate(sizes)]
 
-    def read(x: Term, y: Term) -> Term:
+    def read(axis: int, place: Term) -> Term:
+        """Return the reading with another place along one axis."""
+        moved = [*places[:axis], place, *places[axis + 1 :]]
         columns = [
-            _normalised(place, size, align_corners)
-            for place, size in zip((x, y), sizes, strict=True)
+            _normalised(at, size, align_corners) for at, size in zip(moved, sizes, strict=True)
         ]
-        shape = grid.shape or ()
-        at = grid.graph.op("Concat", *columns, dtype=grid.dtype, shape=shape, axis=3)
-        options = {"align_corners": align_corners, "mode": mode, "padding_mode": "zeros"}
+        at = grid.same("Concat", *columns[::-1], axis=len(sizes) + 1)
+        options = {"align_corners": align_corners, "mode": mode, "padding_mode": padding_mode}
         return Y.same("GridSample", X, at, **options)
 
-    left, top = x.same("Floor", x), y.same("Floor", y)
-    slopes = [
-        read(left + 1.0, y) - read(left, y),
-        read(x, top + 1.0) - read(x, top),
-    ]
-    parts = [
-        (g * slope).sum([1], False).reshape(x.shape or (), x) * factor
-        for slope, factor in zip(
-            slopes,
-            [_speed(grid, i, sizes[i], align_corners, padding_mode) for i in (0, 1)],
-            strict=True,
-        )
-    ]
-    return grid.graph.op("Concat", *parts, dtype=grid.dtype, shape=grid.shape, axis=3)
+    slopes = []
+    for axis, (place, size) in enumerate(zip(places, sizes, strict=True)):
+        floor = place.same("Floor", place)
+        if reach == 1:
+            slope = read(axis, floor + 1.0) - read(axis, floor)
+        else:
+            slope = _cubic_slope(
+                place - floor, [read(axis, floor + t) for t in (-1.0, 0.0, 1.0, 2.0)]
+            )
+        unit = (size - 1) / 2 if align_corners else size / 2
+        slopes.append((g * slope).sum([1], False).reshape(place.shape or (), place) * unit)
+    return grid.same("Concat", *slopes[::-1], axis=len(sizes) + 1)
 
 
-def _kind(X: Term, mode: str) -> str:
+def _reach(mode: str) -> int:
     if mode not in _MODES:
         raise UnsupportedOperator(f"GridSample: no derivative rule for mode {mode!r}")
-    if len(X.shape or ()) != 4:
-        raise UnsupportedOperator(f"GridSample: a rule for images only, got shape {X.shape}")
     return _MODES[mode]
 
 
-def _place(grid: Term, i: int, size: int, corners: int, padding: str, rounded: bool) -> Term:
-    """Return coordinate `i` of the grid in pixels, (N, H, W, 1), folded back into the image."""
-    place = _pixels(grid, i, size, corners)
-    if rounded:
-        place = place.same("Round", place)
-    if padding == "reflection":
-        low, high = (0.0, size - 1.0) if corners else (-0.5, size - 0.5)
-        # A triangular wave: up to `high` and back.
-        span = max(high - low, 1e-6)
-        turn = place - low - _periods(place, low, span) * (2 * span)
-        place = span - (turn - span).abs() + low
-    if padding in ("border", "reflection"):
-        place = place.maximum(0.0).minimum(size - 1.0)
-    return place
+def _sizes(X: Term) -> list[int]:
+    return [static(X, axis, "GridSample") for axis in range(2, len(X.shape or ()))]
 
 
-def _periods(place: Term, low: float, span: float) -> Term:
-    turns = (place - low) * (1 / (2 * span))
-    return turns.same("Floor", turns)
+def _parts(rows: int, points: int) -> int:
+    """Return into how many parts the points are cut, for tables of at most ONE_HOT entries."""
+    parts = -(-rows * points // ONE_HOT) or 1
+    if parts > _PARTS:
+        raise UnsupportedOperator(
+            f"GridSample: its derivative with respect to the image needs {rows * points} "
+            f"intermediate numbers an image; at most {_PARTS * ONE_HOT} are made"
+        )
+    return parts
 
 
-def _pixels(grid: Term, i: int, size: int, corners: int) -> Term:
-    coordinate = grid.slice([i], [i + 1], [3])
+def _part(term: Term, first: int, last: int, axis: int) -> Term:
+    whole = (term.shape or ())[axis] == last - first
+    return term if whole else term.slice([first], [last], [axis])
+
+
+def _all_pairs(weights: Sequence[Term]) -> Term:
+    """Return the products of the weights along several axes: (N, 1, points, entries)."""
+    found = weights[0]
+    for weight in weights[1:]:
+        *outer, size = found.shape or ()
+        inner = (weight.shape or ())[-1]
+        pairs = found.reshape((*outer, size, 1)) * weight.reshape((*outer, 1, inner))
+        found = pairs.reshape((*outer, int(size) * int(inner)))
+    return found
+
+
+def _pixels(grid: Term, axis: int, size: int, corners: int) -> Term:
+    """Return the places along a spatial axis, in pixels: (N, ..., 1); the grid has the last axis
+    first.
+    """
+    rank = len(grid.shape or ())
+    i = rank - 3 - axis
+    coordinate = grid.slice([i], [i + 1], [rank - 1])
     if corners:
         return (coordinate + 1.0) * ((size - 1) / 2)
     return ((coordinate + 1.0) * float(size) - 1.0) * 0.5
@@ -136,65 +159,67 @@ def _normalised(place: Term, size: int, corners: int) -> Term:
     return (place * 2.0 + 1.0) * (1 / size) - 1.0
 
 
-def _speed(grid: Term, i: int, size: int, corners: int, padding: str) -> Term:
-    """Return the pixels that a place moves for a unit of the grid; none beyond a border."""
-    pixels = _pixels(grid, i, size, corners)
-    unit = (size - 1) / 2 if corners else size / 2
-    if padding == "zeros":
-        return grid.graph.constant(unit, grid.dtype)
-    sign = None
+def _weights(place: Term, size: int, reach: int, corners: int, padding: str) -> Term:
+    """Return the weight of each of `size` entries, along a new last axis, in a reading."""
+    if reach == 0:
+        place = place.same("Round", place)
+    beyond = 0 if padding == "zeros" else reach + 1
+    if padding == "border":
+        # Farther away all that a kernel reaches is the border.
+        place = place.maximum(float(-reach)).minimum(size - 1.0 + reach)
     if padding == "reflection":
-        low, high = (0.0, size - 1.0) if corners else (-0.5, size - 0.5)
-        span = max(high - low, 1e-6)
-        turn = pixels - low - _periods(pixels, low, span) * (2 * span)
-        sign = (span - turn).sign()
-        pixels = span - (turn - span).abs() + low
-    inside = step((pixels >= 0.0) & (pixels <= size - 1.0), grid) * unit
-    return inside if sign is None else inside * sign
+        place = _reflected(place, size, corners)
+    entries = np.arange(-beyond, size + beyond)
+    weights = _kernel(place - place.graph.constant(entries, place.dtype), reach)
+    if not beyond:
+        return weights
+    home = entries.clip(0, size - 1) if padding == "border" else _mirrored(entries, size, corners)
+    folded = np.equal.outer(home, np.arange(size))
+    return weights.matmul(place.graph.constant(folded, place.dtype))
 
 
-def _weights(place: Term, size: int, kind: str) -> Term:
-    """Return the weight of each of `size` entries along a new last axis."""
-    entries = place.graph.constant(np.arange(size), place.dtype)
-    if kind == "nearest":
-        return step(place.equals(entries), place)
-    return (1.0 - (place - entries).abs()).relu()
+def _kernel(distance: Term, reach: int) -> Term:
+    if reach == 0:
+        return step(distance.equals(0.0), distance)
+    d = distance.abs()
+    if reach == 1:
+        return (1.0 - d).relu()
+    near = (d * (_CUBIC + 2) - (_CUBIC + 3)) * d * d + 1.0
+    far = ((d - 5.0) * d + 8.0) * d * _CUBIC - 4 * _CUBIC
+    return (d <= 1.0).where(near, (d < 2.0).where(far, 0.0))
 
 
-@rule("Col2Im", "input")
-def col2im(
-    g: Term,
-    Y: Term,
-    input: Term,
-    image_shape: Term,
-    block_shape: Term,
-    *,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Term:
-    sizes = constant(image_shape, "Col2Im", "image_shape").tolist()
-    block = constant(block_shape, "Col2Im", "block_shape").tolist()
-    rank = len(sizes)
-    d, s, p = dilations or [1] * rank, strides or [1] * rank, pads or [0] * 2 * rank
-    total, inside = np.zeros((), np.int64), np.ones((), bool)
-    for i in range(rank):
-        reach = sizes[i] + p[i] + p[rank + i] - (d[i] * (block[i] - 1) + 1)
-        starts = np.arange(reach // s[i] + 1) * s[i] - p[i]
-        # Where each entry of each block lies along this axis: (block, position).
-        places = starts + np.arange(block[i])[:, None] * d[i]
-        total = np.add.outer(total * sizes[i], places)
-        inside = np.logical_and.outer(inside, (places >= 0) & (places < sizes[i]))
-    order = [*range(0, 2 * rank, 2), *range(1, 2 * rank, 2)]
-    flat = np.where(inside, total, prod(sizes)).transpose(order).reshape(-1)
-    batch, channels = (g.shape or ())[:2]
-    pixels = g.reshape((batch, channels, prod(sizes))).pad([0, 0, 0], [0, 0, 1])
-    read = g.graph.op(
-        "Gather",
-        pixels,
-        g.graph.constant(flat),
-        dtype=g.dtype,
-        shape=(batch, channels, len(flat)),
-        axis=2,
-    )
-    return read.reshape_like(input)
+def _cubic_slope(f: Term, entries: Sequence[Term]) -> Term:
+    """Return the derivative of the cubic through four entries, `f` (N, ..., 1) past the second."""
+    a = _CUBIC
+    weights = [
+        (f * (3 * a) - 4 * a) * f + a,
+        (f * (3 * (a + 2)) - 2 * (a + 3)) * f,
+        (f * (-3 * (a + 2)) + 2 * (2 * a + 3)) * f - a,
+        (f * (-3 * a) + 2 * a) * f,
+    ]
+    shape = f.shape or ()
+    columns = (weight.reshape((shape[0], 1, *shape[1:-1])) for weight in weights)
+    first, *rest = (w * entry for w, entry in zip(columns, entries, strict=True))
+    for part in rest:
+        first = first + part
+    return first
+
+
+def _reflected(place: Term, size: int, corners: int) -> Term:
+    """Return places folded back into the image: a triangular wave."""
+    low, span = _mirrors(size, corners)
+    turns = (place - low) * (1 / (2 * span))
+    turn = place - low - turns.same("Floor", turns) * (2 * span)
+    return span - (turn - span).abs() + low
+
+
+def _mirrored(entries: NDArray[np.int64], size: int, corners: int) -> NDArray[np.int64]:
+    low, span = _mirrors(size, corners)
+    turn = (entries - low) % (2 * span)
+    return np.rint(span - abs(turn - span) + low).clip(0, size - 1).astype(np.int64)
+
+
+def _mirrors(size: int, corners: int) -> tuple[float, float]:
+    """Return where the lower mirror is, and how far away the upper one."""
+    return (0.0, max(size - 1.0, 1e-6)) if corners else (-0.5, float(size))

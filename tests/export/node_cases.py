@@ -138,7 +138,7 @@ def _promote(nodes: Any) -> None:
                 numbers = np.array(attribute.floats or attribute.f, np.float64)
                 tensor = numpy_helper.from_array(numbers)
                 attribute.CopyFrom(helper.make_attribute("value", tensor))
-            elif attribute.name in ("to", "dtype") and attribute.i in FLOATING:
+            elif attribute.name in ("to", "dtype", "softmax_precision") and attribute.i in FLOATING:
                 attribute.i = TensorProto.DOUBLE
             elif attribute.HasField("g"):
                 _promote(attribute.g.node)

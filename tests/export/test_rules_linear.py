@@ -4,11 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
-from jataug.errors import UnsupportedOperator
 from jataug.export import differentiate
 
 from .checking import case, check_gradient, ids, normal, on_runtime
+from .graphs import graph
 
 GEMMS = [
     case("Gemm", a, b, c, active=active, transA=trans_a, transB=trans_b, alpha=0.5, beta=1.5)
@@ -59,6 +60,13 @@ EQUATIONS = [
     ("...i,i->...", [(2, 3, 4), (4,)]),
     ("b...c,cd->b...d", [(2, 3, 4, 5), (5, 2)]),
     ("aB,Bc->ca", [(2, 3), (3, 4)]),
+    ("ii->i", [(3, 3)]),
+    ("ii", [(3, 3)]),
+    ("iji->j", [(3, 2, 3)]),
+    ("iii->i", [(3, 3, 3)]),
+    ("bijij,bj->bi", [(2, 3, 4, 3, 4), (2, 4)]),
+    ("...ii->...i", [(2, 3, 3)]),
+    ("ijj,jk->ik", [(2, 3, 3), (3, 4)]),
 ]
 EINSUMS = [
     case("Einsum", *shapes, active=active, equation=equation)
@@ -103,8 +111,22 @@ def test_softmax_before_opset_13_runs_over_all_later_axes(op_type, axis, shape, 
     np.testing.assert_allclose(gradient, expected.reshape(shape), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("equation", ["ii->i", "ii", "iji->j"])
-def test_diagonals_are_refused(equation):
-    diagonal = case("Einsum", (3, 3, 3) if "j" in equation else (3, 3), equation=equation)
-    with pytest.raises(UnsupportedOperator, match="diagonal"):
-        differentiate(diagonal.model(np.float64))
+def test_rows_masked_out_whole_are_zero_where_they_are_sifted_out():
+    """As torch exports its attention: a softmax over nothing, and a Where that takes it away."""
+    proto = graph("""net (float[2, 3] x) => (float[2, 3] y)
+    <float[2, 3] mask = {0, 0, 0, 0, 0, 0}, float zero = {0}> {
+      masked = Add(x, mask)
+      p = Softmax <axis = -1> (masked)
+      again = Identity(p)
+      none = IsNaN(again)
+      y = Where(none, zero, again)
+    }""")
+    mask = np.array([[0, -np.inf, 0], [-np.inf] * 3], np.float32)
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(mask, "mask"))
+    x, seed = (normal(2, 3, seed=i).astype(np.float32) for i in (1, 2))
+    value, found = on_runtime(differentiate(proto), {"x": x, "grad_y": seed})
+    p = np.exp(x[0, ::2]) / np.exp(x[0, ::2]).sum()
+    expected = np.zeros((2, 3))
+    expected[0, ::2] = p * (seed[0, ::2] - (p * seed[0, ::2]).sum())
+    np.testing.assert_allclose(value[0, ::2], p, rtol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
