@@ -19,8 +19,8 @@ __all__ = ["command"]
 @click.argument("source", type=PATH)
 @click.argument("destination", type=PATH)
 @click.option(
-    "--format", type=click.Choice(["folder", "npz"]), default="folder", show_default=True,
-    help="A PNG an image, or an archive a shard."
+    "--format", type=click.Choice(["folder", "npz", "tar", "parquet"]), default="folder",
+    show_default=True, help="A PNG an image, or an archive a shard; tar is WebDataset's."
 )  # fmt: skip
 @source_options
 @click.option("--batch-size", type=int, default=64, show_default=True)

@@ -51,8 +51,8 @@ THIRD_PARTIES = {
     "artifact": {"google", "numpy", "onnx"},  # in functions: the manifest is metadata of the file
     "runtime": {"numpy", "onnx", "onnxruntime"},
     "attack": {"numpy", "torch"},
-    "data": {"numpy", "PIL"},
-    "generator": {"numpy", "PIL"},
+    "data": {"datasets", "numpy", "PIL", "pyarrow"},  # in functions: extras
+    "generator": {"numpy", "PIL", "pyarrow"},
     "loaders": {"numpy"},
     "bridge": {"numpy", "torch"},
     "evaluation": {"numpy", "PIL"},

@@ -2,23 +2,31 @@
 sample at a time.
 """
 
-from .decode import decode
+from .decode import decode, decode_bytes
 from .geometry import Geometry, prepare
 from .labels import ClassMap, class_map, source_labels
 from .open import open_source
+from .parquet import ParquetRows, parquet_library
 from .rows import Rows, npz_rows
 from .source import Sample, Source
+from .tar import Member, read_member, tar_members
 
 __all__ = [
     "ClassMap",
     "Geometry",
+    "Member",
+    "ParquetRows",
     "Rows",
     "Sample",
     "Source",
     "class_map",
     "decode",
+    "decode_bytes",
     "npz_rows",
     "open_source",
+    "parquet_library",
     "prepare",
+    "read_member",
     "source_labels",
+    "tar_members",
 ]

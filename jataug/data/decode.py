@@ -2,6 +2,7 @@
 name.
 """
 
+import io
 import os
 from typing import IO
 
@@ -11,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DataError
 
-__all__ = ["MAX_PIXELS", "decode"]
+__all__ = ["MAX_PIXELS", "decode", "decode_bytes"]
 
 MAX_PIXELS = 89_478_485
 """Larger images are refused: a file of a few kilobytes can claim to be any size. (A quarter of a
@@ -54,6 +55,11 @@ def decode(file: IO[bytes], where: str) -> NDArray[np.uint8]:
             f"{where}: expected a whole image, got a damaged or truncated one ({reason}); "
             "remove it or copy it again"
         ) from None
+
+
+def decode_bytes(data: bytes, where: str) -> NDArray[np.uint8]:
+    """Return the image in the bytes of a file; see decode."""
+    return decode(io.BytesIO(data), where)
 
 
 def _too_large(where: str) -> str:

@@ -1,5 +1,6 @@
 """A finished data set, opened: its index, and its images one at a time."""
 
+import hashlib
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
@@ -7,16 +8,17 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import accumulate
 from os import PathLike
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..config import AttackConfig
-from ..data import Rows, decode, npz_rows
 from ..errors import DataError, JataugError
 from .destination import FORMAT_VERSION, INDEX, PLAN, read_json, records
+from .formats import format_of
+from .formats.target import ShardReader
 from .index import KIND
 from .plan import Plan, Shard
 
@@ -52,57 +54,43 @@ class StoredShard:
     Args:
         root: the data set.
         entry: of the shard in the index.
+        format: of the data set.
 
     Raises:
         DataError: a file of the shard is missing or damaged.
     """
 
-    def __init__(self, root: Path, entry: Mapping[str, Any]) -> None:
-        self._root, self.name = root, entry["name"]
+    def __init__(self, root: Path, entry: Mapping[str, Any], format: str) -> None:
+        self.name = entry["name"]
         number = int(self.name.rpartition("-")[2])
         self.shard = Shard(number, entry["start"], entry["stop"])
         self.records = list(records(root, self.shard))
-        self._images = self._rows(entry, "images", "images")
-        self._flow = self._rows(entry, "flow", "flow")
-        self._exact = self._rows(entry, "float", "exact")
-
-    def path(self, row: int) -> Path:
-        """Return the file that holds the image of a row."""
-        name = str(self.records[row]["file"])
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise DataError(f"{self.name}: expected a file inside the data set, got {name!r}")
-        return self._root / name
+        self.reader: ShardReader = format_of(format).Reader(root, entry, self.records)
 
     def image(self, row: int) -> NDArray[np.uint8]:
         """Return the image of a row: (height, width, channel), uint8."""
-        if self._images is not None:
-            return np.asarray(self._images[row])
-        path = self.path(row)
-        try:
-            with path.open("rb") as file:
-                return decode(file, str(path))
-        except OSError as error:
-            raise DataError(f"{path}: expected a readable file: {error.strerror}") from None
+        return self.reader.image(row, self.reader.data(row))
+
+    def checked(self, row: int) -> NDArray[np.uint8]:
+        """Return the image of a row, if its bytes are those of the records.
+
+        Raises:
+            DataError: they are not, or cannot be read.
+        """
+        data = self.reader.data(row)
+        if hashlib.sha256(data).hexdigest() != self.records[row]["sha256"]:
+            raise DataError("expected the image of the records, got a changed one")
+        return self.reader.image(row, data)
 
     def flow(self, row: int) -> NDArray[np.float16] | None:
         """Return the flow of a row: (2, height, width), float16; None where flows were not
         saved.
         """
-        return None if self._flow is None else self._flow[row]
+        return self.reader.flow(row)
 
     def exact(self, row: int) -> NDArray[np.float32] | None:
         """Return the image before it was quantised: (channel, height, width), float32, or None."""
-        return None if self._exact is None else self._exact[row]
-
-    def _rows(self, entry: Mapping[str, Any], folder: str, array: str) -> Rows | None:
-        name = f"{folder}/{self.name}.npz"
-        if name not in entry["files"]:
-            return None
-        rows = npz_rows(self._root / name).get(array)
-        if rows is None or len(rows) != len(self.records):
-            held = "none" if rows is None else len(rows)
-            raise DataError(f"{name}: expected {len(self.records)} rows of {array}, got {held}")
-        return rows
+        return self.reader.exact(row)
 
 
 class Dataset:
@@ -147,11 +135,11 @@ class Dataset:
         return Dataset, (self.root,)
 
     def _open(self, number: int) -> StoredShard:
-        return StoredShard(self.root, self.index["shards"][number])
+        return StoredShard(self.root, self.index["shards"][number], self.index["plan"]["format"])
 
 
 def open_dataset(path: str | PathLike[str]) -> Dataset:
-    """Return a finished data set, of either format; images are read when they are asked for.
+    """Return a finished data set, of any format; images are read when they are asked for.
 
     Raises:
         DataError: there is no data set, it is not finished, or it is newer than this version.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .marks import Marks
 from .plan import Plan, Shard
 from .shard import marker_name, records_name
 from .store import SCRATCH, file_hash
@@ -14,6 +15,7 @@ __all__ = [
     "FORMAT_VERSION",
     "INDEX",
     "PLAN",
+    "SOURCE",
     "check_destination",
     "finished",
     "read_json",
@@ -23,6 +25,8 @@ __all__ = [
 FORMAT_VERSION = 1
 INDEX = "index.json"
 PLAN = "plan.json"
+SOURCE = "source.txt"
+"""What the source's files looked like; there until the data set is whole."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def check_destination(root: Path, plan: Plan) -> None:
+def check_destination(root: Path, plan: Plan, marks: Marks | None = None) -> None:
     """Refuse a destination that holds something other than this plan, in whole or in part.
 
     Raises:
@@ -64,8 +68,10 @@ def check_destination(root: Path, plan: Plan) -> None:
             "nothing was touched, choose another"
         )
     # A plan alone has made nothing yet, for example where the first image could not be used.
-    if held != {PLAN} and stored["plan_hash"] != plan.hash:
+    if held - {SOURCE} != {PLAN} and stored["plan_hash"] != plan.hash:
         differences = plan.differences(stored.get("plan", {}))
+        if marks is not None:
+            differences += marks.differences(root / SOURCE)
         raise DataError(
             f"{root}: expected the plan that was begun there, got another: "
             f"{'; '.join(differences) or 'its plan.json was changed'}; choose another destination"
@@ -92,7 +98,7 @@ def finished(root: Path, shard: Shard) -> dict[str, Any] | None:
     """Return the marker of a shard that is whole, its files checked by their sha256; else None."""
     try:
         marker = read_json(root / marker_name(shard))
-        names = {**marker["files"], **_image_hashes(root, shard, marker)}
+        names = {**_image_hashes(root, shard, marker), **marker["files"]}
     except (DataError, KeyError, TypeError):
         return None
     if (marker.get("start"), marker.get("stop")) != (shard.start, shard.stop):

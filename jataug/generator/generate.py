@@ -26,7 +26,7 @@ def generate(
     source: StrPath | Source,
     destination: StrPath,
     *,
-    format: Literal["folder", "npz"] = "folder",
+    format: Literal["folder", "npz", "tar", "parquet"] = "folder",
     seed: int = 0,
     batch_size: int = 64,
     shard_size: int = 1024,
@@ -55,7 +55,8 @@ def generate(
             given.
         source: what jataug.data.open_source takes, or a source.
         destination: a new or empty folder, or one where the same plan was begun.
-        format: "folder" stores a PNG an image, "npz" an archive a shard.
+        format: "folder" stores a PNG an image, "npz" an archive a shard, "tar" WebDataset shards,
+            "parquet" shards with the Hugging Face Image feature.
         seed: of the random starts and targets.
         batch_size: images per call of the model; part of what decides the last bits.
         shard_size: images per shard, rounded up to whole batches.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .budgets import BudgetCheck, Pairs
 from .checks import (
-    array_problems,
+    content_problems,
     extra_files,
     file_problems,
     index_problems,
@@ -20,7 +20,6 @@ from .checks import (
 from .comparison import Original, Prediction
 from .dataset import StoredShard
 from .report import Progress, Tally
-from .store import file_hash
 
 __all__ = ["Inspection"]
 
@@ -70,9 +69,9 @@ class Inspection:
         self._known |= {*entry["files"], f"records/{entry['name']}.json"}
         self.problems += file_problems(self._root, entry)
         try:
-            shard = StoredShard(self._root, entry)
+            shard = StoredShard(self._root, entry, self._index["plan"]["format"])
             found = [*record_problems(shard, entry, self._skipped)]
-            found = found or [*array_problems(self._root, shard, entry)]
+            found = found or [*content_problems(shard)]
         except DataError as error:
             found = [str(error)]
         self.problems += found
@@ -124,11 +123,7 @@ class Inspection:
         self._note(shard, ((kept[place], text) for place, text in found))
 
     def _stored(self, shard: StoredShard, row: int) -> NDArray[np.uint8]:
-        expected = shard.records[row].get("sha256")
-        if expected and file_hash(shard.path(row)) != expected:
-            state = "a changed file" if shard.path(row).exists() else "no file"
-            raise DataError(f"expected the image of the records, got {state}")
-        image = shard.image(row)
+        image = shard.checked(row)
         channel, height, width = self._index["plan"]["image_shape"]
         if image.shape != (height, width, channel):
             raise DataError(f"expected the shape {(height, width, channel)}, got {image.shape}")

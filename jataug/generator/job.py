@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,8 @@ from ..data import Geometry, Source, class_map, open_source, source_labels
 from ..data.labels import Classes
 from ..errors import DataError
 from .destination import check_destination
-from .layout import check_names, image_names
+from .layout import check_format, image_names
+from .marks import Marks
 from .plan import Plan, check_integer
 from .session import AttackSession, artifact_hash
 
@@ -30,7 +32,7 @@ class Job:
         geometry: how its images become the model's.
         labels: (count,), int64, in the model's numbering; None for its own prediction.
         names: the class names, where they are known.
-        name_of: the path of a sample's PNG.
+        marks: what the source's files looked like, for a source that lies somewhere.
         plan: what will be made.
         root: where.
         on_error: whether a sample that cannot be used stops the run or is skipped.
@@ -41,10 +43,18 @@ class Job:
     geometry: Geometry
     labels: NDArray[np.int64] | None
     names: dict[int, str] | None
-    name_of: Callable[[int], str]
+    marks: Marks | None
     plan: Plan
     root: Path
     on_error: Literal["stop", "skip"]
+
+    @cached_property
+    def name_of(self) -> Callable[[int], str]:
+        """The path of a sample's PNG, from its index."""
+        return image_names(self.source, self.labels, self.names)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "name_of"}
 
 
 def prepare_job(
@@ -91,14 +101,12 @@ def prepare_job(
         **options,
     )
     numbers = None if meaning is None else source_labels(held, meaning, session.classes)
-    name_of = image_names(held, numbers, meaning.names if meaning else None)
-    if plan.format == "folder":
-        if channel not in (1, 3):
-            raise DataError(f"format folder: expected 1 or 3 channels, got {channel}; use npz")
-        check_names(name_of, held, plan.count)
+    names = dict(meaning.names) if meaning and meaning.names else None
     root = Path(destination)
     if path is not None and Path(path).is_dir() and root.resolve().is_relative_to(path):
         raise DataError(f"{root}: expected a destination outside the source {path}; choose another")
-    check_destination(root, plan)
-    names = dict(meaning.names) if meaning and meaning.names else None
-    return Job(held, path, geometry, numbers, names, name_of, plan, root, on_error)
+    marks = Marks.of(held, path, plan.count)
+    check_destination(root, plan, marks)
+    job = Job(held, path, geometry, numbers, names, marks, plan, root, on_error)
+    check_format(plan, job.name_of, held)
+    return job

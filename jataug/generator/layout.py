@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from ..data import Source
 from ..errors import DataError
+from .formats import format_of
+from .formats.tar import stem
+from .plan import Plan
 
-__all__ = ["IMAGES", "check_names", "image_names"]
+__all__ = ["IMAGES", "check_format", "image_names"]
 
 IMAGES = "images"
 """The folder of the images, so that no class folder meets records/ or flow/."""
@@ -48,12 +51,39 @@ def image_names(
     return lambda index: f"{IMAGES}/{folders[int(labels[index])]}/{source.key(index)}.png"
 
 
-def check_names(name_of: Callable[[int], str], source: Source, count: int) -> None:
-    """Refuse samples whose images would be one file here, or on a file system that ignores case.
+def check_format(plan: Plan, name_of: Callable[[int], str], source: Source) -> None:
+    """Refuse a plan that its format cannot hold.
 
     Raises:
-        DataError: two samples collide (both are named), or a name leaves the destination.
+        DataError: the images are no pictures, two samples collide (both are named), or a name
+            leaves the destination.
+        MissingExtra: the format needs a package that is not installed.
     """
+    module, channel = format_of(plan.format), plan.image_shape[0]
+    module.prepare(plan)
+    if module.PICTURES and channel not in (1, 3):
+        raise DataError(f"format {plan.format}: expected 1 or 3 channels, got {channel}; use npz")
+    if plan.format == "folder":
+        _check_files(name_of, source, plan.count)
+    elif plan.format == "tar":
+        _check_members(source, plan.count)
+
+
+def _check_members(source: Source, count: int) -> None:
+    """Refuse samples whose images would be one member: readers would make them one sample."""
+    seen: dict[str, int] = {}
+    for index in range(count):
+        other = seen.setdefault(stem(source.key(index)), index)
+        if other != index:
+            raise DataError(
+                f"{source.where(other)} and {source.where(index)}: expected images that differ in "
+                f"more than their suffix, both would be {stem(source.key(index))}.png; rename one, "
+                "or use format npz"
+            )
+
+
+def _check_files(name_of: Callable[[int], str], source: Source, count: int) -> None:
+    """Refuse samples whose images would be one file here, or on a file system that ignores case."""
     seen: dict[str, int] = {}
     for index in range(count):
         name = name_of(index)

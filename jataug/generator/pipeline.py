@@ -16,6 +16,7 @@ from ..errors import DataError
 from .job import Job
 from .session import AttackSession
 from .shard import Finished
+from .sketch import sketched
 
 __all__ = ["Loaded", "attack", "crew", "in_turn", "read_ahead"]
 
@@ -101,6 +102,7 @@ def attack(job: Job, session: AttackSession, batch: Loaded) -> Finished:
         flow=np.asarray(result.flow)[kept],
         exact=np.asarray(result.exact)[kept],
         skipped=skipped,
+        sketches=sketched(plan, batch.span, batch.images, result, kept),
     )
 
 

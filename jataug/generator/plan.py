@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from ..errors import DataError
 
-__all__ = ["FORMATS", "Plan", "Shard", "canonical", "digest", "share_of"]
+__all__ = ["FORMATS", "Plan", "Shard", "canonical", "digest", "part_of"]
 
-FORMATS = ("folder", "npz")
+FORMATS = ("folder", "npz", "tar", "parquet")
 LABELS = ("source", "predicted")
 
 
@@ -39,6 +39,7 @@ class Plan:
         classes: the number of classes of the model.
         count: the samples of the source that are used, from the first.
         class_labels: the model's class of each class name, where the user said so.
+        threads: of the runtime, in every worker; None leaves the choice to it. They decide last bits.
         source: kind, count and fingerprint of the source; where it lies is no part of the plan.
     """
 
@@ -51,18 +52,21 @@ class Plan:
     epoch: int
     batch_size: int
     shard_size: int
-    format: Literal["folder", "npz"]
+    format: Literal["folder", "npz", "tar", "parquet"]
     labels: Literal["source", "predicted"]
     class_labels: Mapping[str, int] | None
     resize: int | None
     crop: int | tuple[int, int] | None
     save_flow: bool
     save_float: bool
+    threads: int | None
     source: Mapping[str, Any]
 
     def __post_init__(self) -> None:
         for name, least in (("seed", 0), ("epoch", 0), ("batch_size", 1), ("shard_size", 1)):
             check_integer(name, getattr(self, name), least)
+        if self.threads is not None:
+            check_integer("threads", self.threads, 1)
         for name, choices in (("format", FORMATS), ("labels", LABELS)):
             if (value := getattr(self, name)) not in choices:
                 raise DataError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
@@ -92,10 +96,13 @@ class Plan:
         return [range(start, min(start + self.batch_size, shard.stop)) for start in starts]
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Return the names of the options in which a stored plan differs, each with both values."""
-        mine = self.to_dict()
-        names = sorted(name for name in {*mine, *other} if mine.get(name) != other.get(name))
-        return [f"{n} {_short(other.get(n))} there, {_short(mine.get(n))} asked" for n in names]
+        """Return the options in which a stored plan differs, as they are typed, with both values."""
+        there, asked = _flat(other), _flat(self.to_dict())
+        names = (name for name in {**there, **asked} if there.get(name) != asked.get(name))
+        return [
+            f"{_typed(name)} {_short(there.get(name))} there, {_short(asked.get(name))} asked"
+            for name in sorted(names)
+        ]
 
 
 def canonical(value: Any) -> str:
@@ -114,18 +121,43 @@ def check_integer(name: str, value: Any, least: int) -> None:
         raise DataError(f"{name}: expected an integer >= {least}, got {value!r}")
 
 
-def share_of(shards: list[Shard], share: str | None) -> list[Shard]:
-    """Return part i of n of the shards ("1/4" to "4/4"); all for None.
+def part_of(share: str | None) -> tuple[int, int]:
+    """Return (i, n) of "i/n": every n-th shard from the i-th; (1, 1) for None.
 
     Raises:
         DataError: `share` is not i/n with 1 <= i <= n.
     """
     if share is None:
-        return shards
+        return 1, 1
     part, _, parts = share.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise DataError(f"shard: expected i/n with 1 <= i <= n, such as 2/4, got {share!r}")
-    return shards[int(part) - 1 :: int(parts)]
+    return int(part), int(parts)
+
+
+_TYPED = {
+    "count": "--limit",
+    "class_labels": "--classes",
+    "artifact": "the attack",
+    "image_shape": "image shape",
+    "classes": "number of classes",
+}
+
+
+def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan with the attack and the source taken apart: "attack.steps"."""
+    flat: dict[str, Any] = {}
+    for name, value in plan.items():
+        if name in ("attack", "source") and isinstance(value, Mapping):
+            flat.update(_flat({f"{name}.{key}": inner for key, inner in value.items()}))
+        else:
+            flat[name] = value
+    return flat
+
+
+def _typed(name: str) -> str:
+    inside = name.replace(".", " ").replace("_", " ")
+    return _TYPED.get(name) or (inside if "." in name else f"--{name.replace('_', '-')}")
 
 
 def _short(value: Any) -> str:

@@ -86,7 +86,9 @@ class Run:
             for (shard, span), batch in zip(work, batches, strict=True):
                 result = attack(self.job, self.session, batch)
                 if span.start == shard.start:
-                    shelf = ShardWriter(store, self.job.plan, shard, self.job.name_of, pool)
+                    shelf = ShardWriter(
+                        store, self.job.plan, shard, self.job.name_of, pool, self.job.names
+                    )
                 in_turn(writer, pending, partial(shelf.add, result))
                 if span.stop == shard.stop:
                     in_turn(writer, pending, partial(self._finish, shelf, shard))

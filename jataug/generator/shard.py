@@ -1,25 +1,21 @@
-"""One shard on its way to the disk: images, flow and float arrays, then the records that describe
+"""One shard on its way to the disk: images in whatever format, then the records that describe
 them.
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import DataError
-from .encode import Spool, png, write_npz
-from .layout import IMAGES
+from .batch import Finished
+from .formats import format_of
+from .formats.target import Target, raw
 from .plan import Plan, Shard, canonical
+from .sketch import Sketch, sketch_name, write_sketches
 from .store import Store, writing
 
 __all__ = ["Finished", "ShardWriter", "marker_name", "records_name"]
-
-_ARRAYS = {"flow": ("flow", np.float16), "float": ("exact", np.float32)}
-"""Folder of a side array: its name in the archive, and its type."""
 
 
 def records_name(shard: Shard) -> str:
@@ -32,25 +28,6 @@ def marker_name(shard: Shard) -> str:
     return f"records/{shard.name}.json"
 
 
-@dataclass(frozen=True, eq=False)
-class Finished:
-    """A batch after the attack, without its skipped samples.
-
-    Attributes:
-        records: one a image, still without its place on the disk.
-        images: (batch, height, width, channel), uint8.
-        flow: (batch, 2, height, width), float16.
-        exact: (batch, channel, height, width), float32.
-        skipped: index, key and reason of the samples left out, as JSON types.
-    """
-
-    records: list[dict[str, Any]]
-    images: NDArray[np.uint8]
-    flow: NDArray[np.float16]
-    exact: NDArray[np.float32]
-    skipped: list[dict[str, Any]]
-
-
 class ShardWriter:
     """Writes the batches of one shard; memory holds one batch, whatever the size of the shard.
 
@@ -59,25 +36,27 @@ class ShardWriter:
         plan: the formats and shapes.
         shard: which one.
         name_of: the path of a sample's PNG (format "folder").
-        pool: encodes and writes the PNG files.
+        pool: encodes images.
+        names: the class names, where they are known.
     """
 
     def __init__(
-        self, store: Store, plan: Plan, shard: Shard, name_of: Callable[[int], str], pool: Executor
+        self,
+        store: Store,
+        plan: Plan,
+        shard: Shard,
+        name_of: Callable[[int], str],
+        pool: Executor,
+        names: Mapping[int, str] | None = None,
     ) -> None:
         self._store, self._plan, self._shard = store, plan, shard
-        self._name_of, self._pool = name_of, pool
+        self._writer = format_of(plan.format).Writer(
+            Target(store, plan, shard, name_of, names, pool)
+        )
         self._records: list[dict[str, Any]] = []
         self._skipped: list[dict[str, Any]] = []
+        self._sketches: list[Sketch] = []
         self._samples = 0
-        channel, height, width = plan.image_shape
-        self._spools: dict[str, Spool] = {}
-        if plan.format == "npz":
-            self._spool("images", np.uint8, (height, width, channel))
-        if plan.save_flow:
-            self._spool("flow", np.float16, (2, height, width))
-        if plan.save_float:
-            self._spool("float", np.float32, (channel, height, width))
 
     def add(self, batch: Finished) -> None:
         """Write one batch; batches come in order.
@@ -85,22 +64,14 @@ class ShardWriter:
         Raises:
             DataError: a file cannot be written.
         """
-        if self._plan.format == "folder":
-            jobs = zip(batch.records, batch.images, strict=True)
-            places = list(self._pool.map(lambda job: self._write_png(*job), jobs))
-        else:
-            file, first = f"{IMAGES}/{self._shard.name}.npz", len(self._records)
-            places = [{"file": file, "row": first + k} for k in range(len(batch.records))]
-        self._records += ({**r, **p} for r, p in zip(batch.records, places, strict=True))
+        places = self._writer.add(batch)
+        hashes = [self._hashes(batch, row) for row in range(len(batch.records))]
+        self._records += (
+            {**record, **place, **hashed}
+            for record, place, hashed in zip(batch.records, places, hashes, strict=True)
+        )
         self._skipped += batch.skipped
-        arrays: dict[str, NDArray[Any]] = {
-            "images": batch.images,
-            "flow": batch.flow,
-            "float": batch.exact,
-        }
-        for folder, spool in self._spools.items():
-            with writing(spool.path):
-                spool.append(arrays[folder])
+        self._sketches += batch.sketches
         self._samples += len(batch.records) + len(batch.skipped)
 
     def finish(self, environment: dict[str, Any]) -> dict[str, Any]:
@@ -115,14 +86,7 @@ class ShardWriter:
                 f"{self._shard.name}: expected {expected} samples, got {self._samples}; "
                 "run the same command again"
             )
-        files = {}
-        for folder, spool in self._spools.items():
-            name = f"{folder}/{self._shard.name}.npz"
-            draft = self._store.temporary()
-            with writing(self._store.root / name):
-                write_npz(draft, self._members(folder, spool))
-                spool.path.unlink()
-            files[name] = self._store.publish(draft, name)
+        files = {**self._writer.finish(self._records), **self._preview()}
         lines = "".join(f"{canonical(record)}\n" for record in self._records)
         name = records_name(self._shard)
         files[name] = self._store.write(name, lines.encode())
@@ -133,30 +97,24 @@ class ShardWriter:
             "count": len(self._records),
             "files": files,
             "skipped": self._skipped,
-            "environment": environment,
+            "environment": {**environment, **format_of(self._plan.format).prepare(self._plan)},
         }
         self._store.write(marker_name(self._shard), f"{canonical(marker)}\n".encode())
         return marker
 
-    def _spool(self, folder: str, dtype: Any, shape: tuple[int, ...]) -> None:
-        with writing(self._store.root):
-            self._spools[folder] = Spool(self._store.temporary(), dtype, shape)
+    def _preview(self) -> dict[str, str]:
+        if not self._sketches:
+            return {}
+        name, draft = sketch_name(self._shard), self._store.temporary()
+        with writing(self._store.root / name):
+            write_sketches(draft, self._sketches)
+        return {name: self._store.publish(draft, name)}
 
-    def _members(self, folder: str, spool: Spool) -> dict[str, Spool | NDArray[Any]]:
-        indices = self._column("index")
-        if folder != "images":
-            return {_ARRAYS[folder][0]: spool, "indices": indices}
-        return {
-            "images": spool,
-            "labels": self._column("label"),
-            "targets": self._column("target"),
-            "indices": indices,
-            "keys": np.array([record["key"] for record in self._records], np.str_),
-        }
-
-    def _column(self, name: str) -> NDArray[np.int64]:
-        return np.array([record[name] for record in self._records], np.int64)
-
-    def _write_png(self, record: dict[str, Any], image: NDArray[np.uint8]) -> dict[str, Any]:
-        name = self._name_of(record["index"])
-        return {"file": name, "sha256": self._store.write(name, png(image))}
+    def _hashes(self, batch: Finished, row: int) -> dict[str, str]:
+        """Return the sha256 of the numbers of a flow and a float image, where they are saved."""
+        arrays = {}
+        if self._plan.save_flow:
+            arrays["flow_sha256"] = batch.flow[row]
+        if self._plan.save_float:
+            arrays["float_sha256"] = batch.exact[row]
+        return {name: hashlib.sha256(raw(array)).hexdigest() for name, array in arrays.items()}
