@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from .budget import FlowBudget, PixelBudget
 from .errors import BudgetError
 
-__all__ = ["FLOW", "PIXEL", "TARGET", "flow_start", "pixel_start", "target_labels", "words"]
+__all__ = ["FLOW", "MIX", "PIXEL", "TARGET", "flow_start", "pixel_start", "target_labels", "words"]
 
-FLOW, PIXEL, TARGET = 1, 2, 3
+FLOW, PIXEL, TARGET, MIX = 1, 2, 3, 4
 """Tensor ids: the third word of the counter."""
 
 _WORD = 2**64
