@@ -6,6 +6,7 @@ Stored, not compressed: PNG does not shrink, and no codec's version shows in the
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,11 @@ def features(plan: Plan, names: Mapping[int, str] | None) -> dict[str, Any]:
     label = {"names": known, "_type": "ClassLabel"} if named else _value("int64")
     columns: dict[str, Any] = {"image": {"_type": "Image"}}
     columns |= {k: label if k in _LABELS else _value(kind) for k, kind in _KINDS.items()}
-    for name, (kind, shape) in _arrays(plan).items():
-        columns[name] = {"shape": list(shape), "dtype": kind, "_type": "Array3D"}
+    for name, kind in _arrays(plan).items():
+        nested = _value(kind)
+        for _ in range(3):
+            nested = {"feature": nested, "_type": "List"}
+        columns[name] = nested
     return columns
 
 
@@ -76,7 +80,6 @@ class Writer:
                 use_dictionary=False,
                 write_statistics=list(_KINDS),
                 write_page_checksum=True,
-                store_schema=False,
             )
 
     def add(self, batch: Finished) -> list[dict[str, Any]]:
@@ -157,7 +160,7 @@ class Reader:
             yield f"{self._name}: expected a column {min(missing)}, got none"
             return
         bounds = self._rows.bounds
-        for number, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for number, (first, last) in enumerate(pairwise(bounds)):
             try:
                 found = self._rows.group(number, list(_KINDS)).to_pylist()
             except DataError as error:
@@ -171,20 +174,10 @@ class Reader:
     def _array(self, row: int, column: str) -> NDArray[Any] | None:
         if column not in self._columns:
             return None
-        cell = self._rows.cell(row, column)
-        values, shape = cell.values, []
-        while hasattr(values, "flatten") and _is_list(values.type):
-            shape.append(len(values))
-            values = values.flatten()
-        return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(
-            len(cell), *(shape[:1]), -1
-        )
-
-
-def _is_list(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_list(kind))
+        planes = self._rows.cell(row, column).values
+        lines = planes.flatten()
+        numbers = lines.flatten().to_numpy(zero_copy_only=False)
+        return np.asarray(numbers).reshape(len(planes), len(lines) // len(planes), -1)
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,13 +189,12 @@ def _row(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in _KINDS}
 
 
-def _arrays(plan: Plan) -> dict[str, tuple[str, tuple[int, int, int]]]:
-    channel, height, width = plan.image_shape
-    flow = {"flow": ("float16", (2, height, width))} if plan.save_flow else {}
-    return flow | ({"float": ("float32", (channel, height, width))} if plan.save_float else {})
+def _arrays(plan: Plan) -> dict[str, str]:
+    flow = {"flow": "float16"} if plan.save_flow else {}
+    return flow | ({"float": "float32"} if plan.save_float else {})
 
 
-def _value(kind: str) -> dict[str, str]:
+def _value(kind: str) -> dict[str, Any]:
     return {"dtype": kind, "_type": "Value"}
 
 
@@ -212,7 +204,7 @@ def _schema(plan: Plan, names: Mapping[int, str] | None) -> Any:
     image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     fields = [("image", image)]
     fields += [(name, pa.type_for_alias(kind)) for name, kind in _KINDS.items()]
-    for name, (kind, _) in _arrays(plan).items():
+    for name, kind in _arrays(plan).items():
         number = pa.type_for_alias("halffloat" if kind == "float16" else "float")
         fields.append((name, pa.list_(pa.list_(pa.list_(number)))))
     described_as = {"info": {"features": features(plan, names)}}
