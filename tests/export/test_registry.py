@@ -18,6 +18,9 @@ PASSES = {
     "If": "the branch that a constant condition takes",
     "Loop": "unrolled where its trip count is constant",
     "Scan": "unrolled",
+    "RNN": "unrolled",
+    "GRU": "unrolled",
+    "LSTM": "unrolled",
     "Upsample": "the version converter makes it Resize",
     "Scatter": "the version converter makes it ScatterElements",
 }
@@ -26,7 +29,6 @@ PASSES = {
 STRINGS = "works on text"
 SEQUENCES = "works on sequences or optional values; no classifier puts one between image and logits"
 QUANTIZED = "whole numbers; quantized models get straight-through rules later"
-RECURRENT = "recurrent; not found in image classifiers"
 SIGNALS = "complex signals"
 LABELS = "a loss over labels: differentiate the logits"
 REGIONS = "regions of interest: detection, not classification"
@@ -40,9 +42,7 @@ EXCLUDED = {
     "DequantizeLinear": QUANTIZED,
     "Det": "needs a matrix inverse, which ONNX does not have",
     "DynamicQuantizeLinear": QUANTIZED,
-    "GRU": RECURRENT,
     "ImageDecoder": "reads bytes",
-    "LSTM": RECURRENT,
     "MatMulInteger": QUANTIZED,
     "MaxRoiPool": REGIONS,
     "MaxUnpool": "its places are those of a MaxPool's second output; segmentation",
@@ -54,7 +54,6 @@ EXCLUDED = {
     "QLinearConv": QUANTIZED,
     "QLinearMatMul": QUANTIZED,
     "QuantizeLinear": QUANTIZED,
-    "RNN": RECURRENT,
     "Range": "of bounds that depend on the image, its length would be data",
     "RegexFullMatch": STRINGS,
     "RoiAlign": REGIONS,
