@@ -1,0 +1,137 @@
+"""The folder of an evaluation: whose it is, and which of its parts are finished."""
+
+import hashlib
+import json
+import secrets
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from .model import Array
+
+__all__ = ["PLAN", "Folder", "digest"]
+
+PLAN = "plan.json"
+_OURS = "jataug evaluation"
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of the canonical JSON of a value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Folder:
+    """Files that are whole or absent, under one plan. Without a root nothing is kept.
+
+    Args:
+        root: a new or empty folder, or one where the same plan was begun; None for memory alone.
+        plan: everything that decides the figures.
+
+    Raises:
+        DataError: the folder holds something else, or another plan; nothing is touched then.
+    """
+
+    def __init__(self, root: Path | None, plan: Mapping[str, Any]) -> None:
+        self.root, self.plan = root, json.loads(json.dumps(plan))
+        self.hash = digest(self.plan)
+        if root is not None:
+            self._check(root)
+            self.write(PLAN, json.dumps(
+                {"kind": _OURS, "plan_hash": self.hash, "plan": self.plan}, indent=1
+            ).encode())  # fmt: skip
+
+    def _check(self, root: Path) -> None:
+        try:
+            held = {entry.name for entry in root.iterdir()} - {".DS_Store"}
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise DataError(f"{root}: expected a folder to write to: {error.strerror}") from None
+        if not held:
+            return
+        stored = _read(root / PLAN) if PLAN in held else {}
+        if stored.get("kind") != _OURS:
+            raise DataError(
+                f"{root}: expected an empty or new folder, got one that holds {min(held)}; "
+                "nothing was touched, choose another"
+            )
+        if stored.get("plan_hash") != self.hash:
+            raise DataError(
+                f"{root}: expected the evaluation that was begun there, got another: "
+                f"{_differences(stored.get('plan', {}), self.plan)}; choose another folder"
+            )
+
+    def load(self, name: str) -> dict[str, Array] | None:
+        """Return the arrays of a finished part, or None."""
+        if self.root is None:
+            return None
+        try:
+            with np.load(self.root / name, allow_pickle=False) as file:
+                found = dict(file)
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            return None
+        return found if str(found.pop("plan_hash", "")) == self.hash else None
+
+    def save(self, name: str, arrays: Mapping[str, Array]) -> None:
+        """Keep the arrays of a finished part."""
+        if self.root is None:
+            return
+        with self._draft(name) as draft, draft.open("wb") as file:
+            np.savez_compressed(file, plan_hash=np.array(self.hash), **arrays)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole."""
+        if self.root is not None:
+            with self._draft(name) as draft:
+                draft.write_bytes(data)
+
+    def _draft(self, name: str) -> "_Draft":
+        assert self.root is not None
+        return _Draft(self.root / name)
+
+
+class _Draft:
+    """A file under a temporary name beside its own, moved there at the end."""
+
+    def __init__(self, final: Path) -> None:
+        self._final = final
+        self._draft = final.with_name(f".{final.name}.{secrets.token_hex(4)}")
+
+    def __enter__(self) -> Path:
+        try:
+            self._final.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{self._final}: could not be written: {error.strerror}") from None
+        return self._draft
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
+        if kind is None:
+            self._draft.replace(self._final)
+            return
+        self._draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise DataError(f"{self._final}: could not be written: {error.strerror}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    names = [name for name in sorted({*there, *asked}) if there.get(name) != asked.get(name)]
+    said = [f"{n} {_short(there.get(n))} there, {_short(asked.get(n))} asked" for n in names]
+    return "; ".join(said) or f"its {PLAN} was changed"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= 60 else f"{text[:56]}..."

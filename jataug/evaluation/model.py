@@ -1,0 +1,79 @@
+"""What an attack needs of a model: logits, and a vector-Jacobian product. Both in numpy."""
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Array", "Calls", "Model", "Seed", "parts"]
+
+Array = NDArray[Any]
+Seed = Callable[[Array], Array]
+"""Logits (batch, classes) to the cotangent of the same shape that is pulled back to the images."""
+
+
+class Model(Protocol):
+    """A classifier of images (batch, channel, height, width), float32 in [0, 1].
+
+    Attributes:
+        kind: "onnx" or "torch".
+        image_shape: (channel, height, width).
+        classes: the number of logits.
+        provider: where it runs.
+    """
+
+    kind: Literal["onnx", "torch"]
+    image_shape: tuple[int, int, int]
+    classes: int
+    provider: str
+
+    def logits(self, images: Array) -> Array:
+        """Return the logits: (batch, classes), float32."""
+
+    def gradient(self, images: Array, seed: Seed) -> tuple[Array, Array]:
+        """Return the logits, and the gradient of sum(seed(logits) * logits) by the images, with
+        seed(logits) held fixed.
+
+        Raises:
+            UnsupportedOperator: the model has no gradient.
+        """
+
+
+class Calls:
+    """A model called in batches of at most `batch_size` rows, and how many rows it was called with.
+
+    Gradients are finite: an entry that is not counts as 0 (docs/method).
+
+    Args:
+        model: what is called.
+        batch_size: rows in one call.
+    """
+
+    def __init__(self, model: Model, batch_size: int) -> None:
+        self.model, self.batch_size = model, batch_size
+        self.forwards = self.gradients = 0
+
+    def logits(self, images: Array) -> Array:
+        """Return the logits of any number of images."""
+        self.forwards += len(images)
+        out = np.empty((len(images), self.model.classes), np.float32)
+        for part in parts(len(images), self.batch_size):
+            out[part] = self.model.logits(images[part])
+        return out
+
+    def gradient(self, images: Array, seed: Callable[[Array, slice], Array]) -> tuple[Array, Array]:
+        """Return logits and gradient; `seed` is told which rows its logits are of."""
+        self.gradients += len(images)
+        logits = np.empty((len(images), self.model.classes), np.float32)
+        gradient = np.empty(images.shape, np.float32)
+        for part in parts(len(images), self.batch_size):
+            logits[part], gradient[part] = self.model.gradient(
+                images[part], lambda found, rows=part: seed(found, rows)
+            )
+        return logits, np.nan_to_num(gradient, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def parts(count: int, size: int) -> list[slice]:
+    """Return the slices of at most `size` rows that `count` rows fall into."""
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]

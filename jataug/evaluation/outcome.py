@@ -1,0 +1,112 @@
+"""What an attack did to every image, measured on exactly the images that it found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from ..finalize import from_levels, quantize
+from ..warp import warp
+from .best import View
+from .model import Array, Calls
+from .objective import value
+from .rows import Rows
+
+__all__ = ["Measured", "Outcome", "measure"]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A batch as measured; every field is of the image in `view`.
+
+    Attributes:
+        view: image, flow and delta.
+        logits: (rows, classes), float32.
+        prediction: (rows,), int64; -1 where the logits are not finite, which breaks no image.
+        loss: (rows,), float64; the cross entropy with the label, NaN where it is not finite.
+    """
+
+    view: View
+    logits: Array
+    prediction: Array
+    loss: Array
+
+
+def measure(calls: Calls, rows: Rows, view: View, levels: bool = False) -> Measured:
+    """Return what the model says to the images of a view, quantised first where `levels` holds."""
+    if levels:
+        view = _quantized(rows, view)
+    logits = calls.logits(view.image)
+    finite = np.isfinite(logits).all(1)
+    prediction = np.where(finite, np.where(finite[:, None], logits, 0).argmax(1), -1)
+    loss = value("truth", logits, rows.label, rows.label)
+    return Measured(view, logits, prediction, np.where(finite, loss, np.nan))
+
+
+def _quantized(rows: Rows, view: View) -> View:
+    """Return the view with its image at 8-bit levels, within the pixel radius of T(x, w)."""
+    if view.delta is None:
+        levels = quantize(view.image, view.image, np.zeros(len(rows), np.float32))
+        return View(from_levels(levels), view.flow, None)
+    ground = rows.image if view.flow is None else warp(rows.image, view.flow)
+    return View(from_levels(quantize(view.image, ground, rows.pixel)), view.flow, view.delta)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One attack over all images.
+
+    Attributes:
+        prediction: (images,), int64.
+        loss: (images,), float64, NaN where it is not finite.
+        broken: (images,), bool; the prediction is a class other than the label.
+        seconds, forwards, gradients: in all.
+        largest_delta, longest_flow: the largest over the images that were attacked.
+        gallery: "image", "flow", "delta" and "logits" of the images of the gallery, in order.
+        transfer: predictions (images,) by the position of another model.
+    """
+
+    prediction: Array
+    loss: Array
+    broken: Array
+    seconds: float
+    forwards: int
+    gradients: int
+    largest_delta: float
+    longest_flow: float
+    gallery: Mapping[str, Array]
+    transfer: Mapping[str, Array]
+
+    def arrays(self) -> dict[str, Array]:
+        """Return everything as arrays; `of` reads them back."""
+        plain = {
+            name: np.asarray(value)
+            for name, value in vars(self).items()
+            if name not in ("gallery", "transfer")
+        }
+        nested = {
+            f"{name}/{key}": array
+            for name in ("gallery", "transfer")
+            for key, array in getattr(self, name).items()
+        }
+        return {**plain, **nested}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array]) -> Self:
+        """Read what `arrays` returned."""
+        nested: dict[str, dict[str, Array]] = {"gallery": {}, "transfer": {}}
+        for name, array in arrays.items():
+            if "/" in name:
+                group, _, key = name.partition("/")
+                nested[group][key] = array
+        numbers = ("seconds", "largest_delta", "longest_flow")
+        return cls(
+            arrays["prediction"],
+            arrays["loss"],
+            arrays["broken"],
+            forwards=int(arrays["forwards"]),
+            gradients=int(arrays["gradients"]),
+            **{name: float(arrays[name]) for name in numbers},
+            **nested,
+        )
