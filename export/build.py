@@ -24,6 +24,7 @@ from .graph import Graph
 from .model import Classifier, image_shape, load_model, model_digest, prepare
 from .save import check_destination, save_model
 from .warp import reach_of
+from .weights import PREFIX, Weights, weight_arrays, weight_inputs, weight_names
 from .widen import widen
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def export_attack(
     float32: bool = False,
     check: bool = True,
     device: str = "cpu",
+    weights: Weights = "constant",
 ) -> Manifest:
     """Write the joint attack on a classifier, with its gradient graph, as an ONNX file.
 
@@ -68,6 +70,9 @@ def export_attack(
         check: compare the gradient with finite differences on the runtime, before the file is
             written.
         device: where the check runs: "cpu", "cuda" or "cuda:<i>".
+        weights: "input" leaves a torch module's weights out and makes each an input of the graph,
+            "weights/<name>", from which the backward kernels derive there; nothing is folded. Such
+            a file is for `jataug.trainer`, which binds the inputs to the module's own tensors.
 
     Returns:
         The manifest.
@@ -81,16 +86,20 @@ def export_attack(
     """
     destination = Path(destination)
     check_destination(destination, model)
-    proto = load_model(model, example)
+    names = weight_names(model) if weights == "input" else []  # type: ignore[arg-type]  # refused there
+    feeds = weight_arrays(model) if weights == "input" else {}  # type: ignore[arg-type]  # a module
+    proto = load_model(model, example, optimize=weights == "constant")
     preprocessing = preprocessing or Preprocessing()
     computed = widen(proto) if float32 else proto
-    network = prepare(computed, of=preprocessing.logits, preprocessing=preprocessing, size=size)
+    network = prepare(
+        computed, of=preprocessing.logits, preprocessing=preprocessing, size=size, weights=names
+    )
     artifact, manifest = build_attack(
         network, config, preprocessing, form, max_flow, model_digest(proto)
     )
     if check:
-        runtime = check_gradient(network, preprocessing, device)
-        check_artifact(artifact, manifest, device)
+        runtime = check_gradient(network, preprocessing, device, feeds)
+        check_artifact(artifact, manifest, device, feeds)
         manifest = Manifest(**{**vars(manifest), "checked": runtime})
         sign(artifact, manifest)
     save_model(artifact, destination)
@@ -124,16 +133,21 @@ def build_attack(
         preprocessing=preprocessing,
         model_sha256=digest,
         versions=_versions(),
+        weights=tuple(f"{PREFIX}{value.name}" for value in network.weights),
     )
     graph = Graph(reserved=forms.OUTPUTS)
-    inputs = {name: graph.input(name, *_signature(name, manifest)) for name in manifest.inputs}
+    named = [name for name in manifest.inputs if name not in manifest.weights]
+    inputs = {name: graph.input(name, *_signature(name, manifest)) for name in named}
+    opened = weight_inputs(graph, network)
 
     def body() -> Body:
         return Body(network, config, preprocessing, manifest.reach, largest)
 
     outputs = forms.build(form, body, graph, inputs, config)
     _check_weights(graph)
-    finished = graph.finish(inputs.values(), outputs, "jataug_attack", opsets=network.opsets)
+    finished = graph.finish(
+        [*inputs.values(), *opened], outputs, "jataug_attack", opsets=network.opsets
+    )
     model = ir.to_proto(ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug"))
     model.producer_version = jataug.__version__
     onnx.checker.check_model(model, full_check=True)

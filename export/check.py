@@ -2,7 +2,7 @@
 never written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from .attack import into_network, out_of_network
 from .differentiate import trace
 from .graph import Graph
 from .model import Classifier
+from .weights import weight_inputs
 
 __all__ = ["check_artifact", "check_gradient", "directional_error", "probe_images"]
 
@@ -48,8 +49,19 @@ batch position.
 """
 
 
-def check_gradient(network: Classifier, preprocessing: Preprocessing, device: str = "cpu") -> str:
+def check_gradient(
+    network: Classifier,
+    preprocessing: Preprocessing,
+    device: str = "cpu",
+    weights: Mapping[str, Array] | None = None,
+) -> str:
     """Check the network's gradient on the runtime; return the runtime's name and version.
+
+    Args:
+        network: what is checked.
+        preprocessing: between an image in [0, 1] and the network.
+        device: where.
+        weights: by input name, of a network that has them as inputs.
 
     Raises:
         CheckError: the gradient is off by more than TOLERANCE, or images of a batch influence each
@@ -65,11 +77,13 @@ def check_gradient(network: Classifier, preprocessing: Preprocessing, device: st
     cotangent = generator.standard_normal((size, int(network.logits_shape[1]))).astype(np.float32)
 
     def run(x: Array) -> tuple[Float64, Float64]:
-        found = engine.run({"image": x.astype(np.float32), "cotangent": cotangent})
+        image = x.astype(np.float32)
+        found = engine.run({"image": image, "cotangent": cotangent, **(weights or {})})
         return found["logits"].astype(np.float64), found["gradient"].astype(np.float64)
 
     def evaluate(x: Array) -> Float64:
-        return forward.run({"image": x.astype(np.float32)})["logits"].astype(np.float64)
+        found = forward.run({"image": x.astype(np.float32), **(weights or {})})
+        return found["logits"].astype(np.float64)
 
     if not np.isfinite(np.concatenate([part.ravel() for part in run(images)])).all():
         raise CheckError("self-check: the logits or the gradient of a random image are not finite")
@@ -91,13 +105,15 @@ def _vjp(network: Classifier, preprocessing: Preprocessing) -> onnx.ModelProto:
     batch = network.image_shape[0]
     image = graph.input("image", np.float32, (batch, *_nchw(network, preprocessing)))
     cotangent = graph.input("cotangent", np.float32, network.logits_shape)
+    opened = weight_inputs(graph, network)
     instance = trace(graph, network, into_network(image, preprocessing, network))
     gradient = instance.pullback(cotangent.cast(instance.logits.dtype))
     outputs = {
         "logits": instance.logits.cast(np.float32),
         "gradient": out_of_network(gradient, preprocessing),
     }
-    finished = graph.finish([image, cotangent], outputs, "gradient", opsets=network.opsets)
+    inputs = [image, cotangent, *opened]
+    finished = graph.finish(inputs, outputs, "gradient", opsets=network.opsets)
     return ir.to_proto(ir.Model(finished, ir_version=10))
 
 
@@ -187,7 +203,12 @@ def _check_mixing(run: Callable[[Array], tuple[Float64, Float64]], images: Float
             )
 
 
-def check_artifact(model: onnx.ModelProto, manifest: Manifest, device: str = "cpu") -> None:
+def check_artifact(
+    model: onnx.ModelProto,
+    manifest: Manifest,
+    device: str = "cpu",
+    weights: Mapping[str, Array] | None = None,
+) -> None:
     """Run one call of the artifact from a zero start.
 
     Raises:
@@ -210,6 +231,7 @@ def check_artifact(model: onnx.ModelProto, manifest: Manifest, device: str = "cp
             "pixel_radius": np.full(size, config.pixel.radius, np.float32),
             "flow_step": np.full(size, flow_step, np.float32),
             "pixel_step": np.full(size, pixel_step, np.float32),
+            **(weights or {}),
         }
     )
     adversarial = found["adversarial"]

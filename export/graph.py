@@ -118,6 +118,8 @@ class Graph:
         """
         key = ("adopted", id(value))
         known = self._known.get(key)
+        if known is not None and known.const_value is None:
+            return Term(self, known, known.dtype.numpy() if known.dtype else None, _sizes(known))
         if known is None:
             tensor = value.const_value
             if tensor is None:
@@ -125,6 +127,10 @@ class Graph:
             known = self.initializer(value.name or "weight", tensor.numpy()).value
             self._known[key] = known
         return self._constant_term(known)
+
+    def supply(self, value: ir.Value, term: Term) -> None:
+        """Let `term`, an input, stand for another graph's weight wherever that is adopted."""
+        self._known[("adopted", id(value))] = term.value
 
     def finish(
         self,
@@ -166,6 +172,11 @@ class Graph:
             opset_imports={d: v for d, v in (opsets or {}).items() if d in domains},
             name=name,
         )
+
+
+def _sizes(value: ir.Value) -> Shape | None:
+    sizes = None if value.shape is None else tuple(value.shape)
+    return None if sizes is None else tuple(d for d in sizes if isinstance(d, int))
 
 
 def _inputs(node: ir.Node) -> Iterable[ir.Value]:

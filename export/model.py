@@ -4,7 +4,8 @@ differentiated.
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from .fold import drop_unused, fold
 from .graph import Shape
 from .head import as_logits, choose_output, flatten_logits
 from .shapes import BATCH, MIXED, Info
+from .weights import open_weights
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +47,7 @@ class Classifier:
         outputs: all outputs that are kept.
         info: type and shape of every value, by name.
         opsets: the version of every domain that the model imports; "" is ai.onnx.
+        weights: the inputs that are weights; none where they are constants.
     """
 
     nodes: list[ir.Node]
@@ -53,6 +56,7 @@ class Classifier:
     outputs: list[ir.Value]
     info: dict[str, Info]
     opsets: dict[str, int]
+    weights: list[ir.Value] = field(default_factory=list)
 
     @property
     def opset(self) -> int:
@@ -71,7 +75,10 @@ class Classifier:
 
 
 def load_model(
-    model: "str | Path | onnx.ModelProto | torch.nn.Module", example: Any = None
+    model: "str | Path | onnx.ModelProto | torch.nn.Module",
+    example: Any = None,
+    *,
+    optimize: bool = True,
 ) -> onnx.ModelProto:
     """Return any supported model as a ModelProto.
 
@@ -79,6 +86,7 @@ def load_model(
         model: an .onnx file, a ModelProto, or a torch module.
         example: for a torch module, an input tensor of the right shape: (batch, channel, height,
             width).
+        optimize: let torch's exporter fold what it can.
 
     Raises:
         ModelError: the file is missing, truncated or no ONNX file, or its weights lie outside its
@@ -88,7 +96,7 @@ def load_model(
         return model
     if isinstance(model, (str, Path)):
         return read_model(Path(model))
-    return _from_torch(model, example)
+    return _from_torch(model, example, optimize)
 
 
 def model_digest(model: onnx.ModelProto) -> str:
@@ -96,7 +104,7 @@ def model_digest(model: onnx.ModelProto) -> str:
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
-def _from_torch(module: Any, example: Any) -> onnx.ModelProto:
+def _from_torch(module: Any, example: Any, optimize: bool) -> onnx.ModelProto:
     try:
         import torch
     except ImportError:
@@ -132,7 +140,7 @@ def _from_torch(module: Any, example: Any) -> onnx.ModelProto:
                 output_names=["logits"],
                 dynamic_shapes=({0: torch.export.Dim("N")},),
                 verbose=False,
-                optimize=True,
+                optimize=optimize,
             )
     except Exception as error:
         first = str(error).strip().splitlines()[:1]
@@ -152,6 +160,7 @@ def prepare(
     of: str | None = None,
     preprocessing: Preprocessing | None = None,
     size: tuple[int, int] | None = None,
+    weights: Sequence[str] = (),
 ) -> Classifier:
     """Return the folded classifier with its shapes inferred.
 
@@ -162,13 +171,14 @@ def prepare(
         preprocessing: for a classifier: what the output is. None differentiates any output as it
             is.
         size: (height, width) for a model that leaves them open.
+        weights: the initializers that become inputs.
 
     Raises:
         ModelError: the model is no classifier, or its shapes cannot be inferred.
     """
     proto = _at_opset(normalized(proto))
 
-    plan = _Plan(proto, wrt, of, preprocessing, size)
+    plan = _Plan(proto, wrt, of, preprocessing, size, tuple(weights))
     for way in ("as it is", "freed"):
         try:
             return _prepared(plan, way)
@@ -190,18 +200,22 @@ class _Plan:
     of: str | None
     preprocessing: Preprocessing | None
     size: tuple[int, int] | None
+    weights: tuple[str, ...] = ()
 
     def folded(self) -> tuple[ir.Model, ir.Value, ir.Value, list[Any]]:
         """Return a fresh folded model, its image, its logits, and the image's declared sizes."""
         model, wanted = ir.from_proto(self.proto), self.preprocessing
         graph = model.graph
         image = _image_input(graph, self.wrt)
+        open_weights(graph, self.weights)
         logits = choose_output(graph, self.of, inner=wanted is not None)
         place = 0 if wanted else graph.outputs.index(logits)
         if wanted is not None:
             logits = as_logits(model, logits, wanted.outputs)
+        dims = _image_shape(image, wanted.layout if wanted else _layout(image), self.size)
+        if dims:  # loops and sequences are written out as long as the image makes them
+            image.shape = ir.Shape([dims[0] or BATCH, *dims[1:]])
         fold(model)
-        dims = _image_shape(image, wanted.layout if wanted else "nchw", self.size)
         return model, image, graph.outputs[place], dims
 
 
@@ -232,7 +246,13 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
     if plan.preprocessing is not None:
         logits = flatten_logits(model, logits, info, shape[0])
     return Classifier(
-        list(model.graph), image, logits, list(model.graph.outputs), info, dict(model.opset_imports)
+        nodes=list(model.graph),
+        image=image,
+        logits=logits,
+        outputs=list(model.graph.outputs),
+        info=info,
+        opsets=dict(model.opset_imports),
+        weights=[v for v in model.graph.inputs if v is not image and v.uses()],
     )
 
 
@@ -327,10 +347,16 @@ def _image_input(graph: ir.Graph, wrt: str | None) -> ir.Value:
     return inputs[0]
 
 
+def _layout(image: ir.Value) -> str:
+    """Return the layout of an image whose channels alone are known."""
+    sizes = [d if isinstance(d, int) and d > 0 else None for d in image.shape or ()]
+    return "nhwc" if len(sizes) == 4 and sizes[1] is None and sizes[3] is not None else "nchw"
+
+
 def _image_shape(image: ir.Value, layout: str, size: tuple[int, int] | None) -> list[Any]:
     if image.shape is None:
         raise ModelError(f"input {image.name!r}: its shape is not declared")
-    dims = [d if isinstance(d, int) else None for d in image.shape]
+    dims = [d if isinstance(d, int) and d > 0 else None for d in image.shape]
     if len(dims) == 4 and size is not None:
         rows, columns = (2, 3) if layout == "nchw" else (1, 2)
         for axis, wanted in ((rows, size[0]), (columns, size[1])):
@@ -339,7 +365,7 @@ def _image_shape(image: ir.Value, layout: str, size: tuple[int, int] | None) -> 
                     f"--size asks for {size}, but the model's input is fixed at {dims}"
                 )
             dims[axis] = wanted
-    if any(d is None or d == 0 for d in dims[1:]):
+    if any(d is None for d in dims[1:]):
         raise ModelError(
             f"input {image.name!r} has shape {image.shape}: channels, height and width must be "
             "known; "

@@ -50,6 +50,7 @@ class Manifest:
         model_sha256: of the model file as it came in.
         versions: of the packages that made the file.
         checked: the runtime on which the gradient was checked, or None.
+        weights: the names of the inputs that are weights; none where they are in the file.
         format_version: of this manifest.
     """
 
@@ -65,6 +66,7 @@ class Manifest:
     model_sha256: str
     versions: dict[str, str]
     checked: str | None = None
+    weights: tuple[str, ...] = ()
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,6 +95,7 @@ class Manifest:
                 "config": AttackConfig.from_dict(data["config"]),
                 "preprocessing": Preprocessing.from_dict(data["preprocessing"]),
                 "image_shape": tuple(data["image_shape"]),
+                "weights": tuple(data.get("weights", ())),
             }
             return cls(**{**data, **parsed})
         except (KeyError, TypeError, BudgetError, ModelError) as error:
@@ -105,7 +108,7 @@ class Manifest:
         branches = [b for b in ("flow", "pixel") if b in self.config.branches]
         names += [{"flow": "flow", "pixel": "delta"}[b] for b in branches]
         names += [f"{b}_radius" for b in branches]
-        return names + [f"{b}_step" for b in branches]
+        return [*names, *(f"{b}_step" for b in branches), *self.weights]
 
 
 def sign(model: "onnx.ModelProto", manifest: Manifest) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jataug import streams
 from jataug.artifact import Manifest, load_artifact, prune
-from jataug.errors import BudgetError, RuntimeUnavailable
+from jataug.errors import ArtifactError, BudgetError, RuntimeUnavailable
 from jataug.finalize import finalize, from_levels, quantize
 from jataug.result import AttackResult
 
@@ -88,6 +88,11 @@ class Session:
         if backend != "onnxruntime":
             raise RuntimeUnavailable(f"backend: expected onnxruntime, got {backend!r}")
         model, manifest = load_artifact(path)
+        if manifest.weights:
+            raise ArtifactError(
+                f"{path}: expected an artifact with its weights inside, got one whose "
+                f"{len(manifest.weights)} weights are inputs, which jataug.trainer binds"
+            )
         if isinstance(manifest.batch, int):
             batch_size = manifest.batch
         for name, value in (("batch_size", batch_size), ("threads", threads)):
