@@ -88,8 +88,9 @@ def _in_order(source: Source, count: int) -> ClassMap:
     if source.classes is None:
         return ClassMap(None, None)
     if len(source.classes) != count:
+        kind = "class folders" if source.keys_are_paths else "class names"
         raise DataError(
-            f"classes: expected {count} class folders, one a class of the model, "
+            f"classes: expected {count} {kind}, one a class of the model, "
             f"got {len(source.classes)}; use --classes FILE to say which is which, "
             "or --labels predicted"
         )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..data.stored import KIND
 from ..errors import DataError
 from .destination import FORMAT_VERSION, INDEX, finished, records
 from .job import Job
@@ -11,8 +12,6 @@ from .report import Tally
 from .store import Store
 
 __all__ = ["KIND", "write_index"]
-
-KIND = "adversarial data set"
 
 
 def write_index(store: Store, job: Job, known: Mapping[int, dict[str, Any]]) -> bool:

@@ -104,4 +104,4 @@ def test_nothing_there_and_unknown_files_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"got data\.csv"):
         open_source(tmp_path / "data.csv")
     with pytest.raises(DataError, match="source format: expected one of folder, npz, idx"):
-        open_source(tmp_path, format="tar")
+        open_source(tmp_path, format="zip")
