@@ -1,26 +1,31 @@
 """jataug generate."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .command import Command
+from .interrupt import INTERRUPTED, Interrupt
 from .options import PATH, device_option, source_options
-from .progress import Bar, JsonLines
+from .progress import Bar, JsonLines, duration
+
+if TYPE_CHECKING:
+    from jataug.generator import Estimate, Report
 
 __all__ = ["command"]
 
 
 @click.command("generate", cls=Command)
-@click.argument("attack", type=PATH)
+@click.argument("attacks", type=PATH, nargs=-1, required=True, metavar="ATTACK...")
 @click.argument("source", type=PATH)
 @click.argument("destination", type=PATH)
 @click.option(
     "--format", type=click.Choice(["folder", "npz", "tar", "parquet"]), default="folder",
-    show_default=True, help="A PNG an image, or an archive a shard; tar is WebDataset's."
+    show_default=True, help="PNG files, or a shard an archive, WebDataset tar or Parquet file."
 )  # fmt: skip
 @source_options
 @click.option("--batch-size", type=int, default=64, show_default=True)
@@ -34,32 +39,70 @@ __all__ = ["command"]
     help="At an image that cannot be used."
 )  # fmt: skip
 @click.option("--limit", type=int, metavar="N", help="Use the first N images.")
-@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option(
+    "--workers", type=int, default=1, show_default=True, help="Processes, each with a session."
+)
+@click.option(
+    "--gpus-per-worker", type=float, metavar="F", help="With Ray: 0.5 puts two workers on a GPU."
+)
+@click.option(
+    "--threads", type=int, metavar="N",
+    help="Of the runtime, in every worker. Part of what decides the last bits."
+)  # fmt: skip
 @click.option("--log-json", is_flag=True, help="Progress and result as JSON, a line each.")
-@click.option("--dry-run", is_flag=True, help="Check everything, write nothing.")
+@click.option("--dry-run", is_flag=True, help="Check and estimate everything, write nothing.")
 @device_option
-def command(attack: Path, source: Path, destination: Path, **given: Any) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context,
+    attacks: tuple[Path, ...],
+    source: Path,
+    destination: Path,
+    log_json: bool,
+    **given: Any,
+) -> None:
     """Attack every image of SOURCE with the artifact ATTACK and store the results in DESTINATION.
 
     SOURCE is a folder of class folders, a folder of images (with --labels predicted), an .npz file
-    with images and labels, or an idx file of the MNIST family. Run again, it goes on where it was
-    stopped.
+    with images and labels, an idx file of the MNIST family, tar shards, Parquet files or a Hugging
+    Face data set. Run again, it goes on where it was stopped. With several ATTACKs, the images are
+    read once, and each one's data set is a folder of its name in DESTINATION.
+
+    Ctrl-C stops after the batch, a second one at once; then the exit code is 130.
 
     \b
     jataug generate attack.onnx photos/ out/ --resize 256 --crop 224 --labels predicted
-    jataug generate attack.onnx t10k-images-idx3-ubyte.gz out/ --format npz
+    jataug generate attack.onnx t10k-images-idx3-ubyte.gz out/ --format npz --dry-run
+    jataug generate weak.onnx strong.onnx photos/ out/ --labels predicted --workers 2 --threads 4
     """
-    from jataug.generator import generate
+    from jataug.generator import generate, generate_all
 
-    if given.pop("log_json"):
-        report = generate(attack, source, destination, progress=JsonLines(), **given)
-        click.echo(json.dumps({"event": "done", **asdict(report)}, default=str, sort_keys=True))
-        return
-    with Bar("generate") as bar:
-        report = generate(attack, source, destination, progress=bar, **given)
+    show = JsonLines() if log_json else Bar("generate")
+    with show, Interrupt(show.say) as interrupt:
+        given |= {"progress": show, "stop": interrupt}
+        if len(attacks) == 1:
+            reports = {"": generate(attacks[0], source, destination, **given)}
+        else:
+            reports = generate_all(attacks, source, destination, **given)
+    for report in reports.values():
+        if log_json:
+            done = {"event": "stopped" if report.stopped else "done", **asdict(report)}
+            click.echo(json.dumps(done, default=str, sort_keys=True))
+        else:
+            _print(report)
+    if any(report.stopped for report in reports.values()):
+        ctx.exit(INTERRUPTED)
+
+
+def _print(report: "Report") -> None:
     for skip in report.skipped:
         click.echo(f"skipped: {skip.reason}", err=True)
     click.echo(report.message)
+    if report.estimate is not None:
+        for name, value in _estimated(report.estimate).items():
+            click.echo(f"  {name:<8} {value}")
+        return
     if report.clean_accuracy is not None and report.adversarial_accuracy is not None:
         kept = report.images - report.failed
         click.echo(
@@ -68,4 +111,28 @@ def command(attack: Path, source: Path, destination: Path, **given: Any) -> None
             f"{len(report.skipped)} skipped)"
         )
     if report.generated:
-        click.echo(f"speed: {report.images_per_second:.1f} images/s")
+        click.echo(
+            f"speed: {report.images_per_second:.1f} images/s; the attack waited "
+            f"{report.waited:.1f} of {report.seconds:.1f} s"
+        )
+
+
+def _estimated(found: "Estimate") -> Mapping[str, str]:
+    ready = found.shards - found.missing_shards
+    per_batch = f"a batch of {found.batch_size}: {found.attack_seconds:.2g} s to attack"
+    return {
+        "plan": found.plan_hash,
+        "shards": f"{found.shards}, {ready} of them there; {found.missing} images to make",
+        "seeds": f"1: seed {found.seed}, epoch {found.epoch}",
+        "disk": f"about {_size(found.bytes)}; {_size(found.free)} are free",
+        "time": f"about {duration(found.seconds)} for one worker ({per_batch}, "
+        f"{found.encode_seconds:.2g} s to encode)",
+    }
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

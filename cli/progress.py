@@ -13,7 +13,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from jataug.generator import Progress
 
-__all__ = ["Bar", "JsonLines"]
+__all__ = ["Bar", "JsonLines", "duration"]
 
 _EVERY = 10.0
 """Seconds between two plain lines."""
@@ -42,10 +42,18 @@ class Bar:
 
     def __call__(self, progress: "Progress") -> None:
         """Show the progress."""
+        if progress.note:
+            self.say(progress.note)
         if sys.stderr.isatty():
             self._draw(progress)
         else:
             self._line(progress)
+
+    def say(self, text: str) -> None:
+        """Write a line beside the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        click.echo(f"{self._what}: {text}", err=True)
 
     def _draw(self, progress: "Progress") -> None:
         if self._bar is None:
@@ -64,8 +72,8 @@ class Bar:
         rate = (progress.done - self._first) / max(now - self._began, 1e-9)
         left = (progress.total - progress.done) / rate if rate else 0.0
         click.echo(
-            f"{self._what}: {progress.done}/{progress.total}, {rate:.1f} img/s, {left:.0f} s left"
-            f" {_accuracy(progress)}".rstrip(),
+            f"{self._what}: {progress.done}/{progress.total}, {rate:.1f} img/s, "
+            f"{duration(left)} left {_accuracy(progress)}".rstrip(),
             err=True,
         )
 
@@ -76,11 +84,44 @@ class JsonLines:
     def __init__(self) -> None:
         self._began = time.monotonic()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return
+
     def __call__(self, progress: "Progress") -> None:
         """Write the progress."""
+        if progress.note:
+            self.say(progress.note)
+        fields = asdict(progress)
+        del fields["note"]
+        self._write("progress", **fields, waited_share=self._share(progress))
+
+    def say(self, text: str) -> None:
+        """Write a remark."""
+        self._write("note", text=text)
+
+    def _share(self, progress: "Progress") -> float:
+        return round(progress.waited / max(time.monotonic() - self._began, 1e-9), 4)
+
+    def _write(self, event: str, **fields: Any) -> None:
         seconds = round(time.monotonic() - self._began, 3)
-        line = {"event": "progress", "seconds": seconds, **asdict(progress)}
+        line = {"event": event, "seconds": seconds, **fields}
         click.echo(json.dumps(line, sort_keys=True), err=True)
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people: 12 s, 3 min 20 s, 5 h 10 min, 3 d 4 h."""
+    whole = round(seconds)
+    for size, unit, smaller, below in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // smaller} {below}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{whole} s"
 
 
 def _accuracy(progress: "Progress") -> str:

@@ -25,7 +25,7 @@ from .result import AttackResult
 
 if TYPE_CHECKING:
     from .generator.dataset import open_dataset
-    from .generator.generate import generate
+    from .generator.generate import generate, generate_all
     from .generator.verify import verify
     from .runtime import Session
 
@@ -47,6 +47,7 @@ __all__ = [
     "Session",
     "UnsupportedOperator",
     "generate",
+    "generate_all",
     "open_dataset",
     "verify",
 ]
@@ -54,6 +55,7 @@ __all__ = [
 _LAZY = {
     "Session": "runtime",
     "generate": "generator",
+    "generate_all": "generator",
     "open_dataset": "generator",
     "verify": "generator",
 }

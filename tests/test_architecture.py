@@ -38,7 +38,7 @@ ARROWS = {
     "data": SHARED,
     "export": SHARED | {"runtime"},
     "generator": SHARED | {"data", "runtime"},
-    "loaders": SHARED | {"data", "runtime"},
+    "loaders": SHARED | {"attack", "data", "generator", "runtime"},
     "bridge": EXPORT,
     "evaluation": EXPORT | {"attack", "data"},
     "trainer": EXPORT | {"attack", "data", "loaders", "bridge"},
@@ -61,7 +61,13 @@ THIRD_PARTIES = {
     "cli": {"click", "numpy", "tqdm"},
 }
 MORE_IN = {
+    "jataug.generator.engines.ray": {"ray"},
     "jataug.export.model": {"torch"},
+    "jataug.loaders.albumentations": {"albumentations"},
+    "jataug.loaders.datasets": {"datasets"},
+    "jataug.loaders.grain": {"grain", "jax"},
+    "jataug.loaders.tensors": {"torch"},
+    "jataug.loaders.tf": {"tensorflow"},
     "jataug.loaders.torch": {"torch"},
     "jataug.evaluation.torch": {"torch"},
 }

@@ -2,13 +2,14 @@
 
 from .dataset import Dataset, StoredSample, open_dataset
 from .draw import Row, draw
-from .generate import generate
+from .generate import generate, generate_all
 from .preview import preview
-from .report import Progress, Report, Skip
+from .report import Estimate, Progress, Report, Skip
 from .verify import VerifyReport, verify
 
 __all__ = [
     "Dataset",
+    "Estimate",
     "Progress",
     "Report",
     "Row",
@@ -17,6 +18,7 @@ __all__ = [
     "VerifyReport",
     "draw",
     "generate",
+    "generate_all",
     "open_dataset",
     "preview",
     "verify",

@@ -3,20 +3,25 @@ checked.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from os import PathLike
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from ..data import Source
+from ..data import Source, open_source
 from ..data.labels import Classes
 from ..errors import DataError
+from .engines import Crew
+from .estimate import estimate
 from .job import prepare_job
-from .plan import share_of
+from .plan import check_integer, part_of
 from .report import Progress, Report
 from .run import Run
-from .session import AttackSession, opened
+from .session import AttackSession, Opening, opened
+from .share import Share
 
-__all__ = ["generate"]
+__all__ = ["generate", "generate_all"]
 
 StrPath = str | PathLike[str]
 
@@ -40,11 +45,15 @@ def generate(
     on_error: Literal["stop", "skip"] = "stop",
     limit: int | None = None,
     shard: str | None = None,
-    engine: Literal["local"] = "local",
+    engine: Literal["local", "ray"] = "local",
+    workers: int = 1,
+    gpus_per_worker: float | None = None,
+    threads: int | None = None,
     device: str = "auto",
     epoch: int = 0,
     dry_run: bool = False,
     progress: Callable[[Progress], object] | None = None,
+    stop: Callable[[], bool] | None = None,
     session: AttackSession | None = None,
 ) -> Report:
     """Attack every image of a source and store the results; run again, it goes on where it was
@@ -72,12 +81,17 @@ def generate(
             change.
         limit: use the first `limit` samples.
         shard: "i/n": make the i-th of n parts of the shards; workers may share a destination.
-        engine: "local".
+        engine: "local", or "ray" for Ray Data; the bytes are the same.
+        workers: how many work at once, each in a process of its own with its own session.
+        gpus_per_worker: with Ray: the part of a GPU, or the number of GPUs, that a worker gets.
+        threads: of the runtime, in every worker; part of what decides the last bits. By default
+            its own choice, which depends on the machine.
         device: "auto", "cpu", "cuda" or "cuda:1".
         epoch: another epoch draws other starts and targets.
-        dry_run: check everything that can be checked without attacking, and write nothing.
+        dry_run: check everything, estimate time and space from one batch, and write nothing.
         progress: called after every batch.
-        session: an open session to use instead of opening `artifact`.
+        stop: asked after every batch; true ends the run, and the same call goes on later.
+        session: an open session to use instead of opening `artifact`; with one worker only.
 
     Raises:
         DataError: the source, the destination or an option cannot be used; the message says which
@@ -85,31 +99,127 @@ def generate(
         ArtifactError: the artifact cannot be used.
         RuntimeUnavailable: the device cannot be used.
     """
-    if engine != "local":
-        raise DataError(f"engine: expected local, got {engine!r}, which is not in this version")
-    began = time.monotonic()
-    with opened(artifact, session, batch_size=batch_size, device=device) as attacker:
-        job = prepare_job(
-            attacker,
-            artifact,
-            source,
-            destination,
-            labels=labels,
-            classes=classes,
-            resize=resize,
-            crop=crop,
-            limit=limit,
-            on_error=on_error,
-            source_hash=source_hash,
-            seed=seed,
-            epoch=epoch,
-            batch_size=batch_size,
-            shard_size=shard_size,
-            format=format,
-            save_flow=save_flow,
-            save_float=save_float,
+    options = dict(locals())
+    for name in ("artifact", "source", "destination", "session"):
+        del options[name]
+    (report,) = _generate([artifact], [session], source, [Path(destination)], **options)
+    return report
+
+
+def generate_all(
+    artifacts: Sequence[StrPath], source: StrPath | Source, destination: StrPath, **options: Any
+) -> dict[str, Report]:
+    """Attack a source with several artifacts, reading every image once; a data set for each of
+    them, as `generate` makes it alone.
+
+    Args:
+        artifacts: the attacks; their file names differ.
+        source: as of `generate`.
+        destination: the folder of the data sets; each is named after its artifact, without suffix.
+        options: those of `generate`, but for `session`. Progress counts all data sets together.
+
+    Returns:
+        The reports, by the name of the data set, in the order of `artifacts`.
+
+    Raises:
+        DataError: two artifacts have one name; and what `generate` raises.
+    """
+    names = [Path(artifact).stem for artifact in artifacts]
+    double = sorted({name for name in names if names.count(name) > 1 or not name})
+    if double or not names:
+        raise DataError(
+            "artifacts: expected files with names that differ, got "
+            f"{f'{double[0]!r} twice' if double else 'none'}"
         )
-        run = Run(job, attacker, share_of(job.plan.shards, shard), progress)
-        if not dry_run:
-            run.make()
-        return run.report(time.monotonic() - began, dry_run)
+    if "session" in options:
+        raise DataError("session: expected none with several artifacts, each opens its own")
+    roots = [Path(destination) / name for name in names]
+    given = {**generate.__kwdefaults__, **options}
+    del given["session"]
+    if unknown := sorted(set(options) - set(given)):
+        raise TypeError(f"generate_all() got an unexpected keyword argument {unknown[0]!r}")
+    reports = _generate(list(artifacts), [None] * len(names), source, roots, **given)
+    return dict(zip(names, reports, strict=True))
+
+
+def _generate(
+    artifacts: Sequence[StrPath | None],
+    sessions: Sequence[AttackSession | None],
+    source: StrPath | Source,
+    roots: Sequence[Path],
+    *,
+    batch_size: int,
+    shard: str | None,
+    engine: str,
+    workers: int,
+    gpus_per_worker: float | None,
+    device: str,
+    dry_run: bool,
+    progress: Callable[[Progress], object] | None,
+    stop: Callable[[], bool] | None,
+    **options: Any,
+) -> list[Report]:
+    """Return a report for each artifact."""
+    began = time.monotonic()
+    crew, part = Crew(engine, workers, gpus_per_worker), part_of(shard)
+    check_integer("batch_size", batch_size, 1)
+    if any(session is not None for session in sessions) and (engine, workers) != ("local", 1):
+        raise DataError(
+            "session: expected none, each worker opens its own; give the artifact's path"
+        )
+    with ExitStack() as stack:
+        openings = [
+            artifact if artifact is None else _opening(artifact, batch_size, device, options)
+            for artifact in artifacts
+        ]
+        attackers = [
+            stack.enter_context(opened(opening, session, batch_size=batch_size))
+            for opening, session in zip(openings, sessions, strict=True)
+        ]
+        held = source if isinstance(source, Source) else open_source(source)
+        shares = [
+            Share(
+                prepare_job(attacker, artifact, held, root, batch_size=batch_size, **options), part
+            )
+            for attacker, artifact, root in zip(attackers, artifacts, roots, strict=True)
+        ]
+        estimates = [None] * len(shares)
+        asked = _Asked(stop)
+        if dry_run:
+            estimates = [estimate(*pair) for pair in zip(shares, attackers, strict=True)]
+        else:
+            for group in _groups(shares):
+                of = [shares[k] for k in group], [openings[k] for k in group]
+                Run(*of, [attackers[k] for k in group], crew, progress, asked).make()
+        seconds = time.monotonic() - began
+        return [
+            share.report(seconds, stopped=asked.answer, estimate=found)
+            for share, found in zip(shares, estimates, strict=True)
+        ]
+
+
+class _Asked:
+    """Remembers whether a run was asked to stop.
+
+    Args:
+        stop: whether to stop; None for never.
+    """
+
+    def __init__(self, stop: Callable[[], bool] | None) -> None:
+        self._stop, self.answer = stop, False
+
+    def __call__(self) -> bool:
+        self.answer = self.answer or bool(self._stop and self._stop())
+        return self.answer
+
+
+def _opening(artifact: StrPath, batch_size: int, device: str, options: dict[str, Any]) -> Opening:
+    return Opening(Path(artifact).absolute(), batch_size, device, options["threads"])
+
+
+def _groups(shares: Sequence[Share]) -> list[list[int]]:
+    """Return the positions of shares; those of one image shape share what is read."""
+    groups: dict[tuple[int, int, int], list[int]] = {}
+    for number, share in enumerate(shares):
+        groups.setdefault(share.job.plan.image_shape, []).append(number)
+    return list(groups.values())

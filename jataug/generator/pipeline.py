@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from ..data import prepare
 from ..errors import DataError
 from .job import Job
+from .plan import Shard
 from .session import AttackSession
 from .shard import Finished
 from .sketch import sketched
 
 __all__ = ["Loaded", "attack", "crew", "in_turn", "read_ahead"]
+
+_AHEAD = 2
+"""Batches that are read while the attack runs on one."""
 
 _WAITING = 2
 """Batches that may wait for the disk; more would only fill the memory."""
@@ -46,7 +50,7 @@ def crew(workers: int | None = None) -> Iterator[tuple[Executor, Executor]]:
     The block is left when the batches that were handed to the writer are on the disk, also by an
     exception.
     """
-    pool = ThreadPoolExecutor(workers or min(8, cpu_count() or 1), "jataug-image")
+    pool = ThreadPoolExecutor(workers or min(16, cpu_count() or 1), "jataug-image")
     writer = ThreadPoolExecutor(1, "jataug-writer")
     try:
         yield pool, writer
@@ -55,19 +59,22 @@ def crew(workers: int | None = None) -> Iterator[tuple[Executor, Executor]]:
         pool.shutdown(cancel_futures=True)
 
 
-def read_ahead(job: Job, spans: Iterable[range], pool: Executor) -> Iterator[Loaded]:
-    """Yield the batches in order, each while the next one is being read.
+def read_ahead(
+    job: Job, work: Iterable[tuple[Shard, range]], pool: Executor
+) -> Iterator[tuple[Shard, Loaded]]:
+    """Yield the batches in order, each while the next ones are being read.
 
     Raises:
         DataError: a sample cannot be used, and the job stops at errors.
     """
-    waiting: deque[Callable[[], Loaded]] = deque()
-    for span in spans:
-        waiting.append(_start(job, span, pool))
-        if len(waiting) > 1:
-            yield waiting.popleft()()
-    while waiting:
-        yield waiting.popleft()()
+    waiting: deque[tuple[Shard, Callable[[], Loaded]]] = deque()
+    for shard, span in work:
+        waiting.append((shard, _start(job, span, pool)))
+        if len(waiting) > _AHEAD:
+            first, load = waiting.popleft()
+            yield first, load()
+    for first, load in waiting:
+        yield first, load()
 
 
 def attack(job: Job, session: AttackSession, batch: Loaded) -> Finished:
@@ -126,6 +133,8 @@ def _start(job: Job, span: range, pool: Executor) -> Callable[[], Loaded]:
 def _read(job: Job, index: int) -> NDArray[np.uint8] | DataError:
     where = job.source.where(index)
     try:
+        if job.marks is not None:
+            job.marks.check(index)
         return prepare(job.source.read(index), job.geometry, job.plan.image_shape, where)
     except DataError as error:
         return error

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ..errors import DataError
 
-__all__ = ["FORMATS", "Plan", "Shard", "canonical", "digest", "part_of"]
+__all__ = ["FORMATS", "Plan", "Shard", "canonical", "digest", "part_of", "share_of"]
 
 FORMATS = ("folder", "npz", "tar", "parquet")
 LABELS = ("source", "predicted")
@@ -39,7 +39,8 @@ class Plan:
         classes: the number of classes of the model.
         count: the samples of the source that are used, from the first.
         class_labels: the model's class of each class name, where the user said so.
-        threads: of the runtime, in every worker; None leaves the choice to it. They decide last bits.
+        threads: of the runtime, in every worker; None leaves the choice to it. Last
+            bits depend on it.
         source: kind, count and fingerprint of the source; where it lies is no part of the plan.
     """
 
@@ -96,7 +97,7 @@ class Plan:
         return [range(start, min(start + self.batch_size, shard.stop)) for start in starts]
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Return the options in which a stored plan differs, as they are typed, with both values."""
+        """Return how a stored plan differs: each option as it is typed, with both values."""
         there, asked = _flat(other), _flat(self.to_dict())
         names = (name for name in {**there, **asked} if there.get(name) != asked.get(name))
         return [
@@ -133,6 +134,16 @@ def part_of(share: str | None) -> tuple[int, int]:
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise DataError(f"shard: expected i/n with 1 <= i <= n, such as 2/4, got {share!r}")
     return int(part), int(parts)
+
+
+def share_of(shards: list[Shard], share: str | None) -> list[Shard]:
+    """Return part i of n of the shards ("1/4" to "4/4"); all for None.
+
+    Raises:
+        DataError: as `part_of`.
+    """
+    part, parts = part_of(share)
+    return shards[part - 1 :: parts]
 
 
 _TYPED = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Progress", "Report", "Skip", "Tally"]
+__all__ = ["Estimate", "Progress", "Report", "Skip", "Tally"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Progress:
         skipped: samples that could not be used.
         clean_correct: images that the model classifies as their label.
         adversarial_correct: images that it still classifies so after the attack.
+        waited: seconds that the attack had nothing to do, of all workers together.
+        note: what else happened since the last call, in one line; mostly empty.
     """
 
     done: int
@@ -34,6 +36,45 @@ class Progress:
     skipped: int = 0
     clean_correct: int = 0
     adversarial_correct: int = 0
+    waited: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take, from its plan and one batch that was really made.
+
+    Attributes:
+        plan_hash: of the plan.
+        seed: of its random starts and targets.
+        epoch: likewise.
+        shards: of the run, or of this worker's share.
+        missing_shards: those of them that are not there yet.
+        missing: samples in them.
+        bytes: that they will take on the disk, about.
+        free: bytes that are free there.
+        batch_size: of the batch.
+        attack_seconds: that it took to attack.
+        encode_seconds: that it took to encode, which runs beside the next attack.
+    """
+
+    plan_hash: str
+    seed: int
+    epoch: int
+    shards: int
+    missing_shards: int
+    missing: int
+    bytes: int
+    free: int
+    batch_size: int
+    attack_seconds: float
+    encode_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """That one worker will take, about."""
+        longer = max(self.attack_seconds, self.encode_seconds)
+        return -(-self.missing // self.batch_size) * longer
 
 
 @dataclass(frozen=True)
@@ -90,7 +131,11 @@ class Report:
         adversarial_accuracy: likewise, after the attack.
         seconds: that this call took.
         complete: whether the data set is whole, and index.json written.
-        dry_run: whether nothing was done but to check.
+        dry_run: whether nothing was done but to check and to estimate.
+        stopped: whether it was asked to stop before it was done.
+        waited: seconds that the attack had nothing to do, of all workers together.
+        notes: what else happened, a line each.
+        estimate: what a dry run found; None otherwise.
     """
 
     destination: Path
@@ -104,6 +149,10 @@ class Report:
     seconds: float
     complete: bool
     dry_run: bool = False
+    stopped: bool = False
+    waited: float = 0.0
+    notes: tuple[str, ...] = ()
+    estimate: Estimate | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -117,6 +166,11 @@ class Report:
             there = f", {self.images} are there" if self.images else ""
             return (
                 f"{self.destination}: {self.planned} images would be made{there}; nothing written"
+            )
+        if self.stopped:
+            return (
+                f"{self.destination}: stopped, {self.images} of {self.planned} images are there; "
+                "the same command goes on from here"
             )
         if not self.generated:
             return f"{self.destination}: nothing to do, {self.images} images are there already"

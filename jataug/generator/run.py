@@ -1,134 +1,123 @@
-"""One worker's share of a data set, from the first missing shard to the index."""
+"""A run: the locks, the plans on the disk, the engine, the indexes. All of its artifacts share what
+is decoded.
+"""
 
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
-from .destination import FORMAT_VERSION, INDEX, PLAN, finished, records
+from .destination import FORMAT_VERSION, INDEX, PLAN, SOURCE
+from .engines import Crew
+from .engines import run as run_engine
 from .index import write_index
-from .job import Job
-from .pipeline import attack, crew, in_turn, read_ahead
-from .plan import Shard, canonical
-from .report import Progress, Report, Skip, Tally
-from .session import AttackSession, environment
-from .shard import ShardWriter
+from .lock import Lock
+from .plan import canonical
+from .report import Progress
+from .session import AttackSession, Opening
+from .share import Share
 from .store import Store
+from .worker import Event, Lane
 
 __all__ = ["Run"]
 
 
 class Run:
-    """One worker's share of a job; made, it knows which of its shards are there already.
+    """Shares of data sets that are made together.
 
     Args:
-        job: the checked request.
-        session: runs the attack.
-        share: the shards of this worker.
+        shares: one an artifact; geometry and image shape are the same in all of them.
+        openings: how a worker opens each one's session; None where only the given one is used.
+        sessions: of this process, one an artifact.
+        crew: who works.
         progress: called after every batch, or None.
+        stop: asked after every batch; true ends the run.
     """
 
     def __init__(
         self,
-        job: Job,
-        session: AttackSession,
-        share: list[Shard],
+        shares: Sequence[Share],
+        openings: Sequence[Opening | None],
+        sessions: Sequence[AttackSession],
+        crew: Crew,
         progress: Callable[[Progress], object] | None,
+        stop: Callable[[], bool],
     ) -> None:
-        self.job, self.session, self.progress = job, session, progress
-        self.share = share
-        self.total = sum(shard.stop - shard.start for shard in share)
-        self.done, self.generated, self.tally = 0, 0, Tally()
-        self.skipped: list[Skip] = []
-        self.markers: dict[int, dict[str, Any]] = {}
-        self.todo = [shard for shard in share if not self._resume(shard)]
-
-    def _resume(self, shard: Shard) -> bool:
-        """Count a shard that is there already; whether there was one."""
-        marker = finished(self.job.root, shard)
-        if marker is None:
-            return False
-        self.markers[shard.number] = marker
-        self.tally += Tally.of(records(self.job.root, shard))
-        self.skipped += (Skip(**skip) for skip in marker["skipped"])
-        self.done += shard.stop - shard.start
-        return True
+        self._all, self._crew, self._progress, self._stop = shares, crew, progress, stop
+        busy = [number for number, share in enumerate(shares) if not share.idle]
+        self._shares = [shares[number] for number in busy]
+        self._openings = [openings[number] for number in busy]
+        self._sessions = [sessions[number] for number in busy]
+        self._locks: list[Lock] = []
 
     def make(self) -> None:
-        """Make what is missing, then the index if nothing is missing any more."""
-        if self.progress:
-            self._tell()
-        if not self.todo and (self.job.root / INDEX).exists():
-            return
-        store = Store(self.job.root)
-        try:
-            plan = {
-                "format_version": FORMAT_VERSION,
-                "plan_hash": self.job.plan.hash,
-                "plan": self.job.plan.to_dict(),
-                "source_path": self.job.source_path,
-            }
-            store.remove(INDEX)
-            store.write(PLAN, f"{canonical(plan)}\n".encode())
-            self._attack_all(store)
-            complete = write_index(store, self.job, self.markers)
-        except BaseException:
-            store.close()
-            raise
-        store.close(everything=complete)
+        """Make what is missing, then the index of each data set that misses nothing any more.
 
-    def _attack_all(self, store: Store) -> None:
-        work = [(shard, span) for shard in self.todo for span in self.job.plan.batches(shard)]
-        pending: deque[Future[Any]] = deque()
-        with crew() as (pool, writer):
-            batches = read_ahead(self.job, [span for _, span in work], pool)
-            for (shard, span), batch in zip(work, batches, strict=True):
-                result = attack(self.job, self.session, batch)
-                if span.start == shard.start:
-                    shelf = ShardWriter(
-                        store, self.job.plan, shard, self.job.name_of, pool, self.job.names
-                    )
-                in_turn(writer, pending, partial(shelf.add, result))
-                if span.stop == shard.stop:
-                    in_turn(writer, pending, partial(self._finish, shelf, shard))
-                self._count(len(span), result.records, result.skipped)
-            while pending:
-                pending.popleft().result()
-
-    def _finish(self, shelf: ShardWriter, shard: Shard) -> None:
-        self.markers[shard.number] = shelf.finish(environment(self.session))
-
-    def _count(
-        self, samples: int, made: list[dict[str, Any]], skipped: list[dict[str, Any]]
-    ) -> None:
-        self.done += samples
-        self.generated += len(made)
-        self.tally += Tally.of(made)
-        self.skipped += (Skip(**skip) for skip in skipped)
+        Raises:
+            DataError: another run works there, a sample cannot be used, or a file cannot be
+                written.
+        """
         self._tell()
-
-    def _tell(self) -> None:
-        if self.progress:
-            tally, skipped = self.tally, len(self.skipped)
-            self.progress(
-                Progress(
-                    self.done, self.total, skipped, tally.clean_correct, tally.adversarial_correct
+        if not self._shares:
+            return
+        with ExitStack() as stack:
+            stores = [self._begin(share, stack) for share in self._shares]
+            lanes = [
+                Lane(share.job, opening, lock.name, frozenset(s.number for s in share.missing))
+                for share, opening, lock in zip(
+                    self._shares, self._openings, self._locks, strict=True
                 )
-            )
+            ]
+            numbers = frozenset().union(*(lane.missing for lane in lanes))
+            shards = [shard for shard in self._shares[0].shards if shard.number in numbers]
+            if shards:
+                run_engine(self._crew, lanes, self._sessions, shards, self._take, self._stop)
+            for share, store in zip(self._shares, stores, strict=True):
+                if write_index(store, share.job, share.markers):
+                    store.remove(SOURCE)
 
-    def report(self, seconds: float, dry_run: bool) -> Report:
-        """Return what was done."""
-        return Report(
-            destination=self.job.root,
-            planned=self.total,
-            images=self.tally.images,
-            generated=self.generated,
-            skipped=tuple(sorted(self.skipped, key=lambda skip: skip.index)),
-            failed=self.tally.failed,
-            clean_accuracy=self.tally.clean_accuracy,
-            adversarial_accuracy=self.tally.adversarial_accuracy,
-            seconds=seconds,
-            complete=(self.job.root / INDEX).exists(),
-            dry_run=dry_run,
+    def _begin(self, share: Share, stack: ExitStack) -> Store:
+        """Lock a destination, look again at what is missing, and write what will be made."""
+        job = share.job
+        lock = stack.enter_context(Lock(job.root, job.plan.hash, share.part, len(job.plan.shards)))
+        self._locks.append(lock)
+        for note in lock.notes:
+            self._take(Event(self._shares.index(share), note=note))
+        share.look()
+        store = Store(job.root, f"{lock.name}.run")
+        stack.callback(store.close)
+        plan = {
+            "format_version": FORMAT_VERSION,
+            "plan_hash": job.plan.hash,
+            "plan": job.plan.to_dict(),
+            "source_path": job.source_path,
+        }
+        store.remove(INDEX)
+        store.write(PLAN, f"{canonical(plan)}\n".encode())
+        if job.marks is not None:
+            draft = store.temporary()
+            job.marks.save(draft)
+            store.publish(draft, SOURCE)
+        return store
+
+    def _take(self, event: Event) -> None:
+        self._shares[event.lane].take(event)
+        # Whole shards are told from another thread, which counts nothing.
+        if event.shard is None:
+            self._tell(event.note)
+            for lock in self._locks:
+                lock.check()
+
+    def _tell(self, note: str = "") -> None:
+        if self._progress is None:
+            return
+        shares = self._all
+        self._progress(
+            Progress(
+                done=sum(share.done for share in shares),
+                total=sum(share.total for share in shares),
+                skipped=sum(len(share.skipped) for share in shares),
+                clean_correct=sum(share.tally.clean_correct for share in shares),
+                adversarial_correct=sum(share.tally.adversarial_correct for share in shares),
+                waited=sum(share.waited for share in shares),
+                note=note,
+            )
         )

@@ -36,16 +36,19 @@ def file_hash(path: Path) -> str | None:
 
 
 class Store:
-    """The files of one run under `root`. Safe to share between threads.
+    """The files of one worker under `root`. Safe to share between threads.
+
+    Args:
+        root: the destination.
+        name: of the worker's folder of unfinished files, which no other worker has.
 
     Raises:
         DataError: a file or folder cannot be written; the message names it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str | None = None) -> None:
         self.root = root
-        # One folder a run, so that workers may share a destination.
-        self._scratch = root / SCRATCH / secrets.token_hex(8)
+        self._scratch = root / SCRATCH / (name or secrets.token_hex(8))
         self._numbers = itertools.count()
         with writing(root):
             self._scratch.mkdir(parents=True)
@@ -77,8 +80,8 @@ class Store:
         with writing(self.root / name):
             (self.root / name).unlink(missing_ok=True)
 
-    def close(self, *, everything: bool = False) -> None:
-        """Remove the temporary files of this run, or those that killed runs left behind as well."""
-        shutil.rmtree(self._scratch.parent if everything else self._scratch, ignore_errors=True)
-        with suppress(OSError):  # other runs are still writing
+    def close(self) -> None:
+        """Remove the temporary files of this worker."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        with suppress(OSError):  # others are still writing
             self._scratch.parent.rmdir()

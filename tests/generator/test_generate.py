@@ -154,7 +154,16 @@ def test_a_dry_run_writes_nothing(session, folder, tmp_path):
     assert (report.planned, report.generated, report.complete) == (11, 0, False)
     assert "nothing written" in report.message
     assert not (tmp_path / "out").exists()
-    assert session.calls == []
+    found = report.estimate
+    assert (found.shards, found.missing_shards, found.missing) == (2, 2, 11)
+    assert session.calls == [4, 4]  # one batch, and once more by the clock
+    made = run(session, folder, tmp_path / "out", shard="1/2")
+    stored = sum(p.stat().st_size for p in (tmp_path / "out" / "images").rglob("*.png"))
+    assert found.plan_hash == json.loads((tmp_path / "out" / "plan.json").read_text())["plan_hash"]
+    rest = run(session, folder, tmp_path / "out", dry_run=True).estimate
+    assert (rest.missing_shards, rest.missing) == (1, 11 - made.images)
+    # The records come on top of the pictures; the first batch stands for all of them.
+    assert 1.0 < found.bytes * made.images / 11 / stored < 2.5
 
 
 def test_failed_images_are_recorded_as_such(session, folder, tmp_path, monkeypatch):
@@ -185,7 +194,13 @@ def test_failed_images_are_recorded_as_such(session, folder, tmp_path, monkeypat
         ({"batch_size": 0}, "batch_size: expected an integer >= 1"),
         ({"shard": "3/2"}, "shard: expected i/n"),
         ({"shard": "two"}, "shard: expected i/n"),
-        ({"engine": "ray"}, "engine: expected local, got 'ray', which is not in this version"),
+        ({"engine": "dask"}, "engine: expected one of local, ray, got 'dask'"),
+        ({"workers": 0}, "workers: expected an integer >= 1, got 0"),
+        ({"workers": 2}, "session: expected none, each worker opens its own"),
+        ({"engine": "ray"}, "session: expected none, each worker opens its own"),
+        ({"gpus_per_worker": 0.5}, "gpus_per_worker: expected --engine ray"),
+        ({"engine": "ray", "gpus_per_worker": 1.5}, "gpus_per_worker: expected a part of 1"),
+        ({"threads": 0}, "threads: expected an integer >= 1"),
         ({"classes": {"cat": 0}}, "got nothing for 'dog' and 1 more"),
     ],
 )

@@ -127,12 +127,12 @@ def test_skipped_samples_are_remembered(new_session, folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": 1}, "seed 0 there, 1 asked"),
-        ({"batch_size": 4}, "batch_size 2 there, 4 asked"),
-        ({"format": "npz"}, 'format "folder" there, "npz" asked'),
-        ({"save_flow": False}, "save_flow true there, false asked"),
-        ({"limit": 3}, "count 11 there, 3 asked"),
-        ({"labels": "predicted"}, 'labels "source" there'),
+        ({"seed": 1}, "--seed 0 there, 1 asked"),
+        ({"batch_size": 4}, "--batch-size 2 there, 4 asked"),
+        ({"format": "npz"}, '--format "folder" there, "npz" asked'),
+        ({"save_flow": False}, "--save-flow true there, false asked"),
+        ({"limit": 3}, "--limit 11 there, 3 asked"),
+        ({"labels": "predicted"}, '--labels "source" there'),
     ],
 )
 def test_another_plan_is_refused_by_name(new_session, folder, tmp_path, files_of, options, message):
@@ -155,7 +155,7 @@ def test_a_plan_that_made_nothing_gives_way(new_session, folder, tmp_path, files
 def test_a_changed_source_is_another_plan(new_session, folder, tmp_path):
     run(new_session(), folder, tmp_path / "out")
     (folder / "cat" / "img 0.png").touch()
-    with pytest.raises(DataError, match=r"source .*fingerprint"):
+    with pytest.raises(DataError, match=r"source fingerprint"):
         run(new_session(), folder, tmp_path / "out")
     run(new_session(), folder, tmp_path / "hash", source_hash=True)
     (folder / "cat" / "img 0.png").touch()
@@ -172,7 +172,7 @@ def test_another_attack_is_another_plan(new_session, folder, tmp_path):
     run(new_session(), folder, tmp_path / "out")
     session = new_session()
     session.config = session.config.replace(steps=7)
-    with pytest.raises(DataError, match=r"artifact .*; attack"):
+    with pytest.raises(DataError, match=r"the attack \".*; attack steps 1 there, 7 asked"):
         run(session, folder, tmp_path / "out")
 
 

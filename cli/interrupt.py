@@ -1,0 +1,74 @@
+"""Ctrl-C and SIGTERM: the first one asks a run to stop after its batch, the second one ends it."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+__all__ = ["INTERRUPTED", "Interrupt"]
+
+INTERRUPTED = 130
+"""The exit code of a run that was stopped by a signal."""
+
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGBREAK")
+
+
+class Interrupt:
+    """While it is entered, signals are counted instead of raised; call it to ask for the first.
+
+    A thread waits for them, so that the second one works while the runtime computes.
+
+    Args:
+        tell: says a line.
+    """
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self._tell, self._asked = tell, threading.Event()
+        self._before: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        """Whether the run is to stop."""
+        return self._asked.is_set()
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        for name in _SIGNALS:
+            if (number := getattr(signal, name, None)) is not None:
+                self._before[number] = signal.signal(number, lambda *_: None)
+        self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, name="jataug-signals", daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._before:
+            return
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+        self._writer.close()
+
+    def _watch(self) -> None:
+        with self._reader, suppress(OSError):
+            while came := self._reader.recv(1):
+                if came[0] not in self._before:
+                    continue
+                if self._asked.is_set():
+                    self._tell(
+                        "stopped at once; the same command goes on from the last whole shard"
+                    )
+                    os._exit(INTERRUPTED)
+                self._asked.set()
+                self._tell("stopping after this batch; once more stops at once")

@@ -1,0 +1,76 @@
+"""Where shards are made: in this process, in others on this machine, or on Ray; the bytes are the
+same. Every engine has one function, `run`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ...errors import DataError
+from ..plan import Shard, check_integer
+from ..session import AttackSession
+from ..worker import Event, Lane
+
+__all__ = ["ENGINES", "Crew", "run"]
+
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who works.
+
+    Attributes:
+        engine: "local" or "ray".
+        workers: how many, each with its own session.
+        gpus_per_worker: for Ray, which places the workers: 0.5 puts two on a GPU. None: one where
+            the device is CUDA, else none.
+    """
+
+    engine: str = "local"
+    workers: int = 1
+    gpus_per_worker: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise DataError(f"engine: expected one of {', '.join(ENGINES)}, got {self.engine!r}")
+        check_integer("workers", self.workers, 1)
+        gpus = self.gpus_per_worker
+        if gpus is None:
+            return
+        if self.engine != "ray":
+            raise DataError(
+                "gpus_per_worker: expected --engine ray, which places workers on GPUs, got local; "
+                "use --device cuda:<i> and --shard"
+            )
+        if not (0 <= gpus <= 1 or (gpus > 1 and gpus == int(gpus))):
+            raise DataError(
+                f"gpus_per_worker: expected a part of 1 or a whole number >= 0, got {gpus!r}"
+            )
+
+
+def run(
+    crew: Crew,
+    lanes: Sequence[Lane],
+    sessions: Sequence[AttackSession],
+    shards: Iterable[Shard],
+    tell: Callable[[Event], object],
+    stop: Callable[[], bool],
+) -> None:
+    """Make shards.
+
+    Args:
+        crew: who works.
+        lanes: what to make.
+        sessions: open ones of this process, a lane each; other processes open their own.
+        shards: which.
+        tell: hears what is done, as it is done.
+        stop: asked again and again; true ends the run after the batches that are being attacked.
+    """
+    if crew.engine == "ray":
+        from .ray import run as run_on_ray
+
+        run_on_ray(lanes, list(shards), crew.workers, crew.gpus_per_worker, tell, stop)
+    else:
+        from .local import run as run_here
+
+        run_here(lanes, sessions, list(shards), crew.workers, tell, stop)

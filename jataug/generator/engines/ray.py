@@ -1,0 +1,174 @@
+"""Workers on Ray: Ray Data hands shards to actors, and hands them out again where one is lost."""
+
+import json
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+from ...errors import JataugError, MissingExtra, RuntimeUnavailable
+from ..plan import Shard
+from ..worker import Event, Lane, Worker
+
+__all__ = ["run"]
+
+_RETRIES = 3
+"""How often a shard is tried again after its worker died."""
+
+_PATIENCE = 0.1
+"""Seconds between two looks at whether to stop."""
+
+
+class _Actor:
+    """One worker, in a process that Ray places; its sessions stay open from shard to shard."""
+
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        self._name = uuid4().hex[:12]
+        self._worker = Worker(lanes, self._name).__enter__()
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
+        return {"said": [self._make(int(number)) for number in batch["number"]]}
+
+    def _make(self, number: int) -> str:
+        told: list[Event] = []
+        try:
+            self._worker.make([self._worker.shard(number)], told.append)
+        except JataugError as error:
+            return json.dumps({"error": [type(error).__name__, str(error)]})
+        return json.dumps({"worker": self._name, "events": [event.to_dict() for event in told]})
+
+
+def run(
+    lanes: Sequence[Lane],
+    shards: list[Shard],
+    workers: int,
+    gpus: float | None,
+    tell: Callable[[Event], object],
+    stop: Callable[[], bool],
+) -> None:
+    """Make shards with `workers` actors; events arrive a shard at a time.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        JataugError: what a worker raised.
+    """
+    if not shards:
+        return
+    ray = _load()
+    device = lanes[0].opening.device if lanes[0].opening else "cpu"
+    with _cluster(ray, workers):
+        if gpus is None:
+            some = bool(ray.cluster_resources().get("GPU"))
+            gpus = float(device.startswith("cuda") or (device == "auto" and some))
+        rows = _rows(ray, lanes, shards, workers, gpus)
+        names: set[str] = set()
+        for said in _until(stop, rows):
+            if isinstance(said, BaseException):
+                raise _explained(said) from said
+            answer = json.loads(said["said"])
+            if "error" in answer:
+                raise _error(*answer["error"])
+            names.add(answer["worker"])
+            if len(names) > workers:
+                names = {answer["worker"]}
+                tell(Event(0, note="a Ray worker was lost and replaced; its shard was made again"))
+            for event in answer["events"]:
+                tell(Event.from_dict(event))
+
+
+def _rows(
+    ray: Any, lanes: Sequence[Lane], shards: list[Shard], workers: int, gpus: float
+) -> Iterator[Mapping[str, Any]]:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    items = [{"number": shard.number} for shard in shards]
+    made = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        _Actor,
+        fn_constructor_args=(lanes,),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=min(workers, len(shards))),
+        num_cpus=1,
+        num_gpus=gpus,
+        max_restarts=_RETRIES,
+        max_task_retries=_RETRIES,
+    )
+    rows: Iterator[Mapping[str, Any]] = made.iter_rows()
+    return rows
+
+
+def _until(stop: Callable[[], bool], rows: Iterator[Any]) -> Iterator[Any]:
+    """Yield rows until `stop`, which is asked while a row is awaited too; then an error, if any."""
+    arrived: queue.Queue[Any] = queue.Queue()
+    end = object()
+
+    def collect() -> None:
+        try:
+            for row in rows:
+                arrived.put(row)
+        except BaseException as error:
+            arrived.put(error)
+        arrived.put(end)
+
+    threading.Thread(target=collect, name="jataug-ray", daemon=True).start()
+    while not stop():
+        try:
+            row = arrived.get(timeout=_PATIENCE)
+        except queue.Empty:
+            continue
+        if row is end:
+            return
+        yield row
+
+
+@contextmanager
+def _cluster(ray: Any, workers: int) -> Iterator[None]:
+    """Use the cluster that this process is connected to, or RAY_ADDRESS, or one of this machine."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not os.environ.get("RAY_ADDRESS"):
+        processors = max(os.cpu_count() or 1, workers + 1)
+        options |= {"address": "local", "num_cpus": processors, "include_dashboard": False}
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        line = " ".join(str(error).split())
+        raise RuntimeUnavailable(f"Ray does not start: {line}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _load() -> Any:
+    # No telemetry: Ray reads this when it is imported.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingExtra("Ray is not installed: pip install 'jataug[ray]'") from None
+    return ray
+
+
+def _error(name: str, text: str) -> JataugError:
+    from ... import errors
+
+    kind: type[JataugError] = getattr(errors, name, JataugError)
+    return kind(text)
+
+
+def _explained(error: BaseException) -> JataugError:
+    cause = getattr(error, "cause", None) or error
+    line = " ".join(str(cause).split())[-300:]
+    return RuntimeUnavailable(
+        f"Ray gave up: {type(cause).__name__}: {line}; what is whole is kept, run the same command "
+        "again"
+    )

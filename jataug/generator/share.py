@@ -1,0 +1,97 @@
+"""One run's part of a data set: what is there, what is missing, and what was counted."""
+
+from typing import Any
+
+from .destination import INDEX, check_destination, finished, records
+from .job import Job
+from .plan import Shard
+from .report import Estimate, Report, Skip, Tally
+from .worker import Event
+
+__all__ = ["Share"]
+
+
+class Share:
+    """Every n-th shard of a job, from the i-th; made, it knows which of them are there already.
+
+    Args:
+        job: the checked request.
+        part: (i, n).
+
+    Attributes:
+        shards: of this share.
+        missing: those that are not there.
+        markers: of those that are, by number.
+    """
+
+    def __init__(self, job: Job, part: tuple[int, int]) -> None:
+        self.job, self.part = job, part
+        self.shards = job.plan.shards[part[0] - 1 :: part[1]]
+        self.total = sum(shard.stop - shard.start for shard in self.shards)
+        self.done, self.generated, self.tally, self.waited = 0, 0, Tally(), 0.0
+        self.skipped: list[Skip] = []
+        self.notes: list[str] = []
+        self.markers: dict[int, Any] = {}
+        self.missing: list[Shard] = list(self.shards)
+        self.look()
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do, not even to write the index."""
+        return not self.missing and (self.job.root / INDEX).exists()
+
+    def look(self) -> None:
+        """Look again at what is missing; another run may have made it since.
+
+        Raises:
+            DataError: another plan was begun there.
+        """
+        check_destination(self.job.root, self.job.plan, self.job.marks)
+        self.missing = [shard for shard in self.missing if not self._there(shard)]
+
+    def _there(self, shard: Shard) -> bool:
+        marker = finished(self.job.root, shard)
+        if marker is None:
+            return False
+        self.markers[shard.number] = marker
+        self.tally += Tally.of(records(self.job.root, shard))
+        self.skipped += (Skip(**skip) for skip in marker["skipped"])
+        self.done += shard.stop - shard.start
+        return True
+
+    def take(self, event: Event) -> None:
+        """Count what a worker tells."""
+        self.done += event.samples
+        self.generated += event.tally.images
+        self.tally += event.tally
+        self.skipped += event.skipped
+        self.waited += event.waited
+        if event.shard is not None:
+            self.markers[event.shard] = event.marker
+        if event.note:
+            self.notes.append(event.note)
+
+    def report(
+        self, seconds: float, *, stopped: bool = False, estimate: Estimate | None = None
+    ) -> Report:
+        """Return what was done."""
+        whole = [shard for shard in self.shards if shard.number in self.markers]
+        stopped = stopped and len(whole) < len(self.shards)
+        kept = sum(self.markers[shard.number]["count"] for shard in whole)
+        return Report(
+            destination=self.job.root,
+            planned=self.total,
+            images=kept if stopped else self.tally.images,
+            generated=self.generated,
+            skipped=tuple(sorted(self.skipped, key=lambda skip: skip.index)),
+            failed=self.tally.failed,
+            clean_accuracy=self.tally.clean_accuracy,
+            adversarial_accuracy=self.tally.adversarial_accuracy,
+            seconds=seconds,
+            complete=(self.job.root / INDEX).exists(),
+            dry_run=estimate is not None,
+            stopped=stopped,
+            waited=self.waited,
+            notes=tuple(self.notes),
+            estimate=estimate,
+        )
