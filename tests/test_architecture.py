@@ -41,7 +41,7 @@ ARROWS = {
     "loaders": SHARED | {"attack", "data", "generator", "runtime"},
     "bridge": EXPORT,
     "evaluation": EXPORT | {"attack", "data"},
-    "trainer": EXPORT | {"attack", "data", "loaders", "bridge"},
+    "trainer": EXPORT | {"attack", "data", "generator"},
     "demo": EXPORT | {"data", "generator"},
 }
 ARROWS["cli"] = set(ARROWS)
@@ -56,7 +56,7 @@ THIRD_PARTIES = {
     "loaders": {"numpy"},
     "bridge": {"numpy", "torch"},
     "evaluation": {"numpy", "PIL"},
-    "trainer": {"numpy", "torch"},
+    "trainer": {"matplotlib", "numpy", "safetensors", "torch"},
     "export": {"numpy", "onnx", "onnx_ir", "onnxscript", "ml_dtypes", "google"},  # protobuf
     "cli": {"click", "numpy", "tqdm"},
 }

@@ -1,0 +1,229 @@
+"""Live augmentation of batches: random joint augmentation, or the attack of an artifact."""
+
+import os
+import threading
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..artifact import load_artifact
+from ..budget import FlowBudget, PixelBudget
+from ..config import AttackConfig
+from ..errors import BudgetError, DataError
+from .joint import as_config, check_floats, streamed
+from .labels import hard
+
+__all__ = ["Attack", "Augmenter", "Layout"]
+
+Array = NDArray[Any]
+Layout = Literal["nchw", "nhwc"]
+Attack = str | PathLike[str] | AttackConfig
+"""The path of an artifact; or, for steps=0, a configuration."""
+
+
+class Augmenter:
+    """Replaces the images of batches; every draw depends on (seed, epoch, sample index) alone.
+
+    It pickles, and may be used by several threads. The session of steps >= 1 opens in the process
+    that uses it, with the first batch.
+
+    Args:
+        attack: the path of an artifact; with steps=0 a configuration is enough.
+        steps: iterations; 0 is random joint augmentation, for which no model runs. Default the
+            attack's own.
+        seed: of the draws.
+        flow: flow radius in pixels; default the attack's own.
+        pixel: pixel radius in image units, likewise ("8/255" is accepted).
+        device: of the model: "cpu", "cuda", "cuda:<i>" or "auto".
+        batch_size: images per call of the model; default the size of the first batch, at most 64.
+        threads: of the model; default the runtime's own choice.
+        layout: of the images, "nchw" or "nhwc"; default the framework's own.
+
+    Raises:
+        BudgetError: an option that the attack cannot serve.
+        ArtifactError: the file is no artifact.
+    """
+
+    layout: Layout = "nhwc"
+
+    def __init__(
+        self,
+        attack: Attack,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+        flow: float | str | None = None,
+        pixel: float | str | None = None,
+        device: str = "cpu",
+        batch_size: int | None = None,
+        threads: int | None = None,
+        layout: Layout | None = None,
+    ) -> None:
+        if layout is not None:
+            if layout not in get_args(Layout):
+                raise DataError(f"layout: expected nchw or nhwc, got {layout!r}")
+            self.layout = layout
+        self.seed = seed
+        self._path, self._shape, config = _read(attack)
+        self.steps = config.steps if steps is None else steps
+        self.config = _adjusted(config, self.steps, flow, pixel)
+        if self._path is None and self.steps:
+            raise BudgetError(
+                f"steps: expected 0, got {self.steps}: a configuration has no model; give the path "
+                "of an artifact, or steps=0"
+            )
+        if not self.steps:
+            as_config(self.config)
+        self._radii = {"flow": flow, "pixel": pixel}
+        self._options = {"device": device, "batch_size": batch_size, "threads": threads}
+        self._renew()
+
+    def _renew(self) -> None:
+        self._lock, self._process, self._session = threading.Lock(), os.getpid(), None
+
+    def __getstate__(self) -> dict[str, Any]:
+        private = ("_lock", "_process", "_session")
+        return {name: value for name, value in self.__dict__.items() if name not in private}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._renew()
+
+    def batch(self, sample: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a batch {"image": ..., "label": ..., "index": ..., ...} with its images replaced.
+
+        Where it says "epoch", that epoch counts.
+        """
+        parts = (sample.get(name) for name in ("label", "index"))
+        epoch = sample.get("epoch", 0)
+        return {**sample, "image": self.images(sample["image"], *parts, epoch=epoch)}
+
+    def images(self, images: Any, labels: Any = None, indices: Any = None, epoch: Any = 0) -> Any:
+        """Return images of the type, dtype and layout of `images`."""
+        raise NotImplementedError
+
+    def run(self, images: Array, labels: Any, indices: Any, epoch: Any) -> Array:
+        """Return images in numpy.
+
+        Args:
+            images: (batch, ...) in the augmenter's layout, uint8, or floating in [0, 1].
+            labels: (batch,), integers, or (batch, classes); None is the model's prediction.
+            indices: (batch,), integers; None is 0 .. batch - 1.
+            epoch: one, or (batch,).
+
+        Raises:
+            DataError: another shape than the model's, floats outside [0, 1], or labels or indices
+                that do not fit.
+        """
+        rows, epochs = self.slots(images.shape, indices, epoch)
+        self._check_type(images)
+        labels = None if labels is None else hard(np.asarray(labels))
+        eight_bit = images.dtype == np.uint8
+        # The attack reads uint8 channels last and floats channels first.
+        turned = (self.layout == "nchw") == eight_bit
+        arranged = _turn(images, eight_bit) if turned else images
+        if not eight_bit:
+            arranged = np.ascontiguousarray(arranged, np.float32)
+        out = np.empty_like(arranged, order="C")
+        for one in np.unique(epochs):
+            part = epochs == one
+            kept = None if labels is None else labels[part]
+            out[part] = self._attacked(arranged[part], kept, rows[part], int(one))
+        out = _turn(out, not eight_bit) if turned else out
+        return out.astype(images.dtype, copy=False)
+
+    def slots(self, shape: tuple[int, ...], indices: Any, epoch: Any) -> tuple[Array, Array]:
+        """Return the index and the epoch of each image of a batch of this shape: (batch,) each.
+
+        Raises:
+            DataError: another shape than the model's, or numbers that do not fit.
+        """
+        if len(shape) != 4:
+            raise DataError(f"images: expected {self._expected()}, got {shape}")
+        height, width = shape[2:] if self.layout == "nchw" else shape[1:3]
+        size = (shape[1 if self.layout == "nchw" else 3], height, width)
+        if self._shape is not None and size != self._shape:
+            raise DataError(
+                f"images: expected {self._expected()}, the size that {self._path} was made for, "
+                f"got {shape}"
+            )
+        rows = np.arange(shape[0]) if indices is None else _whole(indices, shape[0], "indices")
+        epochs = np.asarray(epoch)
+        if epochs.ndim == 0:
+            epochs = np.full(shape[0], epochs)
+        return rows, _whole(epochs, shape[0], "epoch")
+
+    def _attacked(self, images: Array, labels: Any, rows: Array, epoch: int) -> Array:
+        if not self.steps:
+            indices = [int(row) for row in rows]
+            return streamed(images, indices, self.config, self.seed, epoch)
+        if self._process != os.getpid():  # a session and its lock do not survive a fork
+            self._renew()
+        with self._lock:
+            options: dict[str, Any] = {"seed": self.seed, "epoch": epoch, **self._radii}
+            steps = None if self.steps == self.config.steps else self.steps
+            result = self._opened().attack(images, labels, rows, steps=steps, **options)
+        return np.asarray(result.adversarial)
+
+    def _opened(self) -> Any:
+        if self._session is None:
+            from ..runtime import Session
+
+            self._session = Session.open(str(self._path), **self._options)
+        return self._session
+
+    def _check_type(self, images: Array) -> None:
+        if images.dtype != np.uint8 and images.dtype.kind != "f":
+            raise DataError(f"images: expected uint8 or floating, got {images.dtype}")
+        if images.dtype != np.uint8:
+            check_floats(images)
+
+    def _expected(self) -> str:
+        names = ("channel", "height", "width")
+        channel, height, width = self._shape or names
+        order = (channel, height, width) if self.layout == "nchw" else (height, width, channel)
+        return f"(batch, {', '.join(map(str, order))})"
+
+
+def _read(attack: Attack) -> tuple[str | None, tuple[int, int, int] | None, AttackConfig]:
+    if isinstance(attack, AttackConfig):
+        return None, None, attack
+    if not isinstance(attack, (str, PathLike)):
+        raise BudgetError(
+            "attack: expected the path of an artifact or an AttackConfig, got "
+            f"{type(attack).__name__}"
+        )
+    path = os.fspath(attack)
+    _, manifest = load_artifact(path)
+    return path, manifest.image_shape, manifest.config
+
+
+def _adjusted(
+    config: AttackConfig, steps: int, flow: float | str | None, pixel: float | str | None
+) -> AttackConfig:
+    """Return the configuration with these radii; the number of steps is checked."""
+    config.replace(steps=steps)
+    if flow is not None:
+        config = config.replace(flow=FlowBudget(flow, config.flow.norm))
+    if pixel is not None:
+        config = config.replace(pixel=PixelBudget(pixel, config.pixel.norm))
+    return config
+
+
+def _whole(values: Any, count: int, name: str) -> Array:
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu" or array.shape != (count,) or (array < 0).any():
+        raise DataError(
+            f"{name}: expected {count} integers >= 0, one per image, got {array.dtype} "
+            f"{array.shape}"
+        )
+    return array
+
+
+def _turn(images: Array, channels_last: bool) -> Array:
+    """Return images with their channels moved to the end, or to the front."""
+    axes = (0, 2, 3, 1) if channels_last else (0, 3, 1, 2)
+    return np.ascontiguousarray(images.transpose(axes))

@@ -1,0 +1,90 @@
+"""Whether a data set may be trained on: nothing is read from one that does not verify."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+from ..errors import CheckError, DataError
+from ..generator.checks import file_problems, index_problems, record_problems
+from ..generator.dataset import StoredShard
+from ..generator.verify import verify
+
+__all__ = ["Verify", "check_index", "check_shard", "check_whole"]
+
+Verify = Literal["quick", "read", "full"]
+"""How much of a data set is checked: index, records and that the images are there; each image also
+against its sha256 when it is read; or all of it before the first one is.
+"""
+
+
+def check_index(root: Path, index: Mapping[str, Any]) -> None:
+    """Refuse an index that does not agree with itself.
+
+    Raises:
+        CheckError: names the first problem.
+    """
+    _refuse(root, index_problems(root, index))
+
+
+def check_shard(root: Path, index: Mapping[str, Any], entry: Mapping[str, Any]) -> StoredShard:
+    """Return a shard whose records are those of the index, and whose images are there.
+
+    Raises:
+        CheckError: names the first problem.
+    """
+    records = {n: h for n, h in entry["files"].items() if n.startswith("records/")}
+    _refuse(root, file_problems(root, {**entry, "files": records}))
+    try:
+        shard = StoredShard(root, entry, index["plan"]["format"])
+    except DataError as error:
+        raise CheckError(_failed(root, str(error))) from None
+    skipped = {skip["index"] for skip in index["skipped"]}
+    _refuse(root, record_problems(shard, entry, skipped))
+    _refuse(root, _missing_files(root, shard))
+    return shard
+
+
+def check_whole(root: Path, mode: Verify) -> None:
+    """Read the whole data set back where `mode` is "full".
+
+    Raises:
+        DataError: the mode is unknown.
+        CheckError: names the first problem.
+    """
+    if mode not in get_args(Verify):
+        raise DataError(f"verify: expected one of {', '.join(get_args(Verify))}, got {mode!r}")
+    if mode == "full":
+        _refuse(root, iter(verify(root).problems))
+
+
+def _missing_files(root: Path, shard: StoredShard) -> Iterator[str]:
+    """Yield images, a file each, that are not there or empty; a folder is listed once."""
+    sizes: dict[str, dict[str, int]] = {}
+    for record in shard.records:
+        name = str(record["file"])
+        place = PurePosixPath(name)
+        if place.is_absolute() or ".." in place.parts:
+            yield f"{shard.name}: expected a file inside the data set, got {name!r}"
+        folder, base = str(place.parent), place.name
+        if folder not in sizes:
+            sizes[folder] = _sizes(root / folder)
+        if not sizes[folder].get(base):
+            yield f"{name}: expected the image of {record['key']}, got no file, or an empty one"
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries}
+    except OSError:
+        return {}
+
+
+def _refuse(root: Path, problems: Iterator[str]) -> None:
+    if (problem := next(problems, None)) is not None:
+        raise CheckError(_failed(root, problem))
+
+
+def _failed(root: Path, problem: str) -> str:
+    return f"{root}: expected a data set that verifies: {problem}; run jataug verify"
