@@ -6,6 +6,8 @@ from typing import Any, get_args
 import click
 
 from jataug.artifact import Form
+from jataug.budget import FlowBudget, PixelBudget
+from jataug.config import AttackConfig
 
 from .command import Command
 from .options import PATH, attack_config, attack_options, model_options, preprocessing
@@ -22,22 +24,33 @@ __all__ = ["command"]
 @click.option("--float32", is_flag=True, help="Compute a float16 model in float32.")
 @click.option("--device", default="cpu", show_default=True, help="Where the self-check runs.")
 @click.option("--no-check", is_flag=True, help="Write the file without the gradient self-check.")
+@click.option("--save-model", type=PATH, help="Of a run: write its classifier as ONNX too.")
 def command(model: Path, output: Path, **given: Any) -> None:
     """Write the joint attack on MODEL, with its gradient graph, as an ONNX file.
 
-    MODEL is a classifier as an .onnx file. What it wants done to images in [0, 1] goes inside.
+    MODEL is a classifier as an .onnx file, or the folder of a training run. What it wants done to
+    images in [0, 1] goes inside. A run brings the budgets it was trained with; options change them.
 
     \b
     jataug export resnet50.onnx -o attack.onnx --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
     jataug export lite0.onnx -o attack.onnx --scale 255 --mean 127 --std 128 --preset evaluation
+    jataug export run/ -o attack.onnx --save-model model.onnx
     """
     from jataug.export import export_attack
 
-    config, prepared = attack_config(given), preprocessing(given)
+    network, example = model, None
+    if model.is_dir():
+        network, example, config = _of_run(model, given)
+    else:
+        config = attack_config(given)
+    prepared = preprocessing(given)
+    if given["save_model"] is not None:
+        _save_model(network, example, given["save_model"])
     manifest = export_attack(
-        model,
+        network,
         config,
         output,
+        example=example,
         preprocessing=prepared,
         form=given["form"],
         max_flow=given["max_flow"],
@@ -57,3 +70,33 @@ def command(model: Path, output: Path, **given: Any) -> None:
     click.echo(
         f"  gradient   {'checked on ' + manifest.checked if manifest.checked else 'not checked'}"
     )
+
+
+def _of_run(folder: Path, given: dict[str, Any]) -> tuple[Any, Any, AttackConfig]:
+    """Return the network of a run, an example of its images, and the attack to export."""
+    from jataug.trainer import load_run
+
+    run = load_run(folder)
+    source = click.get_current_context().get_parameter_source
+    asked = {n for n in given if source(n) not in (None, click.core.ParameterSource.DEFAULT)}
+    wanted = attack_config(given)
+    mine = wanted if "preset" in asked else run.config.attack
+    options = {field: getattr(wanted, field) for field in vars(wanted) if field in asked}
+    for name, kind in (("flow", FlowBudget), ("pixel", PixelBudget)):
+        there, here = getattr(run.config.attack, name), getattr(wanted, name)
+        radius = here.radius if name in asked else there.radius
+        options[name] = kind(radius, here.norm if f"{name}_norm" in asked else there.norm)
+    if "steps" not in asked:
+        options["steps"] = run.config.attack.steps
+    return run.module, run.example, mine.replace(**options)
+
+
+def _save_model(network: Any, example: Any, path: Path) -> None:
+    if example is None:
+        raise click.UsageError("--save-model: expected a run as MODEL, got a file")
+    from jataug.export.model import load_model
+    from jataug.export.save import check_destination, save_model
+
+    check_destination(path)
+    save_model(load_model(network, example), path)
+    click.echo(f"{path}: the classifier")

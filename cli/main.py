@@ -15,6 +15,7 @@ _COMMANDS = {
     "differentiate": "write a model's gradient as an ONNX file",
     "generate": "precompute an adversarial data set",
     "verify": "check a data set: files, labels, budgets",
+    "train": "train a classifier, adversarially or not; resumable",
     "preview": "draw a few images, their flows and perturbations",
     "inspect": "say what a file or data set is",
     "demo": "the whole job on the model and images that ship inside",

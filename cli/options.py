@@ -16,7 +16,9 @@ __all__ = [
     "attack_options",
     "device_option",
     "model_options",
+    "options",
     "preprocessing",
+    "read_numbers",
     "read_size",
     "source_options",
 ]
@@ -25,7 +27,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 
-def _numbers(value: Any) -> tuple[float, ...]:
+def read_numbers(value: Any) -> tuple[float, ...]:
     """Read numbers separated by commas; from a TOML file also a number or a list."""
     parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
     try:
@@ -46,9 +48,9 @@ def read_size(value: Any) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
-def _options(options: Sequence[Callable[[Function], Function]]) -> Callable[[Function], Function]:
+def options(given: Sequence[Callable[[Function], Function]]) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
-        for option in reversed(options):
+        for option in reversed(given):
             function = option(function)
         return function
 
@@ -59,7 +61,7 @@ def _choice(words: Any) -> click.Choice[str]:
     return click.Choice(get_args(words))
 
 
-attack_options = _options(
+attack_options = options(
     [
         click.option(
             "--preset", type=click.Choice(list(PRESETS)), default="claim-1", show_default=True
@@ -101,13 +103,13 @@ def attack_config(given: dict[str, Any]) -> AttackConfig:
     return AttackConfig.preset(given.pop("preset"), flow=flow, pixel=pixel, **options)
 
 
-model_options = _options(
+model_options = options(
     [
         click.option(
-            "--mean", type=_numbers, default="0", metavar="NUMBERS",
+            "--mean", type=read_numbers, default="0", metavar="NUMBERS",
             help="One number, or one a channel."
         ),
-        click.option("--std", type=_numbers, default="1", metavar="NUMBERS", help="Likewise."),
+        click.option("--std", type=read_numbers, default="1", metavar="NUMBERS", help="Likewise."),
         click.option(
             "--scale", type=float, default=1.0,
             help="The model sees (image * scale - mean) / std, with image in [0, 1]; 255 where it "
@@ -131,7 +133,7 @@ def preprocessing(given: dict[str, Any]) -> Preprocessing:
     return Preprocessing(**{name: given.pop(name) for name in names})
 
 
-source_options = _options(
+source_options = options(
     [
         click.option("--resize", type=int, metavar="SIDE", help="Resize the shorter side, pixels."),
         click.option("--crop", type=read_size, metavar="SIDE", help="Crop the centre, pixels."),

@@ -1,0 +1,33 @@
+"""Joint adversarial training (claims 15-20) in torch: one configuration, one loop.
+
+    from jataug.trainer import TrainConfig, train
+    train(TrainConfig(source="train-images-idx3-ubyte.gz", output="run", model="small-cnn"))
+
+A run is a folder of safetensors, JSON and JSON lines; `load_run` returns its network.
+"""
+
+from ..errors import MissingExtra
+
+try:
+    import safetensors as _safetensors  # noqa: F401
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise MissingExtra(
+        f"jataug.trainer needs {error.name}, which is not installed: pip install 'jataug[train]'"
+    ) from error
+
+from .config import Part, TrainConfig
+from .loop import train
+from .report import TrainProgress, TrainReport
+from .run import TrainedRun, is_run, load_run
+
+__all__ = [
+    "Part",
+    "TrainConfig",
+    "TrainProgress",
+    "TrainReport",
+    "TrainedRun",
+    "is_run",
+    "load_run",
+    "train",
+]

@@ -1,0 +1,315 @@
+"""What a training run is: one frozen configuration, readable from JSON."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args
+
+from ..budget import FlowBudget, PixelBudget
+from ..config import AttackConfig
+from ..errors import DataError
+
+__all__ = ["Convention", "Kind", "Mode", "Part", "Precision", "Schedule", "TrainConfig"]
+
+Mode = Literal["natural", "pixel", "flow", "joint"]
+Kind = Literal["clean", "attack", "runtime", "artifact", "dataset"]
+Convention = Literal["authors", "torch"]
+Schedule = Literal["constant", "step", "cosine"]
+Precision = Literal["float32", "bf16"]
+
+_WITH_PATH = ("artifact", "dataset")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of every batch.
+
+    Args:
+        kind: "clean"; "attack", torch against the current weights; "runtime", ONNX Runtime against
+            the current weights; "artifact", an exported attack on a fixed model; "dataset", images
+            that `jataug generate` made.
+        ratio: the share, above 0; the shares of a mixture add up to 1.
+        path: of the artifact or the data set.
+
+    Raises:
+        DataError: the kind is unknown, the ratio is not in (0, 1], or the path is missing.
+    """
+
+    kind: Kind
+    ratio: float = 1.0
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise DataError(
+                f"mixture: expected one of {', '.join(get_args(Kind))}, got {self.kind!r}"
+            )
+        _number("mixture ratio", self.ratio, above=0, most=1)
+        if self.kind in _WITH_PATH and not self.path:
+            raise DataError(f"mixture: {self.kind} needs a path: {self.kind}:PATH=RATIO")
+        if self.kind not in _WITH_PATH and self.path:
+            raise DataError(f"mixture: {self.kind} takes no path, got {self.path!r}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the part that "KIND[:PATH][=RATIO]" says, for example "dataset:adv/=0.25".
+
+        Raises:
+            DataError: it says none.
+        """
+        name, equals, ratio = text.rpartition("=")
+        kind, _, path = (name if equals else ratio).partition(":")
+        try:
+            share = float(ratio) if equals else 1.0
+        except ValueError:
+            raise DataError(f"mixture: expected KIND[:PATH]=RATIO, got {text!r}") from None
+        return cls(kind, share, path or None)  # type: ignore[arg-type]  # checked by cls
+
+    @property
+    def name(self) -> str:
+        """The kind, with the path where there is one."""
+        return f"{self.kind}:{self.path}" if self.path else self.kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run, whole; equal configurations on one machine give equal weights on the CPU.
+
+    Args:
+        source: the training images, as `jataug.data.open_source` reads them, with labels.
+        output: the run's folder: new, empty, or a run of this configuration, which is resumed.
+        model: "wrn-DEPTH-WIDTH", "small-cnn", "resnet-18" (3x3 stem), "resnet-18-imagenet" (7x7
+            stem), or "package.module:factory", a callable that returns a torch module from images
+            in [0, 1] to logits.
+        model_options: keyword arguments of the factory.
+        mean: what is taken off the images before the network, one number or one per channel.
+        std: what they are then divided by.
+        init: a run or a .safetensors file whose weights are the start.
+        mode: "joint", or "pixel" or "flow" (the other radius is 0), or "natural" (no attack).
+        attack: the training attack, and the budgets of the evaluation. Default: claim 1, one step.
+        mixture: what batches are made of; default the attack alone, clean images for "natural".
+        label_smoothing: how much (claim 19), in the convention of `smoothing`.
+        smoothing: "authors": the true class gets 1 - s, each other s / (K - 1); "torch": the
+            convention of torch.nn.CrossEntropyLoss.
+        epochs: passes over the training part. 0 writes a run with the untrained weights.
+        batch_size: over all processes; the rest of an epoch that fills no batch is left out.
+        lr: peak learning rate of SGD.
+        momentum: of SGD.
+        nesterov: of SGD.
+        weight_decay: of SGD, on all parameters.
+        schedule: "step" (times `gamma` at each of `milestones`), "cosine" to 0, or "constant".
+        milestones: epochs.
+        gamma: see `schedule`.
+        warmup: epochs of linear growth from 0.
+        ema: decay of the weight average that is evaluated and kept; 0 for none.
+        clip: largest norm of the gradient; None for no limit.
+        pad: random crop after padding by so many zeros a side; 0 for none.
+        flip: random horizontal flip.
+        resize: the shorter side of source images, pixels (before `crop`).
+        crop: the centre that is cut out of source images.
+        limit: use the first so many images of the source.
+        validation: images held out of training, drawn by the seed.
+        evaluation_images: of those, how many are attacked after an epoch.
+        evaluation_steps: iterations of that attack (the preset "evaluation").
+        evaluate_every: epochs; the last is always evaluated.
+        seed: of the weights, the order, the crops, the attacks.
+        device: "auto", "cpu", "cuda" or "cuda:<i>".
+        precision: "bf16" runs the network under autocast.
+        channels_last: the memory format of network and images.
+        compile: torch.compile the network.
+        sync_batch_norm: batch statistics over all processes; CUDA only.
+        workers: threads that read images which do not fit into memory.
+        checkpoint_steps: save every so many steps, besides the end of every epoch; 0 for never.
+        tensorboard: write event files too.
+
+    Raises:
+        DataError: an option is outside its domain; the message names it.
+    """
+
+    source: str
+    output: str
+    model: str = "wrn-28-10"
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    init: str | None = None
+    mode: Mode = "joint"
+    attack: AttackConfig = field(default_factory=lambda: AttackConfig(steps=1))
+    mixture: tuple[Part, ...] = ()
+    label_smoothing: float = 0.5
+    smoothing: Convention = "authors"
+    epochs: int = 200
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 2e-4
+    schedule: Schedule = "step"
+    milestones: tuple[int, ...] = (60, 90)
+    gamma: float = 0.1
+    warmup: float = 0.0
+    ema: float = 0.0
+    clip: float | None = None
+    pad: int = 4
+    flip: bool = True
+    resize: int | None = None
+    crop: int | tuple[int, int] | None = None
+    limit: int | None = None
+    validation: int = 1000
+    evaluation_images: int = 500
+    evaluation_steps: int = 10
+    evaluate_every: int = 1
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    sync_batch_norm: bool = False
+    workers: int = 2
+    checkpoint_steps: int = 0
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("source", "output"):
+            object.__setattr__(self, name, str(getattr(self, name)))
+        for name, choices in _CHOICES.items():
+            if (value := getattr(self, name)) not in get_args(choices):
+                expected = ", ".join(get_args(choices))
+                raise DataError(f"{name}: expected one of {expected}, got {value!r}")
+        for name, least in _INTEGERS.items():
+            _integer(name, getattr(self, name), least)
+        for name, bounds in _NUMBERS.items():
+            _number(name, getattr(self, name), **bounds)
+        for name in ("mean", "std", "milestones", "mixture", "crop"):
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        if self.clip is not None:
+            _number("clip", self.clip, above=0)
+        if self.limit is not None:
+            _integer("limit", self.limit, 1)
+        if not all(self.std):
+            raise DataError("std: expected numbers other than 0")
+        if self.evaluation_images > self.validation:
+            object.__setattr__(self, "evaluation_images", self.validation)
+        self._check_mixture()
+
+    def _check_mixture(self) -> None:
+        if not self.mixture:
+            alone = Part("clean" if self.mode == "natural" else "attack")
+            object.__setattr__(self, "mixture", (alone,))
+        total = math.fsum(part.ratio for part in self.mixture)
+        if abs(total - 1) > 1e-6:
+            raise DataError(f"mixture: expected ratios that add up to 1, got {total:g}")
+        if len({part.name for part in self.mixture}) != len(self.mixture):
+            raise DataError("mixture: expected each part once")
+        if self.mode == "natural" and any(part.kind != "clean" for part in self.mixture):
+            raise DataError("mode natural: expected clean batches alone; choose another mode")
+        if self.mode != "natural" and not self.training_attack.branches:
+            raise DataError(f"mode {self.mode}: expected a budget above 0, got flow and pixel 0")
+        if empty := [p.name for p, n in zip(self.mixture, self.counts, strict=True) if not n]:
+            raise DataError(
+                f"mixture: {empty[0]} gets no image of a batch of {self.batch_size}; raise its "
+                "ratio or the batch size"
+            )
+
+    @property
+    def training_attack(self) -> AttackConfig:
+        """The attack of this mode: `attack`, with the radius that the mode leaves out set to 0."""
+        flow, pixel = self.attack.flow, self.attack.pixel
+        if self.mode == "pixel":
+            flow = FlowBudget(0, flow.norm)
+        if self.mode == "flow":
+            pixel = PixelBudget(0, pixel.norm)
+        return self.attack.replace(flow=flow, pixel=pixel)
+
+    @property
+    def evaluation_attack(self) -> AttackConfig:
+        """What the network is measured with: the preset "evaluation" in the mode's budgets."""
+        mine = self.training_attack
+        return AttackConfig.preset(
+            "evaluation", flow=mine.flow, pixel=mine.pixel, steps=self.evaluation_steps
+        )
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many images of a batch each part of the mixture gets: largest remainders."""
+        exact = [part.ratio * self.batch_size for part in self.mixture]
+        counts = [math.floor(value + 1e-9) for value in exact]
+        order = sorted(range(len(exact)), key=lambda k: counts[k] - exact[k])
+        for k in order[: self.batch_size - sum(counts)]:
+            counts[k] += 1
+        return tuple(counts)
+
+    def replace(self, **options: Any) -> Self:
+        """Return a copy with `options` changed."""
+        return dataclasses.replace(self, **options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; `from_dict` reads them back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            DataError: a key is unknown, or a value is outside its domain.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise DataError(f"training configuration: unknown key {unknown[0]!r}")
+        options = dict(data)
+        try:
+            options["attack"] = AttackConfig.from_dict(options["attack"])
+            options["mixture"] = tuple(Part(**part) for part in options["mixture"])
+            return cls(**options)
+        except (KeyError, TypeError) as error:
+            raise DataError(f"training configuration: cannot be read: {error}") from None
+
+
+_CHOICES = {"mode": Mode, "smoothing": Convention, "schedule": Schedule, "precision": Precision}
+_INTEGERS = {
+    "epochs": 0,
+    "batch_size": 1,
+    "pad": 0,
+    "validation": 0,
+    "evaluation_images": 0,
+    "evaluation_steps": 0,
+    "evaluate_every": 1,
+    "seed": 0,
+    "workers": 1,
+    "checkpoint_steps": 0,
+}
+_NUMBERS: dict[str, dict[str, float]] = {
+    "label_smoothing": {"least": 0, "below": 1},
+    "lr": {"above": 0},
+    "momentum": {"least": 0, "below": 1},
+    "weight_decay": {"least": 0},
+    "gamma": {"above": 0},
+    "warmup": {"least": 0},
+    "ema": {"least": 0, "below": 1},
+}
+
+
+def _integer(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise DataError(f"{name}: expected an integer >= {least}, got {value!r}")
+
+
+def _number(
+    name: str,
+    value: Any,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and math.isfinite(value) and least <= value <= most and above < value < below:
+        return
+    bounds = {">=": least, ">": above, "<": below, "<=": most}
+    said = " and ".join(f"{sign} {b:g}" for sign, b in bounds.items() if math.isfinite(b))
+    raise DataError(f"{name}: expected a number {said}, got {value!r}")

@@ -1,0 +1,24 @@
+"""The learning rate as a function of the step: nothing to save, nothing to resume."""
+
+import math
+
+from .config import TrainConfig
+
+__all__ = ["learning_rate"]
+
+
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """Return the rate of optimizer step `step`, from 0.
+
+    Warm-up multiplies whatever the schedule says; milestones are epochs; the cosine ends at 0 after
+    the last step.
+    """
+    epoch = step / steps_per_epoch
+    warm = min(1.0, (epoch + 1 / steps_per_epoch) / config.warmup) if config.warmup else 1.0
+    if config.schedule == "cosine":
+        shape = (1 + math.cos(math.pi * min(1.0, epoch / config.epochs))) / 2
+    elif config.schedule == "step":
+        shape = config.gamma ** sum(epoch >= milestone for milestone in config.milestones)
+    else:
+        shape = 1.0
+    return config.lr * warm * shape
