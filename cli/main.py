@@ -17,6 +17,7 @@ _COMMANDS = {
     "verify": "check a data set: files, labels, budgets",
     "train": "train a classifier, adversarially or not; resumable",
     "preview": "draw a few images, their flows and perturbations",
+    "evaluate": "measure how robust models are",
     "inspect": "say what a file or data set is",
     "demo": "the whole job on the model and images that ship inside",
 }

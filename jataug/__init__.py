@@ -24,6 +24,7 @@ from .errors import (
 from .result import AttackResult
 
 if TYPE_CHECKING:
+    from .evaluation.evaluate import evaluate
     from .generator.dataset import open_dataset
     from .generator.generate import generate, generate_all
     from .generator.verify import verify
@@ -46,6 +47,7 @@ __all__ = [
     "RuntimeUnavailable",
     "Session",
     "UnsupportedOperator",
+    "evaluate",
     "generate",
     "generate_all",
     "open_dataset",
@@ -54,6 +56,7 @@ __all__ = [
 
 _LAZY = {
     "Session": "runtime",
+    "evaluate": "evaluation",
     "generate": "generator",
     "generate_all": "generator",
     "open_dataset": "generator",

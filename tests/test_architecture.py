@@ -40,7 +40,7 @@ ARROWS = {
     "generator": SHARED | {"data", "runtime"},
     "loaders": SHARED | {"attack", "data", "generator", "runtime"},
     "bridge": EXPORT,
-    "evaluation": EXPORT | {"attack", "data"},
+    "evaluation": EXPORT | {"attack", "bridge", "data"},
     "trainer": EXPORT | {"attack", "data", "generator"},
     "demo": EXPORT | {"data", "generator"},
 }
@@ -69,6 +69,7 @@ MORE_IN = {
     "jataug.loaders.tensors": {"torch"},
     "jataug.loaders.tf": {"tensorflow"},
     "jataug.loaders.torch": {"torch"},
+    "jataug.evaluation.autoattack": {"pyautoattack", "torch"},
     "jataug.evaluation.torch": {"torch"},
 }
 UNIX_ONLY = {"fcntl", "grp", "pwd", "resource", "termios"}

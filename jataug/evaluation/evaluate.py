@@ -1,27 +1,33 @@
 """How robust a model is: attacks, curves, sanity checks, and the report that says so."""
 
+import json
 import platform
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from ..budget import FlowBudget, Norm, PixelBudget
+import numpy as np
+
+from ..budget import FlowBudget, PixelBudget
 from ..data import Geometry, Source, open_source
 from ..data.labels import Classes
+from ..errors import DataError
 from ..preprocessing import Preprocessing
+from .assess import Assessment
 from .folder import Folder
-from .gallery import gallery, gallery_arrays
-from .images import open_images
-from .report import FORMAT_VERSION, ModelReport, Report, Sanity
+from .images import Images, open_images
+from .report import FORMAT_VERSION, Report
 from .runner import Progress, Runner
-from .state import Context
-from .subject import default_batch_size, open_subjects
+from .settings import Settings
+from .subject import Subject, default_batch_size, open_subjects
 from .suite import SUITES, Suite, attacks_of
-from .summary import attack_row, image_rows, rate, worst
 
-__all__ = ["evaluate"]
+__all__ = ["REPORT", "evaluate"]
+
+REPORT = "report.json"
 
 
 def evaluate(
@@ -31,12 +37,15 @@ def evaluate(
     *,
     attacks: Sequence[str] | None = None,
     suite: Suite = "quick",
-    flow: float | str = 0.3,
-    pixel: float | str = "8/255",
-    flow_norm: Norm = "l2",
+    flow: float | str | FlowBudget = 0.3,
+    pixel: float | str | PixelBudget = "8/255",
+    transfer: Sequence[Any] = (),
+    curves: bool = True,
+    sanity: bool = True,
+    measured: Literal["float", "uint8"] = "float",
     seed: int = 0,
-    batch_size: int | None = None,
     limit: int | None = None,
+    batch_size: int | None = None,
     labels: Literal["source", "predicted"] = "source",
     classes: Classes = None,
     resize: int | None = None,
@@ -44,22 +53,73 @@ def evaluate(
     preprocessing: Preprocessing | None = None,
     size: tuple[int, int] | None = None,
     device: str = "auto",
-    measured: Literal["float", "uint8"] = "float",
+    names: Sequence[str] | None = None,
     command: str | None = None,
     progress: Callable[[Progress], object] | None = None,
 ) -> Report:
-    flow_budget, pixel_budget = FlowBudget(flow, flow_norm), PixelBudget(pixel)
-    chosen = attacks_of(SUITES[suite] if attacks is None else attacks, suite)
+    """Attack one or more models on the same images and return what was found.
+
+    With `output`, every attack is kept as soon as it is finished, report.json and the galleries'
+    arrays are written at the end, and the same call goes on where it was stopped.
+
+    Args:
+        model: an .onnx file, a ModelProto, a torch module of images in [0, 1], an object with the
+            methods of evaluation.model.Model; or a list of these.
+        source: what jataug.data.open_source takes, or a source.
+        output: a new or empty folder, or one where the same evaluation was begun; None keeps
+            nothing.
+        attacks: names from evaluation.suite.ATTACKS, with options where wanted
+            ("pgd:steps=50:restarts=3"); default those of the suite.
+        suite: "quick", or "strong": all attacks, with more steps, restarts and targets.
+        flow: pixels, or a budget with its norm.
+        pixel: image units, or a budget; its norm is linf.
+        transfer: models that see the adversarial images too, and whose own are tried on `model`.
+        curves: measure accuracy against the radii, and every image's smallest radius.
+        sanity: check for masked gradients.
+        measured: "float" measures the images as found; "uint8" quantises them first.
+        seed: of all random draws.
+        limit: use the first `limit` images.
+        batch_size: rows in a call of a model; default by the size of the images.
+        labels: "source", or "predicted" for the first model's own prediction.
+        classes: what class folders mean to the model; see generate.
+        resize: length of the shorter side, pixels.
+        crop: side of the centre crop, or (height, width), pixels.
+        preprocessing: what the ONNX models want done to images in [0, 1].
+        size: (height, width) for models that leave them open.
+        device: for ONNX models: "auto", "cpu", "cuda" or "cuda:<i>".
+        names: one a model; default the file's stem.
+        command: what was typed, for the report.
+        progress: called after every batch.
+
+    Raises:
+        DataError: the source, its labels, the folder or an option cannot be used.
+        BudgetError: a radius, an attack or an option of it is unknown or outside its domain.
+        ModelError: a model cannot be used, or the models differ in images or classes.
+        MissingExtra: a package that an attack or a model needs is not installed.
+    """
+    settings = Settings(
+        attacks=attacks_of(_names(suite, attacks), suite),
+        suite=suite,
+        flow=flow if isinstance(flow, FlowBudget) else FlowBudget(flow),
+        pixel=pixel if isinstance(pixel, PixelBudget) else PixelBudget(pixel),
+        seed=seed,
+        measured=measured,
+        curves=curves,
+        sanity=sanity,
+    )
     held = source if isinstance(source, Source) else open_source(source)
-    models = list(model) if isinstance(model, (list, tuple)) else [model]
+    models = list(model) if isinstance(model, list | tuple) else [model]
+    if not models:
+        raise DataError("model: expected at least one, got none")
     subjects = open_subjects(
-        models,
+        [*models, *transfer],
         held,
         Geometry(resize, crop),
         preprocessing=preprocessing,
         size=size,
         device=device,
         batch_size=batch_size,
+        names=None if names is None else [*names, *(f"transfer-{k}" for k in range(len(transfer)))],
     )
     first = subjects[0].model
     images = open_images(
@@ -72,71 +132,144 @@ def evaluate(
         crop=crop,
         limit=limit,
     )
-    radii = (flow_budget.radius, pixel_budget.radius)
-    folder = Folder(None if output is None else Path(output), {"seed": seed})
-    reports = []
-    for k, subject in enumerate(subjects):
+    rows = batch_size or default_batch_size(first.image_shape)
+    evaluation = _Evaluation(subjects, len(models), images, settings, rows, output, progress)
+    return evaluation.report(command)
+
+
+def _names(suite: str, attacks: Sequence[str] | None) -> Sequence[str]:
+    if suite not in SUITES:
+        raise DataError(f"suite: expected one of {', '.join(SUITES)}, got {suite!r}")
+    return SUITES[suite] if attacks is None else attacks  # type: ignore[index]
+
+
+class _Evaluation:
+    """All models, their images, and the folder.
+
+    Args:
+        subjects: the models under evaluation, then those for transfer alone.
+        count: of the former.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        count: int,
+        images: Images,
+        settings: Settings,
+        batch_size: int,
+        output: str | PathLike[str] | None,
+        progress: Callable[[Progress], object] | None,
+    ) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise DataError(f"batch_size: expected an integer >= 1, got {batch_size!r}")
+        self._subjects, self._count, self._images = list(subjects), count, images
+        self._settings, self._batch_size, self._progress = settings, batch_size, progress
+        _check_alike(subjects)
+        root = None if output is None else Path(output)
+        _check_outside(root, images)
+        self._folder = Folder(root, self._plan())
+
+    def _plan(self) -> dict[str, Any]:
+        images = self._images
+        return {
+            "format_version": FORMAT_VERSION,
+            "models": [s.identity() for s in self._subjects[: self._count]],
+            "transfer": [s.identity() for s in self._subjects[self._count :]],
+            "settings": self._settings.to_dict(),
+            "batch_size": self._batch_size,
+            "source": {k: v for k, v in images.described.items() if k != "path"},
+            "images": images.count,
+            "resize": images.geometry.resize,
+            "crop": images.geometry.crop,
+            "labels": None if images.labels is None else [int(v) for v in images.labels],
+        }
+
+    def report(self, command: str | None) -> Report:
+        """Measure what is not there yet, and write the report."""
+        assessed = [self._assessment(k) for k in range(len(self._subjects))]
+        found = [
+            one.report(f"gallery-{k}.npz", {o.subject.name: o for o in assessed if o is not one})
+            for k, one in enumerate(assessed[: self._count])
+        ]
+        report = self._record(command, found)
+        text = json.dumps(report.to_dict(), indent=1, allow_nan=False)
+        self._folder.write(REPORT, f"{text}\n".encode())
+        return report
+
+    def _assessment(self, k: int) -> Assessment:
+        others = [s for s in self._subjects if s is not self._subjects[k]]
+        settings, subject = self._settings, self._subjects[k]
         runner = Runner(
             subject.name,
             subject.model,
-            images,
-            Context(seed, flow_norm),
-            radii,
-            batch_size=batch_size or default_batch_size(first.image_shape),
-            folder=folder,
+            self._images,
+            settings.context,
+            settings.radii,
+            batch_size=self._batch_size,
+            folder=self._folder,
             place=f"attacks/{k}",
-            progress=progress,
+            levels=settings.measured == "uint8",
+            others=[s.model for s in others],
+            progress=self._progress,
         )
-        clean = runner.clean()
-        outcomes = {name: runner.attack(name, attack, clean) for name, attack in chosen.items()}
-        file = f"gallery-{k}.npz"
-        folder.save(file, gallery_arrays(runner.shown, clean, outcomes))
-        reports.append(
-            ModelReport(
-                subject.name,
-                subject.model.kind,
-                subject.path,
-                subject.sha256,
-                subject.model.classes,
-                subject.model.image_shape,
-                subject.preprocessing.to_dict() if subject.preprocessing else None,
-                subject.model.provider,
-                rate(clean.right),
-                tuple(attack_row(n, a, outcomes[n], clean, radii) for n, a in chosen.items()),
-                worst(chosen, outcomes, clean),
-                None,
-                None,
-                None,
-                None,
-                None,
-                Sanity("none", ()),
-                (),
-                image_rows(images, clean, outcomes, None, None),
-                gallery(file, images, runner.shown, clean, outcomes),
-                (),
+        return Assessment(subject, runner, settings, others)
+
+    def _record(self, command: str | None, models: Sequence[Any]) -> Report:
+        from .. import __version__
+
+        images, chosen = self._images, self._settings
+        names = images.names
+        return Report(
+            format_version=FORMAT_VERSION,
+            jataug=__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=command,
+            plan_hash=self._folder.hash,
+            source=dict(images.described),
+            images=images.count,
+            seed=chosen.seed,
+            labels="predicted" if images.labels is None else "source",
+            measured=chosen.measured,
+            suite=chosen.suite,
+            flow=vars(chosen.flow),
+            pixel=vars(chosen.pixel),
+            class_names=None if names is None else {str(k): v for k, v in sorted(names.items())},
+            environment=_environment(),
+            models=tuple(models),
+        )
+
+
+def _check_alike(subjects: Sequence[Subject]) -> None:
+    first = subjects[0].model
+    for subject in subjects[1:]:
+        here = (tuple(subject.model.image_shape), subject.model.classes)
+        if here != (tuple(first.image_shape), first.classes):
+            raise DataError(
+                f"{subject.name}: expected images {tuple(first.image_shape)} and {first.classes} "
+                f"classes, as {subjects[0].name} has them, got {here[0]} and {here[1]}"
             )
-        )
-    import json
 
-    from .. import __version__
 
-    report = Report(
-        FORMAT_VERSION,
-        __version__,
-        datetime.now(UTC).isoformat(timespec="seconds"),
-        command,
-        folder.hash,
-        dict(images.described),
-        images.count,
-        seed,
-        labels,
-        measured,
-        suite,
-        {"radius": flow_budget.radius, "norm": flow_budget.norm},
-        {"radius": pixel_budget.radius, "norm": pixel_budget.norm},
-        None if images.names is None else {str(k): v for k, v in images.names.items()},
-        {"python": platform.python_version()},
-        tuple(reports),
-    )
-    folder.write("report.json", json.dumps(report.to_dict(), indent=1).encode())
-    return report
+def _check_outside(root: Path | None, images: Images) -> None:
+    path = images.described.get("path")
+    if root is None or path is None or not Path(path).is_dir():
+        return
+    if root.resolve().is_relative_to(path):
+        raise DataError(f"{root}: expected a folder outside the source {path}; choose another")
+
+
+def _environment() -> Mapping[str, Any]:
+    """Return the build that decides the last bits."""
+    loaded = {
+        name: module.__version__
+        for name in ("onnxruntime", "torch")
+        # Read, not imported: what is not loaded took no part.
+        if (module := sys.modules.get(name)) is not None
+    }
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        **loaded,
+        "platform": f"{platform.system()} {platform.machine()}",
+    }

@@ -33,6 +33,7 @@ class OnnxModel:
         device: "auto", "cpu", "cuda" or "cuda:<i>".
         batch_size: the largest batch it will be called with.
         size: (height, width) for a model that leaves them open.
+        threads: of the runtime; None leaves the choice to it.
 
     Raises:
         ModelError: it is no classifier of images.
@@ -48,6 +49,7 @@ class OnnxModel:
         device: str = "auto",
         batch_size: int = 64,
         size: tuple[int, int] | None = None,
+        threads: int | None = None,
     ) -> None:
         from jataug.export.halves import row_shapes
         from jataug.export.model import load_model, prepare
@@ -69,7 +71,7 @@ class OnnxModel:
         self.preprocessing.check_channels(image[0])
         self.image_shape: tuple[int, int, int] = (image[0], image[1], image[2])
         self.classes = logits[0]
-        self._device = device
+        self._device, self._source, self._threads = device, source, threads
         fixed = self._network.image_shape[0]
         self._fixed = fixed if isinstance(fixed, int) else None
         self._step = max(1, batch_size // _SIZES)
@@ -78,6 +80,17 @@ class OnnxModel:
     def provider(self) -> str:
         """The execution provider that runs the model."""
         return self._plain.providers[0]
+
+    @cached_property
+    def module(self) -> Any:
+        """The same model as a torch module: jataug.bridge.OnnxModule.
+
+        Raises:
+            MissingExtra: torch is not installed.
+        """
+        from jataug.bridge import OnnxModule
+
+        return OnnxModule(self._source, self.preprocessing, device=self._device)
 
     @cached_property
     def _plain(self) -> "Engine":
@@ -98,7 +111,7 @@ class OnnxModel:
     def _engine(self, model: "onnx.ModelProto") -> "Engine":
         from jataug.runtime.onnxruntime import Engine
 
-        return Engine(model, {}, self._device)
+        return Engine(model, {}, self._device, self._threads)
 
     def logits(self, images: Array) -> Array:
         """Return the logits: (batch, classes), float32."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -90,7 +91,7 @@ class Runner:
     ) -> None:
         self.name, self.images, self.context, self.radii = name, images, context, radii
         self.calls = Calls(model, batch_size)
-        self._folder, self._place, self._levels = folder, PurePosixPath(place), levels
+        self.folder, self._place, self.levels = folder, PurePosixPath(place), levels
         self._others = [Calls(other, batch_size) for other in others]
         self._progress = progress
         count = min(_SHOWN, images.count)
@@ -100,10 +101,10 @@ class Runner:
     def kept(self, name: str, make: Callable[[], Mapping[str, Array]]) -> Mapping[str, Array]:
         """Return the arrays of a part: those of an earlier run, or new ones, which are kept."""
         path = str(self._place / f"{name.replace(':', '_').replace('=', '-')}.npz")
-        found = self._folder.load(path)
+        found = self.folder.load(path)
         if found is None:
             found = dict(make())
-            self._folder.save(path, found)
+            self.folder.save(path, found)
         return found
 
     def say(self, part: str, done: int, correct: int) -> None:
@@ -132,16 +133,19 @@ class Runner:
         found = gathered.outcome()
         return {"label": np.concatenate(labels), "logits": np.concatenate(logits), **found.arrays()}
 
-    def attack(self, name: str, attack: Attack, clean: Clean) -> Outcome:
-        """Return what an attack does at the radii of the evaluation."""
-        return Outcome.of(self.kept(name, lambda: self._attack(name, attack, clean).arrays()))
+    def attack(
+        self, name: str, attack: Attack, clean: Clean, radii: tuple[float, float] | None = None
+    ) -> Outcome:
+        """Return what an attack does at the radii of the evaluation, or at others."""
+        make = partial(self._attack, name, attack, clean, radii or self.radii)
+        return Outcome.of(self.kept(name, lambda: make().arrays()))
 
-    def _attack(self, name: str, attack: Attack, clean: Clean) -> Outcome:
+    def _attack(
+        self, name: str, attack: Attack, clean: Clean, radii: tuple[float, float]
+    ) -> Outcome:
         gathered = _Gathered(self, name)
         for where, images in self.images.batches(self.calls.batch_size):
-            rows = Rows.of(
-                images, clean.label[where], np.arange(where.start, where.stop), *self.radii
-            )
+            rows = Rows.of(images, clean.label[where], np.arange(where.start, where.stop), *radii)
             right = clean.right[where]
             view = View(images.copy(), None, None)
             if right.any():
@@ -150,7 +154,7 @@ class Runner:
                     attack, self.calls, rows.take(part), clean.logits[where][part], self.context
                 )
                 view = _whole(rows, part, found.view)
-            measured = measure(self.calls, rows, view, self._levels)
+            measured = measure(self.calls, rows, view, self.levels)
             gathered.add(where, rows, measured, right, getattr(attack, "composition", None))
         return gathered.outcome()
 

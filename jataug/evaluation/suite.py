@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from ..errors import BudgetError
+from .apgd import Apgd
 from .ascent import Ascent
+from .autoattack import AutoAttack
 from .drive import Attack
+from .rotation import Rotation
+from .square import Square
 
 __all__ = ["ATTACKS", "SUITES", "Suite", "attacks_of"]
 
@@ -45,13 +49,26 @@ ATTACKS: Mapping[str, tuple[Callable[..., Attack], Mapping[Suite, Mapping[str, A
         "quick": {**_JOINT, "steps": 20, "targets": 3, "objective": "margin"},
         "strong": {**_JOINT, "steps": 100, "targets": 9, "objective": "margin"},
     }),
+    "apgd-ce": (Apgd, {"quick": {"steps": 40}, "strong": {"steps": 100, "restarts": 5}}),
+    "apgd-targeted": (Apgd, {
+        "quick": {"steps": 20, "targets": 3, "objective": "dlr-targeted"},
+        "strong": {"steps": 100, "targets": 9, "objective": "dlr-targeted"},
+    }),
+    "square": (Square, {"quick": {"steps": 200}, "strong": {"steps": 2000}}),
+    "rotate": (Rotation, {"quick": {"draws": 10}, "strong": {"draws": 100}}),
+    "rotate-grid": (Rotation, {
+        "quick": {"angles": 11, "shifts": 3},
+        "strong": {"angles": 31, "shifts": 5},
+    }),
+    "autoattack": (AutoAttack, {"quick": {}, "strong": {}}),
 }  # fmt: skip
 """Name -> what makes it, and its options in each suite."""
 
 SUITES: Mapping[Suite, tuple[str, ...]] = {
-    "quick": ("noise", "fgsm", "pgd", "flow", "joint", "joint-pixel-flow", "joint-targets"),
-    "strong": tuple(ATTACKS),
+    "quick": ("noise", "fgsm", "pgd", "apgd-ce", "flow", "joint", "rotate"),
+    "strong": tuple(name for name in ATTACKS if name != "autoattack"),
 }
+"""The attacks of each suite, in the order of the table."""
 
 
 def attacks_of(names: Iterable[str], suite: Suite) -> dict[str, Attack]:

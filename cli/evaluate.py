@@ -1,0 +1,159 @@
+"""jataug evaluate."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from jataug.budget import FlowBudget, Norm
+
+from .command import Command
+from .options import PATH, device_option, model_options, preprocessing, source_options
+from .progress import Bar
+
+if TYPE_CHECKING:
+    from jataug.evaluation.report import ModelReport, Rate, Report
+    from jataug.evaluation.runner import Progress
+
+__all__ = ["command"]
+
+
+@click.command("evaluate", cls=Command)
+@click.argument("models", type=PATH, nargs=-1, required=True, metavar="MODEL... SOURCE")
+@click.option("-o", "--output", type=PATH, required=True, help="A new folder, or one to go on in.")
+@click.option(
+    "--attacks", metavar="NAMES",
+    help="Separated by commas, with options where wanted: pgd:steps=50:restarts=3,flow."
+)  # fmt: skip
+@click.option("--suite", type=click.Choice(["quick", "strong"]), default="quick", show_default=True)
+@click.option("--flow", default="0.3", show_default=True, metavar="R", help="Flow radius, pixels.")
+@click.option("--flow-norm", type=click.Choice(["l2", "linf"]), default="l2", show_default=True)
+@click.option(
+    "--pixel", default="8/255", show_default=True, metavar="R",
+    help="Pixel radius (linf), of images in [0, 1]."
+)  # fmt: skip
+@click.option(
+    "--transfer", type=PATH, multiple=True, metavar="OTHER",
+    help="A model that sees the adversarial images too, and whose own are tried; may be repeated."
+)  # fmt: skip
+@click.option("--no-curves", is_flag=True, help="Leave out curves, map and smallest radii.")
+@click.option("--no-sanity", is_flag=True, help="Leave out the checks against masked gradients.")
+@click.option(
+    "--measured", type=click.Choice(["float", "uint8"]), default="float", show_default=True,
+    help="What is measured: images as found, or at 8 bits."
+)  # fmt: skip
+@click.option(
+    "--format", "formats", type=click.Choice(["json", "md", "html"]), multiple=True,
+    default=("html",), show_default=True, help="Besides report.json; may be repeated."
+)  # fmt: skip
+@click.option("--batch-size", type=int, help="Images a call; by default by their size.")
+@click.option("--limit", type=int, metavar="N", help="Use the first N images.")
+@source_options
+@model_options
+@device_option
+def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
+    """Attack one or more MODELs on the images of SOURCE, and report how robust they are.
+
+    MODEL is a classifier as an .onnx file; the model options hold for all of them. What is measured
+    lies in report.json; the page for people is report.html. Run again, it goes on where it was
+    stopped. Where gradients look masked, the report says so, and the exit code is 0 all the same.
+
+    \b
+    jataug evaluate model.onnx photos/ -o robustness/ --resize 256 --crop 224 --labels predicted
+    jataug evaluate a.onnx b.onnx t10k-images-idx3-ubyte.gz -o both/ --limit 500 --suite strong
+    """
+    from jataug.evaluation import evaluate
+
+    if len(models) < 2:
+        raise click.UsageError("expected at least one MODEL, and the SOURCE of images after it")
+    if given.pop("epoch"):
+        raise click.UsageError("--epoch: an evaluation has one epoch; use --seed")
+    *paths, source = models
+    formats = given.pop("formats")
+    with _Bars() as bars:
+        report = evaluate(paths, source, output, progress=bars, **_options(given))
+    _write(formats, output, report)
+    for found in report.models:
+        _say(found)
+    shown = [name for name in ("report.html", "report.md") if (output / name).exists()]
+    click.echo(f"  {', '.join(str(output / name) for name in ['report.json', *shown])}")
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of evaluate."""
+    attacks, norm = given.pop("attacks"), given.pop("flow_norm")
+    names = attacks.split(",") if isinstance(attacks, str) else attacks
+    flow: Norm = "linf" if norm == "linf" else "l2"
+    return {
+        "attacks": names,
+        "flow": FlowBudget(given.pop("flow"), flow),
+        "curves": not given.pop("no_curves"),
+        "sanity": not given.pop("no_sanity"),
+        "preprocessing": preprocessing(given),
+        "command": shlex.join(["jataug", *sys.argv[1:]]),
+        **given,
+    }
+
+
+def _write(formats: Sequence[str], output: Path, report: "Report") -> None:
+    if "md" in formats:
+        from jataug.evaluation.markdown import markdown
+
+        (output / "report.md").write_text(markdown(report), encoding="utf-8")
+    if "html" in formats:
+        from jataug.evaluation.html import write_html
+
+        write_html([output / "report.json"], output / "report.html")
+
+
+def _say(found: "ModelReport") -> None:
+    click.echo(f"{found.name}: {found.clean_accuracy.total} images, {found.provider}")
+    click.echo()
+    rows = [("clean", "", found.clean_accuracy)]
+    rows += [(row.name, row.threat, row.accuracy) for row in found.attacks]
+    rows += [(f"worst of {len(w.attacks)}", w.threat, w.accuracy) for w in found.worst]
+    width = max(len(name) for name, _, _ in rows)
+    for name, threat, accuracy in rows:
+        click.echo(f"  {name:<{width}}  {threat:<8}  {_rate(accuracy)}")
+    click.echo()
+    for check in found.sanity.checks:
+        click.echo(f"  {check.verdict:<7}  {check.title}: {check.detail}")
+    for warning in found.warnings:
+        click.echo(f"Warning: {found.name}: {warning}", err=True)
+
+
+def _rate(rate: "Rate") -> str:
+    return f"{100 * rate.value:5.1f}%  ({100 * rate.low:.1f} - {100 * rate.high:.1f})"
+
+
+class _Bars:
+    """A bar for each attack, one after the other."""
+
+    def __init__(self) -> None:
+        self._part: str | None = None
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(kind, error, trace)
+
+    def __call__(self, progress: "Progress") -> None:
+        from jataug.generator import Progress as Shown
+
+        if progress.part != self._part:
+            self.__exit__(None, None, None)
+            self._part, self._bar = progress.part, Bar(progress.part)
+        assert self._bar is not None
+        self._bar(Shown(progress.done, progress.total))

@@ -1,0 +1,231 @@
+"""Do the figures hide masked gradients? Checks after Athalye et al. (ICML 2018) and Carlini et al.
+(2019), each with a verdict.
+
+Two attacks are compared image by image: among the images that only one of them breaks, the one
+that should be stronger has to win, or lose by no more than chance (one-sided sign test, 1%).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .ascent import Ascent
+from .drive import Attack
+from .model import Array, Calls
+from .objective import cotangent, value
+from .report import Check, Sanity, Verdict
+from .runner import Clean, Runner
+from .square import Square
+from .suite import Suite
+
+__all__ = ["PROBES", "Broken", "Compared", "compared", "gradients", "probes", "verdicts"]
+
+_LEVEL = 0.01
+"""Of the sign test."""
+
+_STANDING = 0.01
+"""The share of images that an unbounded attack may leave, though always one."""
+
+_USABLE = 0.9
+"""The share of images whose gradient has to be there, and to predict what a small step does."""
+
+_STEPS = (1 / 64, 1 / 255, 1 / 1024)
+"""Of the finite differences, image units; the best of them counts."""
+
+_AGREE = 0.5
+"""How far the difference may be off the gradient's prediction, relative to the larger."""
+
+Broken = Mapping[str, Array]
+"""Which images each probe broke: (images,), bool."""
+
+PROBES = ("noise", "one step", "few steps", "many steps", "unbounded", "black box")
+
+
+def probes(suite: Suite, pixel: float) -> dict[str, tuple[Attack, float]]:
+    """Return the attacks that the checks compare, each with its pixel radius; all on pixels."""
+    steps, queries = (50, 200) if suite == "quick" else (200, 1000)
+    on: Any = {"branches": ("pixel",)}
+    made: list[tuple[Attack, float]] = [
+        (Ascent(**on, steps=0, restarts=10), pixel),
+        (Ascent(**on, steps=1, start="zero"), pixel),
+        (Ascent(**on, steps=5), pixel),
+        (Ascent(**on, steps=steps), pixel),
+        (Ascent(**on, steps=50, start="zero"), 1.0),
+        (Square(steps=queries), pixel),
+    ]
+    return dict(zip(PROBES, made, strict=True))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How many images only the weaker and only the stronger attack breaks, and how likely at least
+    so many of the former are by chance.
+    """
+
+    only_weaker: int
+    only_stronger: int
+    chance: float
+
+
+def compared(weaker: Array, stronger: Array) -> Compared:
+    """Compare two attacks, both (images,), bool, by a one-sided sign test."""
+    a, b = int((weaker & ~stronger).sum()), int((stronger & ~weaker).sum())
+    chance = sum(math.comb(a + b, k) for k in range(a, a + b + 1)) / 2 ** (a + b)
+    return Compared(a, b, chance)
+
+
+def gradients(runner: Runner, clean: Clean) -> dict[str, Array]:
+    """Return, per image, whether the gradient is zero, and how far a finite difference along its
+    sign is off what it predicts: "zero" (images,) bool, "off" (images,) float64.
+    """
+    zero, off = [], []
+    for where, images in runner.images.batches(runner.calls.batch_size):
+        label = clean.label[where]
+        target = _rival(clean.logits[where], label)
+        found = _differences(runner.calls, images, label, target)
+        zero.append(found[0])
+        off.append(found[1])
+        runner.say("gradient", where.stop, int((~np.concatenate(zero)).sum()))
+    return {"zero": np.concatenate(zero), "off": np.concatenate(off)}
+
+
+def _rival(logits: Array, label: Array) -> Array:
+    others = np.where(np.isfinite(logits), logits, -np.inf).astype(np.float64)
+    others[np.arange(len(label)), label] = -np.inf
+    found: Array = others.argmax(1)
+    return found
+
+
+def _differences(calls: Calls, images: Array, label: Array, target: Array) -> tuple[Array, Array]:
+    def seed(logits: Array, part: slice) -> Array:
+        return cotangent("margin", logits, label[part], target[part])
+
+    def margin(moved: Array) -> Array:
+        return value("margin", calls.logits(moved), label, target)
+
+    _, gradient = calls.gradient(images, seed)
+    away = np.sign(gradient)
+    # Inside the box, so that the model sees no image it could not be given.
+    slope = np.abs(gradient).sum((1, 2, 3), dtype=np.float64)
+    best = np.full(len(images), np.inf)
+    for step in _STEPS:
+        ahead, behind = (np.clip(images + side * step * away, 0, 1) for side in (1, -1))
+        travelled = (gradient * (ahead - behind)).sum((1, 2, 3), dtype=np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            measured = margin(ahead.astype(np.float32)) - margin(behind.astype(np.float32))
+            off = np.abs(measured - travelled) / np.maximum(np.abs(measured), np.abs(travelled))
+        best = np.fmin(best, off)
+    return slope == 0, np.where(slope == 0, np.inf, best)
+
+
+def verdicts(
+    clean: Clean,
+    broken: Broken,
+    gradient: Mapping[str, Array] | None,
+    reason: str | None,
+    transfers: Mapping[str, tuple[Array, Array]],
+) -> Sanity:
+    """Return all checks.
+
+    Args:
+        clean: what the model says without an attack.
+        broken: by probe; those that could not run are missing.
+        gradient: what `gradients` returned.
+        reason: why probes are missing.
+        transfers: by name of another model: which images its adversarial images break here, and
+            which a direct attack with the same steps breaks.
+    """
+    right = clean.right
+    checks = [
+        _gradient_check(gradient, right, reason),
+        _unbounded(broken.get("unbounded"), right, reason),
+        *(_pair(name, title, broken, weak, strong, reason) for name, title, weak, strong in _PAIRS),
+        *(_transfer(name, *pair) for name, pair in transfers.items()),
+    ]
+    if not transfers:
+        title = "transferred images are not stronger than a direct attack"
+        checks.append(Check("transfer", title, "skipped", "no other model was given", {}))
+    judged = [check.verdict for check in checks if check.verdict != "skipped"]
+    verdict = "none" if not judged else "suspect" if "fail" in judged else "pass"
+    return Sanity(verdict, tuple(checks))
+
+
+_PAIRS: Sequence[tuple[str, str, str, tuple[str, ...]]] = (
+    ("steps", "more steps are not weaker", "few steps", ("many steps",)),
+    ("one-step", "one step is not stronger than many", "one step", ("many steps",)),
+    ("random", "random images are not stronger than gradients", "noise", ("many steps",)),
+    (
+        "black-box", "a black box is not stronger than gradients", "black box",
+        ("one step", "few steps", "many steps"),
+    ),
+)  # fmt: skip
+
+
+def _pair(
+    name: str, title: str, broken: Broken, weak: str, strong: tuple[str, ...], reason: str | None
+) -> Check:
+    if reason is not None or not {weak, *strong} <= broken.keys():
+        return Check(name, title, "skipped", reason or "not run", {})
+    united = np.logical_or.reduce([broken[s] for s in strong])
+    return _compare(name, title, weak, " or ".join(strong), broken[weak], united)
+
+
+def _transfer(name: str, there: Array, direct: Array) -> Check:
+    title = f"images made on {name} are not stronger than a direct attack"
+    return _compare("transfer", title, f"images from {name}", "many steps", there, direct)
+
+
+def _compare(name: str, title: str, weak: str, strong: str, a: Array, b: Array) -> Check:
+    found = compared(a, b)
+    verdict: Verdict = "fail" if found.chance < _LEVEL else "pass"
+    return Check(
+        name,
+        title,
+        verdict,
+        f"{int(a.sum())} broken by {weak}, {int(b.sum())} by {strong}; only by the former "
+        f"{found.only_weaker}, only by the latter {found.only_stronger}: p = {found.chance:.2g}, "
+        f"fails below {_LEVEL:g}",
+        {
+            "weaker": int(a.sum()),
+            "stronger": int(b.sum()),
+            "only_weaker": found.only_weaker,
+            "only_stronger": found.only_stronger,
+            "p": found.chance,
+        },
+    )
+
+
+def _unbounded(broken: Array | None, right: Array, reason: str | None) -> Check:
+    title = "an attack without a bound reaches accuracy 0"
+    if broken is None or reason is not None:
+        return Check("unbounded", title, "skipped", reason or "not run", {})
+    standing, allowed = int((right & ~broken).sum()), max(1, math.floor(_STANDING * len(right)))
+    return Check(
+        "unbounded",
+        title,
+        "pass" if standing <= allowed else "fail",
+        f"{standing} of {int(right.sum())} images withstand a pixel radius of 1 from the clean "
+        f"image; at most {allowed} may",
+        {"standing": standing, "allowed": allowed, "right": int(right.sum())},
+    )
+
+
+def _gradient_check(
+    gradient: Mapping[str, Array] | None, right: Array, reason: str | None
+) -> Check:
+    title = "the gradient is there, and says what a small step does"
+    if gradient is None or reason is not None or not right.any():
+        return Check("gradient", title, "skipped", reason or "no image is classified right", {})
+    zero = float(gradient["zero"][right].mean())
+    agree = float((gradient["off"][right] <= _AGREE).mean())
+    return Check(
+        "gradient",
+        title,
+        "pass" if agree >= _USABLE else "fail",
+        f"zero for {zero:.1%} of the images classified right; within {_AGREE:.0%} of a finite "
+        f"difference for {agree:.1%}, at least {_USABLE:.0%} should be",
+        {"zero": zero, "agree": agree, "wanted": _USABLE},
+    )
