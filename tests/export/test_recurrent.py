@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from jataug.errors import UnsupportedOperator
+from jataug.errors import ModelError, UnsupportedOperator
 from jataug.export import differentiate
 
 from .checking import normal, on_onnx, on_runtime
@@ -169,6 +169,25 @@ def test_a_recognizer_of_torch(layers, tmp_path):
     found = on_runtime(vjp, {"x": images.detach().numpy(), "grad_y": seed.numpy()})
     np.testing.assert_allclose(found[0], value.detach().numpy(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[1], images.grad.numpy(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("unknown", ["width", -1])
+def test_a_sequence_as_long_as_the_image_is_wide(unknown):
+    """A size that the file leaves open, by a name or a -1, and the user gives."""
+    proto = model("LSTM", dtype=np.float32, batch=unknown)
+    for dim in proto.graph.input[0].type.tensor_type.shape.dim[2:]:
+        if unknown == -1:
+            dim.dim_value = -1
+        else:
+            dim.dim_param = f"{unknown}_{dim.dim_value}"
+    with pytest.raises(ModelError, match="--size"):
+        differentiate(proto)
+    given = differentiate(proto, size=(1, STEPS))
+    fixed = differentiate(model("LSTM", dtype=np.float32))
+    feeds = {"x": normal(3, INPUT, 1, STEPS).astype("f")}
+    feeds["grad_y"] = np.ones(on_runtime(proto, {"x": feeds["x"]})[0].shape, "f")
+    for found, expected in zip(on_runtime(given, feeds), on_runtime(fixed, feeds), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("lengths", [[3, 3], [3, 2]])
