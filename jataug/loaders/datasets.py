@@ -29,20 +29,20 @@ except ImportError as error:
 __all__ = ["BatchAugmenter", "RandomJoint", "augment", "dataset", "mixed"]
 
 Batch = Mapping[str, Any]
+Transform = Callable[[dict[str, Any]], Any]
 
 
 class _Reader:
     """Reads the samples of the rows that a data set is asked for, and hands them on."""
 
-    def __init__(
-        self, samples: Samples, epoch: int, transform: Callable[[dict[str, Any]], Any] | None
-    ) -> None:
-        self._samples, self._epoch, self._transform = samples, epoch, transform
+    def __init__(self, samples: Samples, transform: Transform | None) -> None:
+        self._samples, self._transform = samples, transform
 
     def __call__(self, rows: Batch) -> Any:
         if "position" not in rows:  # another column alone was asked for
             return dict(rows)
-        found = [self._samples.sample(int(place), self._epoch) for place in rows["position"]]
+        places = (divmod(int(place), len(self._samples)) for place in rows["position"])
+        found = [self._samples.sample(position, epoch) for epoch, position in places]
         batch = {name: [sample[name] for sample in found] for name in found[0]} if found else {}
         plain = {n: [v.item() for v in vs] if vs[0].ndim == 0 else vs for n, vs in batch.items()}
         return plain if self._transform is None else self._transform(plain)
@@ -108,7 +108,8 @@ def dataset(
     convention: Convention = "authors",
     verify: Verify = "quick",
     epoch: int = 0,
-    transform: Callable[[dict[str, Any]], Any] | None = None,
+    epochs: int = 1,
+    transform: Transform | None = None,
 ) -> datasets.Dataset:
     """Return a generated data set as a datasets.Dataset; rows are read when they are asked for.
 
@@ -117,7 +118,8 @@ def dataset(
         smoothing: of the labels, which are then (classes,), float32; None keeps them integers.
         convention: of the smoothing: "authors" or "common", see jataug.loaders.labels.Smoothing.
         verify: "quick", "read" or "full", see docs/loaders.md.
-        epoch: of the samples.
+        epoch: the first one.
+        epochs: how many follow each other in the table: `select(range(k * n, (k + 1) * n))` is one.
         transform: of each batch {"image": [...], "label": [...], "index": [...], "epoch": [...]},
             in the place of set_transform, which reading takes.
 
@@ -126,7 +128,7 @@ def dataset(
         CheckError: the data set does not verify.
     """
     samples = opened(path, smoothing, convention, verify)
-    return _rows(samples, _Reader(samples, epoch, transform))
+    return _rows(samples, epoch, epochs, transform)
 
 
 def mixed(
@@ -139,7 +141,8 @@ def mixed(
     convention: Convention = "authors",
     verify: Verify = "quick",
     epoch: int = 0,
-    transform: Callable[[dict[str, Any]], Any] | None = None,
+    epochs: int = 1,
+    transform: Transform | None = None,
 ) -> datasets.Dataset:
     """Return clean and adversarial samples joined by index: each one is adversarial in an epoch
     with probability `ratio`, drawn from (seed, epoch, index).
@@ -153,6 +156,7 @@ def mixed(
         convention: likewise.
         verify: likewise.
         epoch: likewise.
+        epochs: likewise.
         transform: likewise.
 
     Raises:
@@ -161,7 +165,7 @@ def mixed(
     """
     samples = opened(adversarial, smoothing, convention, verify)
     joined = open_mixed(clean, samples, ratio, seed)
-    return _rows(joined, _Reader(joined, epoch, transform))
+    return _rows(joined, epoch, epochs, transform)
 
 
 def augment(attack: Attack, **options: Any) -> BatchAugmenter:
@@ -171,7 +175,14 @@ def augment(attack: Attack, **options: Any) -> BatchAugmenter:
     return BatchAugmenter(attack, **options)
 
 
-def _rows(samples: Samples, reader: _Reader) -> datasets.Dataset:
+def _rows(
+    samples: Samples, epoch: int, epochs: int, transform: Transform | None
+) -> datasets.Dataset:
     """Return a table of positions in memory: nothing is copied, nothing goes to a cache."""
-    table = datasets.Dataset.from_dict({"position": np.arange(len(samples))})
-    return table.with_transform(reader)
+    if epoch < 0 or epochs < 1:
+        raise DataError(f"epoch, epochs: expected >= 0 and >= 1, got {epoch} and {epochs}")
+    count = len(samples)
+    table = datasets.Dataset.from_dict(
+        {"position": np.arange(epoch * count, (epoch + epochs) * count)}
+    )
+    return table.with_transform(_Reader(samples, transform))
