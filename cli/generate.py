@@ -98,6 +98,11 @@ def command(
 def _print(report: "Report") -> None:
     for skip in report.skipped:
         click.echo(f"skipped: {skip.reason}", err=True)
+    for key in report.failed_keys:
+        click.echo(f"failed: {key}: the model's logits are not finite; kept clean", err=True)
+    if report.failed > len(report.failed_keys):
+        more = report.failed - len(report.failed_keys)
+        click.echo(f"failed: ... and {more} more, marked in the records", err=True)
     click.echo(report.message)
     if report.estimate is not None:
         for name, value in _estimated(report.estimate).items():

@@ -136,6 +136,7 @@ class Report:
         waited: seconds that the attack had nothing to do, of all workers together.
         notes: what else happened, a line each.
         estimate: what a dry run found; None otherwise.
+        failed_keys: the keys of the first images that failed.
     """
 
     destination: Path
@@ -153,6 +154,7 @@ class Report:
     waited: float = 0.0
     notes: tuple[str, ...] = ()
     estimate: Estimate | None = None
+    failed_keys: tuple[str, ...] = ()
 
     @property
     def images_per_second(self) -> float:

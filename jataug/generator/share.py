@@ -1,5 +1,6 @@
 """One run's part of a data set: what is there, what is missing, and what was counted."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from .destination import INDEX, check_destination, finished, records
@@ -9,6 +10,9 @@ from .report import Estimate, Report, Skip, Tally
 from .worker import Event
 
 __all__ = ["Share"]
+
+_NAMED = 20
+"""How many images that the model could not classify are named."""
 
 
 class Share:
@@ -30,6 +34,7 @@ class Share:
         self.total = sum(shard.stop - shard.start for shard in self.shards)
         self.done, self.generated, self.tally, self.waited = 0, 0, Tally(), 0.0
         self.skipped: list[Skip] = []
+        self.failed: list[str] = []
         self.notes: list[str] = []
         self.markers: dict[int, Any] = {}
         self.missing: list[Shard] = list(self.shards)
@@ -54,7 +59,9 @@ class Share:
         if marker is None:
             return False
         self.markers[shard.number] = marker
-        self.tally += Tally.of(records(self.job.root, shard))
+        stored = list(records(self.job.root, shard))
+        self.tally += Tally.of(stored)
+        self._name_failed([record["key"] for record in stored if record["failed"]])
         self.skipped += (Skip(**skip) for skip in marker["skipped"])
         self.done += shard.stop - shard.start
         return True
@@ -65,11 +72,15 @@ class Share:
         self.generated += event.tally.images
         self.tally += event.tally
         self.skipped += event.skipped
+        self._name_failed(event.failed)
         self.waited += event.waited
         if event.shard is not None:
             self.markers[event.shard] = event.marker
         if event.note:
             self.notes.append(event.note)
+
+    def _name_failed(self, keys: Sequence[str]) -> None:
+        self.failed += keys[: _NAMED - len(self.failed)]
 
     def report(
         self, seconds: float, *, stopped: bool = False, estimate: Estimate | None = None
@@ -94,4 +105,5 @@ class Share:
             waited=self.waited,
             notes=tuple(self.notes),
             estimate=estimate,
+            failed_keys=tuple(self.failed),
         )

@@ -14,7 +14,7 @@ from .pipeline import attack, crew, in_turn, read_ahead
 from .plan import Shard
 from .report import Skip, Tally
 from .session import AttackSession, Opening, environment, opened
-from .shard import ShardWriter
+from .shard import Finished, ShardWriter
 from .store import Store
 
 __all__ = ["Event", "Lane", "Worker"]
@@ -29,6 +29,7 @@ class Event:
         samples: of the batch, skipped ones included.
         tally: of its images.
         skipped: of its samples.
+        failed: keys of its images that the model could not classify.
         waited: seconds that the attack had nothing to do before and after the batch.
         shard: the number of a shard that is whole.
         marker: what its marker says.
@@ -39,6 +40,7 @@ class Event:
     samples: int = 0
     tally: Tally = field(default_factory=Tally)
     skipped: tuple[Skip, ...] = ()
+    failed: tuple[str, ...] = ()
     waited: float = 0.0
     shard: int | None = None
     marker: Mapping[str, Any] | None = None
@@ -52,7 +54,8 @@ class Event:
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
         skipped = tuple(Skip(**skip) for skip in data["skipped"])
-        return cls(**{**data, "tally": Tally(**data["tally"]), "skipped": skipped})
+        typed = {"tally": Tally(**data["tally"]), "skipped": skipped}
+        return cls(**{**data, **typed, "failed": tuple(data["failed"])})
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,9 +152,7 @@ class Worker:
                         finish = partial(self._finish, number, shard, shelves.pop(number), tell)
                         in_turn(writer, pending, finish)
                     waited += time.perf_counter() - began
-                    skipped = tuple(Skip(**skip) for skip in result.skipped)
-                    tally = Tally.of(result.records)
-                    tell(Event(number, len(batch.span), tally, skipped, waited))
+                    tell(_told(number, len(batch.span), result, waited))
                     waited = 0.0
                 if stop():
                     break
@@ -177,6 +178,12 @@ class Worker:
         threads = self._lanes[number].job.plan.threads
         marker = shelf.finish(environment(self._sessions[number], threads))
         tell(Event(number, shard=shard.number, marker=marker))
+
+
+def _told(lane: int, samples: int, made: Finished, waited: float) -> Event:
+    skipped = tuple(Skip(**skip) for skip in made.skipped)
+    failed = tuple(record["key"] for record in made.records if record["failed"])
+    return Event(lane, samples, Tally.of(made.records), skipped, failed, waited)
 
 
 def _remark(tell: Callable[[Event], object], lane: int, text: str) -> None:

@@ -13,6 +13,7 @@ from jataug import streams
 from jataug.budget import FlowBudget, PixelBudget
 from jataug.finalize import finalize, from_levels, quantize
 
+DEMO = Path(jataug.__file__).parent / "demo"
 CLASSES = ("cat", "dog", "eel")
 
 
@@ -74,6 +75,24 @@ class FakeSession:
             target=targets,
             failed=np.zeros(len(images), bool),
         )
+
+
+@pytest.fixture(scope="session")
+def attacks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with weak.onnx and strong.onnx, attacks on the shipped classifier."""
+    from jataug.export import export_attack
+
+    root = tmp_path_factory.mktemp("attacks")
+    for name, steps in (("weak", 1), ("strong", 3)):
+        config = jataug.AttackConfig(flow=FlowBudget(0.3), pixel=PixelBudget("8/255"), steps=steps)
+        export_attack(DEMO / "classifier.onnx", config, root / f"{name}.onnx", check=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def images() -> Path:
+    """The 512 images of 28 x 28 that ship in the package, with labels."""
+    return DEMO / "images.npz"
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ from uuid import uuid4
 
 from ...errors import JataugError, MissingExtra, RuntimeUnavailable
 from ..plan import Shard
+from ..store import SCRATCH, writing
 from ..worker import Event, Lane, Worker
 
 __all__ = ["run"]
 
 _RETRIES = 3
-"""How often a shard is tried again after its worker died."""
+"""How often a shard is tried again after its worker died; Ray itself would never give up."""
 
 _PATIENCE = 0.1
 """Seconds between two looks at whether to stop."""
@@ -29,13 +30,29 @@ class _Actor:
     def __init__(self, lanes: Sequence[Lane]) -> None:
         self._name = uuid4().hex[:12]
         self._worker = Worker(lanes, self._name).__enter__()
+        self._tries = lanes[0].job.root / SCRATCH / f"{lanes[0].scratch}.tries"
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         return {"said": [self._make(int(number)) for number in batch["number"]]}
 
+    def _count(self, number: int) -> None:
+        """Count the tries on the disk: who dies of a shard cannot remember it."""
+        file = self._tries / str(number)
+        with writing(file):
+            self._tries.mkdir(exist_ok=True)
+            with file.open("ab") as tries:
+                tries.write(b".")
+            count = file.stat().st_size
+        if count > 1 + _RETRIES:
+            raise RuntimeUnavailable(
+                f"shard {number}: its worker died {_RETRIES + 1} times, as happens where memory "
+                "runs out; what is whole is kept, run the same command again"
+            )
+
     def _make(self, number: int) -> str:
         told: list[Event] = []
         try:
+            self._count(number)
             self._worker.make([self._worker.shard(number)], told.append)
         except JataugError as error:
             return json.dumps({"error": [type(error).__name__, str(error)]})
@@ -61,9 +78,11 @@ def run(
     ray = _load()
     device = lanes[0].opening.device if lanes[0].opening else "cpu"
     with _cluster(ray, workers):
+        some = bool(ray.cluster_resources().get("GPU"))
         if gpus is None:
-            some = bool(ray.cluster_resources().get("GPU"))
             gpus = float(device.startswith("cuda") or (device == "auto" and some))
+        if gpus and not some:
+            raise RuntimeUnavailable(f"Ray: expected {gpus:g} GPU a worker, its cluster has none")
         rows = _rows(ray, lanes, shards, workers, gpus)
         names: set[str] = set()
         for said in _until(stop, rows):
@@ -94,8 +113,6 @@ def _rows(
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(shards))),
         num_cpus=1,
         num_gpus=gpus,
-        max_restarts=_RETRIES,
-        max_task_retries=_RETRIES,
     )
     rows: Iterator[Mapping[str, Any]] = made.iter_rows()
     return rows
