@@ -32,7 +32,7 @@ function parse(args) {
     options.help = { type: "boolean", short: "h" };
     return parseArgs({ args, options, allowPositionals: true });
   } catch (error) {
-    throw new Usage(error.message);
+    throw new Usage(error.message.split("\n")[0]);
   }
 }
 
@@ -95,6 +95,7 @@ async function main(args) {
   const attack = await Attack.open(runtime, bytes, threads ? { intraOpNumThreads: threads } : {});
   const batch = attack.fixedBatch ?? (number(values.batch, "batch", true) || 16);
   const names = await listed(source);
+  await readImage(path.join(source, names[0]), attack.size); // wrong images: nothing is made
   await newFolder(destination);
   const lines = [];
   for (let first = 0; first < names.length; first += batch) {

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import parser
 
 from jataug import AttackConfig, FlowBudget, PixelBudget, Session, streams
@@ -75,7 +76,7 @@ CASES = (
             "claim-1", flow=FlowBudget(0.8), pixel=PixelBudget("8/255"), steps=4
         ),
         forms=("step", "loop", "unrolled"),
-        seed=3,
+        seed=9,
         epoch=0,
         indices=(0, 1, 2),
         flow=(0.8, 0.5, 0.0),
@@ -92,7 +93,7 @@ CASES = (
             pixel_step="14/255",
         ),
         forms=("step", "loop"),
-        seed=2**64 - 2,
+        seed=2**64 - 27,
         epoch=3,
         indices=(7, 123456789, 2**53 - 1),
         flow=(0.3, 0.3, 0.2),
@@ -213,23 +214,39 @@ def _iterations(model, manifest, task, numbers, state, config) -> dict[str, np.n
     return arrays
 
 
-def check_forms(case: Case, folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Raise where another form of the attack ends anywhere else than the step form."""
-    for form in case.forms[1:]:
-        with Session.open(folder / f"{case.name}-{form}.onnx", device="cpu", threads=1) as session:
-            result = session.attack(
-                arrays["levels"],
-                arrays["clean_logits"].argmax(axis=1),
-                np.array(case.indices),
-                seed=case.seed,
-                epoch=case.epoch,
-                flow=np.array(case.flow),
-                pixel=np.array(case.pixel),
-            )
-        for name in ("adversarial", "flow", "delta", "loss", "logits"):
-            wanted = arrays["final_levels" if name == "adversarial" else f"final_{name}"]
-            if np.abs(getattr(result, name) - wanted.astype(np.float32)).max() > TOLERANCE:
-                raise SystemExit(f"{case.name}: the form {form} ends elsewhere: {name}")
+def check_condition(case: Case, folder: Path, given: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Raise where another form, or the same graph without the runtime's fusions, ends more than a
+    tenth of the tolerance away: the directions are those of gradients, and one that nearly cancels
+    would hold a driver to its runtime's rounding.
+    """
+    levels = onnxruntime.GraphOptimizationLevel
+    for form in case.forms:
+        for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL):
+            state = _last_state(case, folder / f"{case.name}-{form}.onnx", level, given, arrays)
+            name = "last" if form == "step" else "kept"
+            for branch, array in state.items():
+                if np.abs(array - arrays[f"{name}_{branch}"]).max() > TOLERANCE / 10:
+                    raise SystemExit(f"{case.name}: {form} ends elsewhere; take another seed")
+
+
+def _last_state(case, path, level, given, arrays) -> dict[str, np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level, options.intra_op_num_threads = level, 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = ("flow_radius", "pixel_radius", "flow_step", "pixel_step")
+    feeds = {name: np.array(given[name], np.float32) for name in names}
+    feeds |= {"image": from_levels(arrays["levels"]), "label": np.array(given["labels"])}
+    state, target = [arrays["start_flow"], arrays["start_delta"]], np.array(given["targets"])
+    for number in range(case.config.steps if path.stem.endswith("step") else 1):
+        if number and case.config.redraw_targets:
+            target = streams.target_labels(
+                case.seed, case.indices, given["labels"], CLASSES,
+                iteration=number, epoch=case.epoch,
+            )  # fmt: skip
+        now = {"flow": state[0], "delta": state[1], "target": target}
+        state = session.run(["next_flow", "next_delta"], {**feeds, **now})
+    return {"flow": state[0], "delta": state[1]}
 
 
 def check_rounding(case: Case, arrays: dict[str, np.ndarray]) -> None:
@@ -260,7 +277,7 @@ def write(folder: Path) -> None:
         for form, name in files.items():
             export_attack(model, case.config, folder / name, preprocessing=PREPROCESSING, form=form)
         given, arrays = expected(case, folder / files["step"])
-        check_forms(case, folder, arrays)
+        check_condition(case, folder, given, arrays)
         check_rounding(case, arrays)
         tensors = {}
         for name, array in arrays.items():
