@@ -1,5 +1,6 @@
 """jataug preview."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ __all__ = ["command"]
 def command(
     attack: Path, source: Path, output: Path, count: int, device: str, **given: Any
 ) -> None:
-    """Draw clean image, adversarial image, perturbation and flow for a few images of SOURCE.
+    """Draw a few images of SOURCE: clean, flow, perturbation, adversarial, with labels and
+    confidences.
 
     \b
     jataug preview attack.onnx photos/ -o grid.png --resize 256 --crop 224 --labels predicted
     """
+    from jataug.drawing import save
     from jataug.errors import DataError
     from jataug.generator import preview
     from jataug.runtime import Session
@@ -34,5 +37,7 @@ def command(
         raise DataError(f"{output}: expected a file name that ends in .png")
     with Session.open(attack, device=device) as session:
         picture = preview(session, source, count, **given)
-    picture.save(output)
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    save(output, data.getvalue())
     click.echo(f"{output}: {picture.width} x {picture.height}")

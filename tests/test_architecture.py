@@ -36,11 +36,12 @@ ARROWS = {
     "runtime": SHARED,
     "attack": SHARED,
     "data": SHARED,
+    "drawing": SHARED,
     "export": SHARED | {"runtime"},
-    "generator": SHARED | {"data", "runtime"},
+    "generator": SHARED | {"data", "drawing", "runtime"},
     "loaders": SHARED | {"attack", "data", "generator", "runtime"},
     "bridge": EXPORT,
-    "evaluation": EXPORT | {"attack", "bridge", "data"},
+    "evaluation": EXPORT | {"attack", "bridge", "data", "drawing"},
     "trainer": EXPORT | {"attack", "data", "generator"},
     "demo": EXPORT | {"data", "generator"},
 }
@@ -52,6 +53,7 @@ THIRD_PARTIES = {
     "runtime": {"numpy", "onnx", "onnxruntime"},
     "attack": {"numpy", "torch"},
     "data": {"datasets", "numpy", "PIL", "pyarrow"},  # in functions: extras
+    "drawing": {"numpy", "PIL"},
     "generator": {"numpy", "PIL", "pyarrow"},
     "loaders": {"numpy"},
     "bridge": {"numpy", "torch"},

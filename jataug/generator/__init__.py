@@ -1,7 +1,7 @@
 """Adversarial data sets: generate them, verify them, open them, look at them."""
 
 from .dataset import Dataset, StoredSample, open_dataset
-from .draw import Row, draw
+from .draw import Guess, Row, draw
 from .generate import generate, generate_all
 from .preview import preview
 from .report import Estimate, Progress, Report, Skip
@@ -10,6 +10,7 @@ from .verify import VerifyReport, verify
 __all__ = [
     "Dataset",
     "Estimate",
+    "Guess",
     "Progress",
     "Report",
     "Row",

@@ -1,7 +1,8 @@
 """A look at an attack before a data set is made of it."""
 
+from collections.abc import Mapping
 from os import PathLike
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 from ..data import Geometry, Source, class_map, open_source, prepare
 from ..data.labels import Classes
 from ..errors import DataError
-from .draw import Row, draw
+from .draw import Guess, Row, draw
 from .plan import check_integer
 from .session import AttackSession
 
@@ -59,7 +60,8 @@ def preview(
     images = np.stack(
         [prepare(held.read(i), geometry, session.image_shape, held.where(i)) for i in indices]
     )
-    clean = np.asarray(session.predict(images)).argmax(-1)
+    logits = np.asarray(session.predict(images))
+    clean = logits.argmax(-1)
     given = clean if meaning is None else np.array([meaning.of(held.label(i)) for i in indices])
     result = session.attack(images, given, np.array(indices), seed=seed, epoch=epoch)
     moved = session.config.flow.radius > 0
@@ -70,13 +72,21 @@ def preview(
             flow=result.flow[k] if moved else None,
             delta=result.delta[k],
             label=names.get(int(given[k]), str(given[k])),
-            before=names.get(int(clean[k]), str(clean[k])),
-            after=names.get(int(result.prediction[k]), str(result.prediction[k])),
+            before=_guess(logits[k], int(clean[k]), int(given[k]), names),
+            after=_guess(result.logits[k], int(result.prediction[k]), int(given[k]), names),
             name=held.key(index),
         )
         for k, index in enumerate(indices)
     ]
     return draw(rows, title)
+
+
+def _guess(logits: Any, predicted: int, label: int, names: Mapping[int, str]) -> Guess:
+    finite = np.nan_to_num(np.asarray(logits, np.float64), nan=-1e30, posinf=1e30, neginf=-1e30)
+    shares = np.exp(finite - finite.max())
+    shares /= shares.sum()
+    name = names.get(predicted, str(predicted))
+    return Guess(name, float(shares[predicted]), float(shares[label]))
 
 
 def _spread(length: int, count: int) -> list[int]:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from jataug.budget import FlowBudget
+from jataug.drawing import full_scale, perturbation, picture, shown_size
 from jataug.errors import DataError
-from jataug.generator import Row, draw, generate, open_dataset, preview
-from jataug.generator.panels import amplification, lengthening, perturbation, shown_size
+from jataug.generator import Guess, Row, draw, generate, open_dataset, preview
 
 
 def row(height, width, channels=3, flow=True, **names):
@@ -17,8 +17,23 @@ def row(height, width, channels=3, flow=True, **names):
         adversarial=image,
         flow=rng.normal(size=(2, height, width)) if flow else None,
         delta=rng.normal(size=(channels, height, width)) / 255,
-        **{"label": "a", "before": "a", "after": "b", "name": "x/1", **names},
+        **{
+            "label": "a",
+            "before": Guess("a", 0.9, 0.9),
+            "after": Guess("b", 0.8, 0.1),
+            "name": "x/1",
+            **names,
+        },
     )
+
+
+def written(monkeypatch, rows, title=""):
+    """Every text that draw writes, in order."""
+    found = []
+    page = sys.modules["jataug.generator.draw"]._Page  # the name is that of the function
+    monkeypatch.setattr(page, "_write", lambda self, place, text, *more: found.append(text))
+    draw(rows, title)
+    return found
 
 
 def test_the_picture_is_of_the_samples_that_generate_makes(session, npz, tmp_path, monkeypatch):
@@ -32,30 +47,11 @@ def test_the_picture_is_of_the_samples_that_generate_makes(session, npz, tmp_pat
         np.testing.assert_array_equal(shown.adversarial, dataset[index].image)
         np.testing.assert_array_equal(shown.flow, dataset[index].flow)
         assert shown.name == dataset[index].key
-
-
-def test_small_images_are_enlarged_and_large_ones_reduced():
-    assert shown_size(28, 28) == (168, 168)
-    assert shown_size(10, 12) == (168, 140)
-    assert shown_size(224, 200) == (200, 224)
-    assert shown_size(1000, 500) == (112, 224)
-
-
-def test_no_change_is_mid_grey_and_the_largest_does_not_clip():
-    assert np.unique(perturbation(np.zeros((1, 4, 4)), 8, (4, 4))).tolist() == [128]
-    delta = np.full((1, 1, 2), 8 / 255)
-    delta[0, 0, 1] *= -1
-    gain = amplification([delta])
-    assert gain == 16
-    assert np.unique(perturbation(delta, gain, (2, 1))).tolist() == [64, 192]
-    assert amplification([np.zeros((1, 1, 1))]) == 1
-
-
-def test_sub_pixel_flow_is_lengthened_to_be_seen():
-    flow = np.zeros((2, 28, 28))
-    assert lengthening([flow]) == 1
-    flow[0, 3, 3] = 0.3
-    assert 1 < lengthening([flow]) * 0.3 < 2.5
+        logits = session.predict(dataset[index].image[None])[0].astype(np.float64)
+        shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        label = ["cat", "dog", "eel"].index(shown.label) if shown.label.isalpha() else shown.label
+        assert shown.after.confidence == pytest.approx(shares.max(), rel=1e-4)
+        assert shown.after.label_confidence == pytest.approx(shares[int(label)], rel=1e-4)
 
 
 @pytest.mark.parametrize(("height", "width", "channels"), [(28, 28, 1), (300, 100, 3), (1, 1, 3)])
@@ -72,7 +68,8 @@ def test_a_grid_has_a_column_for_each_picture(height, width, channels, flow):
 
 def test_text_does_not_run_over_the_next_column():
     long = "w" * 200
-    page = np.array(draw([row(28, 28, flow=False, before=long, after=long, name=long)]))
+    guess = Guess(long, 1.0, 1.0)
+    page = np.array(draw([row(28, 28, flow=False, before=guess, after=guess, name=long)]))
     for column in (1, 2):
         gap = 20 + column * (168 + 14) - 10
         assert (page[:, gap : gap + 8] == 255).all()
@@ -89,3 +86,37 @@ def test_nothing_to_draw_is_refused(session, npz):
         draw([])
     with pytest.raises(DataError, match="count: expected"):
         preview(session, npz, 0)
+
+
+@pytest.mark.parametrize(("channels", "flow"), [(1, True), (3, False)])
+def test_the_columns_are_clean_flow_perturbation_adversarial(channels, flow):
+    shown = row(28, 28, channels, flow)
+    page, size = draw([shown]), (168, 168)
+    columns = [
+        page.crop((left, 46, left + 168, 46 + 168)) for left in range(20, page.width - 100, 182)
+    ]
+    assert len(columns) == 3 + flow
+    changed = perturbation(shown.delta, full_scale([shown.delta]))
+    for column, image in ((0, shown.clean), (-2, changed), (-1, shown.adversarial)):
+        np.testing.assert_array_equal(columns[column], np.array(picture(image, size)))
+
+
+def test_labels_confidences_and_scales_stand_beside_the_pictures(monkeypatch):
+    shown = row(28, 28)
+    texts = written(monkeypatch, [shown], "an attack")
+    full = 255 * full_scale([shown.delta])
+    assert texts[:2] == ["an attack", "clean"]
+    assert texts[2].startswith("flow, arrows x")
+    assert texts[3] == f"perturbation +-{full:.2f}".rstrip("0").rstrip(".") + "/255"
+    assert texts[4:8] == ["adversarial", "a", "90.0%", "x/1"]
+    assert texts[-3:] == ["b", "80.0%, label 10.0%", "label: a"]
+
+
+@pytest.mark.parametrize("name", ["two\nlines.png", "日本/é.png", "half\udc80.png", "a\0b"])
+def test_any_file_name_is_drawn_on_one_line(name):
+    plain, page = draw([row(28, 28)]), draw([row(28, 28, name=name)])
+    assert page.size == plain.size
+    # Only the line of the name differs.
+    differs = np.flatnonzero((np.array(page) != np.array(plain)).any((1, 2)))
+    top = 46 + 168 + 4 + 2 * 17
+    assert top <= differs.min() <= differs.max() < top + 18

@@ -1,13 +1,23 @@
-"""The single pictures of a preview: an image, a perturbation, a flow field."""
+"""The single pictures of a gallery: an image, a perturbation, a flow field."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-__all__ = ["amplification", "arrows", "lengthening", "perturbation", "picture", "shown_size"]
+__all__ = [
+    "Arrow",
+    "arrow_list",
+    "arrows",
+    "dimmed",
+    "full_scale",
+    "lengthening",
+    "perturbation",
+    "picture",
+    "shown_size",
+]
 
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]
@@ -16,6 +26,15 @@ _SMALL, _LARGE = 168, 224
 _ARROW, _NIGHT = "#ffd54a", "#10131a"
 _ARROWS = 14
 """Arrows along the longer side; more run into each other."""
+
+
+class Arrow(NamedTuple):
+    """A flow vector at a pixel's centre, lengthened; all in pixels of the image."""
+
+    x: float
+    y: float
+    dx: float
+    dy: float
 
 
 def shown_size(height: int, width: int) -> Size:
@@ -37,17 +56,18 @@ def picture(image: Pixels, size: Size) -> Image.Image:
     return shown.resize(size, how)
 
 
-def perturbation(delta: NDArray[Any], gain: float, size: Size) -> Image.Image:
-    """Return a perturbation (1 or 3, height, width), image units, around mid-grey."""
-    grey = 127.5 + 127.5 * gain * delta.astype(np.float64)
-    levels = np.rint(np.clip(grey, 0, 255)).astype(np.uint8)
-    return picture(levels.transpose(1, 2, 0), size)
+def full_scale(deltas: Sequence[NDArray[Any]]) -> float:
+    """Return the size of the largest change, image units: what is drawn black or white."""
+    return max((float(np.abs(delta).max(initial=0)) for delta in deltas), default=0.0)
 
 
-def amplification(deltas: Sequence[NDArray[Any]]) -> float:
-    """Return the largest power of two that keeps all perturbations inside the grey scale."""
-    largest = max(float(np.abs(delta).max(initial=0)) for delta in deltas)
-    return float(2 ** max(0, np.floor(np.log2(1 / largest)))) if largest > 0 else 1.0
+def perturbation(delta: NDArray[Any], full: float) -> Pixels:
+    """Return a perturbation (channel, height, width), image units, as (height, width, channel),
+    uint8: -full is black, no change mid-grey, +full white.
+    """
+    share = delta.astype(np.float64) / full if full > 0 else np.zeros(delta.shape)
+    levels = np.rint(np.clip(127.5 + 127.5 * share, 0, 255)).astype(np.uint8)
+    return levels.transpose(1, 2, 0)
 
 
 def lengthening(flows: Sequence[NDArray[Any]]) -> float:
@@ -57,21 +77,33 @@ def lengthening(flows: Sequence[NDArray[Any]]) -> float:
     return float(max(1, round(0.95 * spacing / longest))) if longest > 0 else 1.0
 
 
-def arrows(image: Pixels, flow: NDArray[Any], stretch: float, size: Size) -> Image.Image:
-    """Return a flow (2, height, width), pixels, as arrows from each pixel to where it reads
-    from.
+def arrow_list(flow: NDArray[Any], stretch: float) -> list[Arrow]:
+    """Return a flow (2, height, width), pixels, (dx, dy), as arrows on an even grid, from each
+    pixel to where it reads from, `stretch` times as long as they are.
     """
-    panel = picture(image, size).convert("L").convert("RGB")
-    # Drawn at twice the size and reduced: Pillow's lines are not antialiased.
-    large = Image.blend(panel, Image.new("RGB", size, _NIGHT), 0.72).resize(
-        (2 * size[0], 2 * size[1])
-    )
-    pen, scale = ImageDraw.Draw(large), 2 * size[0] / flow.shape[2]
     step = _spacing(flow)
-    for y in range(step // 2, flow.shape[1], step):
-        for x in range(step // 2, flow.shape[2], step):
-            dx, dy = (float(value) * stretch * scale for value in flow[:, y, x])
-            _arrow(pen, ((x + 0.5) * scale, (y + 0.5) * scale), (dx, dy))
+    rows, columns = (range(step // 2, extent, step) for extent in flow.shape[1:])
+    return [
+        Arrow(x + 0.5, y + 0.5, *(float(value) * stretch for value in flow[:, y, x]))
+        for y in rows
+        for x in columns
+    ]
+
+
+def dimmed(image: Pixels, size: Size) -> Image.Image:
+    """Return an image as the dark background of arrows."""
+    panel = picture(image, size).convert("L").convert("RGB")
+    return Image.blend(panel, Image.new("RGB", size, _NIGHT), 0.72)
+
+
+def arrows(image: Pixels, flow: NDArray[Any], stretch: float, size: Size) -> Image.Image:
+    """Return arrow_list(flow, stretch) drawn over the image (height, width, channel), uint8."""
+    # Drawn at twice the size and reduced: Pillow's lines are not antialiased.
+    large = dimmed(image, size).resize((2 * size[0], 2 * size[1]))
+    pen, scale = ImageDraw.Draw(large), 2 * size[0] / flow.shape[2]
+    for arrow in arrow_list(flow, stretch):
+        x, y, dx, dy = (scale * value for value in arrow)
+        _arrow(pen, (x, y), (dx, dy))
     return large.resize(size, Image.Resampling.LANCZOS)
 
 

@@ -1,0 +1,33 @@
+"""Pictures of an attack: images, perturbations, flows, and the text beside them."""
+
+from .panels import (
+    Arrow,
+    arrow_list,
+    arrows,
+    dimmed,
+    full_scale,
+    lengthening,
+    perturbation,
+    picture,
+    shown_size,
+)
+from .save import save
+from .text import Font, confidence, font_for, printable, radius_255
+
+__all__ = [
+    "Arrow",
+    "Font",
+    "arrow_list",
+    "arrows",
+    "confidence",
+    "dimmed",
+    "font_for",
+    "full_scale",
+    "lengthening",
+    "perturbation",
+    "picture",
+    "printable",
+    "radius_255",
+    "save",
+    "shown_size",
+]
