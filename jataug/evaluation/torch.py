@@ -42,7 +42,7 @@ class TorchModel:
 
     def __init__(self, module: nn.Module, image_shape: tuple[int, int, int]) -> None:
         self.module, self.image_shape = module, image_shape
-        first = next((*module.parameters(), *module.buffers()), torch.empty(0))
+        first = next(iter((*module.parameters(), *module.buffers())), torch.empty(0))
         self._device = first.device
         logits = self.logits(np.zeros((1, *image_shape), np.float32))
         self.classes = logits.shape[1]
