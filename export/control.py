@@ -42,6 +42,8 @@ def inline_control(model: ir.Model) -> bool:
         known = Known(model, sizes)
         reasons = [_WRITTEN[node.op_type](Place(known, node), known) for node in found]
         left = [reason for reason in reasons if reason is not None]
+        if known.problem:
+            left = [f"{reason}: {known.problem}" for reason in left]
         if len(left) < len(found):
             return True
     if left:

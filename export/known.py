@@ -26,12 +26,16 @@ def is_control(node: ir.Node) -> bool:
 
 
 class Known:
-    """The values and sizes of a model that follow from its constants and the image's shape."""
+    """The values and sizes of a model that follow from its constants and the image's shape.
+
+    Attributes:
+        problem: why sizes are not known, where the graph does not fit the image; else empty.
+    """
 
     def __init__(self, model: ir.Model, batches: Sequence[Dim]) -> None:
         self.model = model
         self.opsets = [onnx.helper.make_opsetid(*o) for o in model.opset_imports.items()]
-        self.walks = _walks(model, batches)
+        self.walks, self.problem = _walks(model, batches)
         self.names = {v.name for node in model.graph for v in node.outputs}
         self.names |= {v.name for v in model.graph.inputs} | set(model.graph.initializers)
         self._found: dict[ir.Value, Array | None] = {}
@@ -102,16 +106,16 @@ def _image(model: ir.Model) -> ir.Value | None:
     return next((v for v in model.graph.inputs if v.name not in weights), None)
 
 
-def _walks(model: ir.Model, batches: Sequence[Dim]) -> list[Walk]:
-    """Visit the graph at each batch size; at none if it holds another one."""
+def _walks(model: ir.Model, batches: Sequence[Dim]) -> tuple[list[Walk], str]:
+    """Visit the graph at each batch size; at none if it holds another one, and say why."""
     image = _image(model)
     if image is None or image.shape is None:
-        return []
+        return [], ""
     sizes: list[Dim] = [d if isinstance(d, int) else "?" for d in image.shape]
     try:
-        return [_walk(model, image.name or "", (n, *sizes[1:])) for n in batches]
-    except ModelError:
-        return []
+        return [_walk(model, image.name or "", (n, *sizes[1:])) for n in batches], ""
+    except ModelError as error:
+        return [], str(error)
 
 
 def _walk(model: ir.Model, image: str, shape: Shape) -> Walk:

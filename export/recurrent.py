@@ -99,7 +99,8 @@ def _lstm_step(cell: _Cell, x: Value, state: list[Value]) -> list[Value]:
     c = cell.sum(cell.product(f, c), cell.product(i, cell.act(1, g)))
     if cell.peepholes:
         o = cell.sum(o, cell.product(cell.peepholes[1], c))
-    return [cell.product(cell.act(0, o), cell.act(2, c)), c]
+    # ONNX Runtime limits what the gates take, and not the cell's state.
+    return [cell.product(cell.act(0, o), cell.activations[2](c)), c]
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,12 @@ def _write_out(place: Place, known: Known) -> str | None:
     B, lengths, *initial = [*optional, None, None, None, None, None][:5]
     batchwise = bool(place.number("layout", 0))
     steps, dtype = known.size(X, 1 if batchwise else 0), known.dtype(X)
-    directions, hidden = known.size(R, 0), known.size(R, 2)
-    if steps is None or dtype is None or directions is None or hidden is None:
+    hidden = place.number("hidden_size", None) or known.size(R, 2)
+    directions = 1 + (place.number("direction", "forward") == "bidirectional")
+    if steps is None:
         return place.refusal("the length of its sequence is the batch or data; it must be known")
+    if dtype is None or hidden is None:
+        return place.refusal("its type and hidden_size must be known")
     if not 0 < steps <= MOST_STEPS:
         return place.refusal(f"its sequence has {steps} entries; 1 to {MOST_STEPS} are written out")
     if lengths is not None and not known.everywhere(lengths, steps):

@@ -74,13 +74,14 @@ CASES = [
     *((op_type, {"direction": "reverse"}) for op_type in GATES),
     *((op_type, {"direction": "reverse", "output": 1}) for op_type in GATES),
     *((op_type, {"given": "XWR"}) for op_type in GATES),
-    *((op_type, {"clip": 0.3}) for op_type in GATES),
+    *((op_type, {"clip": 0.1}) for op_type in GATES),
     ("RNN", {"given": "XWRBh", "batch": BATCH}),
     ("GRU", {"given": "XWRBh", "batch": BATCH, "linear_before_reset": 1}),
     ("GRU", {"given": "XWR", "linear_before_reset": 1}),
     ("LSTM", {"given": "XWRBhc", "batch": BATCH}),
     ("LSTM", {"given": "XWRBhcP", "batch": BATCH, "output": 2}),
-    ("LSTM", {"given": "XWRP", "clip": 0.4}),
+    ("LSTM", {"given": "XWRP", "clip": 0.1}),
+    ("LSTM", {"given": "XWRB", "clip": 0.1, "output": 2}),
     ("LSTM", {"given": "XWRB", "input_forget": 1}),
     ("RNN", {"activations": ["Relu"]}),
     ("RNN", {"activations": ["Softsign"]}),
@@ -207,3 +208,10 @@ def test_a_sequence_along_the_batch_is_refused():
     proto.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
     with pytest.raises(UnsupportedOperator, match=r"GRU .*length of its sequence"):
         differentiate(proto)
+
+
+def test_an_image_of_the_wrong_size_is_named():
+    proto = model("LSTM", dtype=np.float32)
+    proto.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    with pytest.raises(UnsupportedOperator, match=r"LSTM .*Squeeze .*do not fit together"):
+        differentiate(proto, size=(2, STEPS))
