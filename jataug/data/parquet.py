@@ -36,6 +36,8 @@ class ParquetRows:
 
     Args:
         path: of the file.
+        checksums: whether a damaged page is an error; where each row has a hash of its own, reading
+            on tells which row it is.
 
     Attributes:
         schema: its Arrow schema.
@@ -46,8 +48,8 @@ class ParquetRows:
         MissingExtra: pyarrow is not installed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, checksums: bool = True) -> None:
+        self.path, self._checksums = path, checksums
         self._reset()
         file = self._file()
         self.schema = file.schema_arrow
@@ -61,7 +63,7 @@ class ParquetRows:
         self._held: dict[tuple[str, ...], tuple[int, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: self.__dict__[name] for name in ("path", "schema", "bounds")}
+        return {name: self.__dict__[name] for name in ("path", "schema", "bounds", "_checksums")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -84,7 +86,7 @@ class ParquetRows:
             if held is None or held[0] != number:
                 try:
                     table = self._file().read_row_group(number, columns=list(columns))
-                except (OSError, ValueError, MemoryError) as error:
+                except Exception as error:  # Arrow raises whatever damaged bytes lead it into
                     raise DataError(
                         f"{self.path}: expected whole rows {first} to {last}, got damaged ones "
                         f"({_line(error)}); copy the file again"
@@ -106,12 +108,14 @@ class ParquetRows:
         library = parquet_library()
         if self._opened is None:
             try:
-                self._opened = library.ParquetFile(self.path, page_checksum_verification=True)
+                self._opened = library.ParquetFile(
+                    self.path, page_checksum_verification=self._checksums
+                )
             except FileNotFoundError:
                 raise DataError(
                     f"{self.path}: expected a Parquet file, got nothing there"
                 ) from None
-            except (OSError, ValueError) as error:
+            except Exception as error:  # see above
                 raise DataError(
                     f"{self.path}: expected a whole Parquet file, got something else or a damaged "
                     f"one ({_line(error)})"

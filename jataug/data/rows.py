@@ -20,7 +20,15 @@ from ..errors import DataError
 
 __all__ = ["Rows", "npz_rows"]
 
-_DAMAGED = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, RuntimeError)
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    zipfile.BadZipFile,
+    RuntimeError,
+    struct.error,
+)
 
 
 class Rows:
@@ -128,22 +136,41 @@ def _damaged(where: str, error: Exception) -> str:
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Rows:
     where = f"{path}:{info.filename}"
-    with archive.open(info) as stream:
-        version = npy.read_magic(stream)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
-        header = stream.tell()
+    if stored := info.compress_type == zipfile.ZIP_STORED:
+        # Not through the archive: it refuses a small member with one changed byte as a whole.
+        begin = _begin(path, info)
+        with path.open("rb") as stream:
+            stream.seek(begin)
+            shape, fortran, dtype = _header(stream)
+            offset = stream.tell()
+    else:
+        with archive.open(info) as member:
+            shape, fortran, dtype = _header(member)
+            offset = member.tell()
     if dtype.hasobject:
         raise DataError(f"{where}: expected numbers, got Python objects, which are never loaded")
     if fortran and len(shape) > 1:
         raise DataError(f"{where}: expected C order, got Fortran order; np.ascontiguousarray it")
-    if info.compress_type == zipfile.ZIP_STORED:
-        with path.open("rb") as raw:
-            raw.seek(info.header_offset + 26)
-            name, extra = struct.unpack("<HH", raw.read(4))
-        begin = info.header_offset + 30 + name + extra
-        return Rows(partial(_open_file, path), begin + header, shape or (1,), dtype, where)
-    return Rows(partial(_open_member, path, info.filename), header, shape or (1,), dtype, where)
+    opener = partial(_open_file, path) if stored else partial(_open_member, path, info.filename)
+    return Rows(opener, offset, shape or (1,), dtype, where)
+
+
+def _begin(path: Path, info: zipfile.ZipInfo) -> int:
+    """Return where the bytes of a stored member begin."""
+    with path.open("rb") as raw:
+        raw.seek(info.header_offset + 26)
+        name, extra = struct.unpack("<HH", raw.read(4))
+    return int(info.header_offset + 30 + name + extra)
+
+
+def _header(stream: IO[bytes]) -> Any:
+    """Return shape, order and dtype of the array that begins here."""
+    try:
+        version = npy.read_magic(stream)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        return read(stream)
+    except Exception as error:  # numpy parses the header as Python, which fails in many ways
+        raise ValueError(f"{type(error).__name__} in the header of an array") from None
 
 
 def _open_file(path: Path) -> IO[bytes]:

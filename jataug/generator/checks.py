@@ -41,6 +41,10 @@ def index_problems(root: Path, index: Mapping[str, Any]) -> Iterator[str]:
             yield "plan.json: expected the plan of index.json, got another"
     except DataError as error:
         yield str(error)
+    for name, expected in (index.get("card") or {}).items():
+        if (found := file_hash(root / name)) != expected:
+            state = "a changed file" if found else "no readable file"
+            yield f"{name}: expected the file of the index, got {state}"
     stop = 0
     for entry in index["shards"]:
         if entry["start"] != stop:

@@ -40,6 +40,11 @@ class Original:
         if plan["labels"] == "source":
             self._meaning = class_map(source, self._count, plan["class_labels"])
 
+    @property
+    def random_access(self) -> bool:
+        """Whether its images can be read from several threads."""
+        return self._source.random_access
+
     def image(self, record: Mapping[str, Any]) -> NDArray[np.uint8]:
         """Return the clean image of a record: (height, width, channel), uint8.
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import accumulate
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,14 @@ from ..config import AttackConfig
 from ..errors import DataError, JataugError
 from .destination import FORMAT_VERSION, INDEX, PLAN, read_json, records
 from .formats import format_of
-from .formats.target import ShardReader
+from .formats.target import ShardReader, raw
 from .index import KIND
 from .plan import Plan, Shard
 
 __all__ = ["Dataset", "StoredSample", "StoredShard", "open_dataset", "read_index"]
+
+
+_NAMED = {"flow": "flow", "float": "float image"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,21 @@ class StoredShard:
         if hashlib.sha256(data).hexdigest() != self.records[row]["sha256"]:
             raise DataError("expected the image of the records, got a changed one")
         return self.reader.image(row, data)
+
+    def side(self, row: int, name: Literal["flow", "float"]) -> NDArray[Any] | None:
+        """Return a flow or a float image, if its numbers are those of the records; None where they
+        were not saved.
+
+        Raises:
+            DataError: they are not, or cannot be read.
+        """
+        array = self.flow(row) if name == "flow" else self.exact(row)
+        expected = self.records[row].get(f"{name}_sha256")
+        found = None if array is None else hashlib.sha256(raw(array)).hexdigest()
+        if found != expected:
+            state = "none" if found is None else "a changed one"
+            raise DataError(f"expected the {_NAMED[name]} of the records, got {state}")
+        return array
 
     def flow(self, row: int) -> NDArray[np.float16] | None:
         """Return the flow of a row: (2, height, width), float16; None where flows were not

@@ -1,14 +1,20 @@
 """index.json: what a data set is, written when every shard of it is whole."""
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
+from PIL import Image
+
 from ..data.stored import KIND
 from ..errors import DataError
+from .card import CARD, PICTURE, card
 from .destination import FORMAT_VERSION, INDEX, finished, records
+from .draw import Row, draw
 from .job import Job
 from .plan import canonical
 from .report import Tally
+from .sketch import Sketch, read_sketches, sketch_name
 from .store import Store
 
 __all__ = ["KIND", "write_index"]
@@ -27,13 +33,15 @@ def write_index(store: Store, job: Job, known: Mapping[int, dict[str, Any]]) -> 
     Raises:
         DataError: not one image of the source could be used.
     """
-    markers, tally = [], Tally()
+    markers, tally, class_folders = [], Tally(), True
     for shard in job.plan.shards:
         marker = known.get(shard.number) or finished(job.root, shard)
         if marker is None:
             return False
         markers.append(marker)
-        tally += Tally.of(records(job.root, shard))
+        found = list(records(job.root, shard))
+        tally += Tally.of(found)
+        class_folders = class_folders and all(row["file"].count("/") == 2 for row in found)
     skipped = [skip for marker in markers for skip in marker["skipped"]]
     if not tally.images:
         raise DataError(
@@ -44,8 +52,54 @@ def write_index(store: Store, job: Job, known: Mapping[int, dict[str, Any]]) -> 
     index["environments"] = _unique([marker["environment"] for marker in markers])
     named = ("name", "start", "stop", "count", "files")
     index["shards"] = [{key: marker[key] for key in named} for marker in markers]
+    index["card"] = _write_card(store, job, index, class_folders)
     store.write(INDEX, f"{canonical(index)}\n".encode())
     return True
+
+
+def _write_card(
+    store: Store, job: Job, index: Mapping[str, Any], class_folders: bool
+) -> dict[str, str]:
+    """Write the data card and its picture; return the sha256 of each."""
+    files = {}
+    if (picture := _picture(job, index)) is not None:
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        files[PICTURE] = store.write(PICTURE, file.getvalue())
+    else:
+        store.remove(PICTURE)
+    text = card(index, picture=picture is not None, class_folders=class_folders)
+    files[CARD] = store.write(CARD, text.encode("utf-8", "backslashreplace"))
+    return files
+
+
+def _picture(job: Job, index: Mapping[str, Any]) -> Image.Image | None:
+    """Draw the samples that were kept for it; None where there are none that can be drawn."""
+    rows: list[Row] = []
+    for shard, entry in zip(job.plan.shards, index["shards"], strict=True):
+        if (name := sketch_name(shard)) in entry["files"]:
+            described = {row["index"]: row for row in records(job.root, shard)}
+            sketches = read_sketches(job.root / name)
+            rows += (_row(sketch, described[int(sketch.index)], job) for sketch in sketches)
+    if not rows or job.plan.image_shape[0] not in (1, 3):
+        return None
+    return draw(rows)
+
+
+def _row(sketch: Sketch, record: Mapping[str, Any], job: Job) -> Row:
+    def name(label: int | None) -> str:
+        return "nothing" if label is None else (job.names or {}).get(label, str(label))
+
+    return Row(
+        clean=sketch.clean,
+        adversarial=sketch.adversarial,
+        flow=sketch.flow if job.plan.attack["flow"]["radius"] else None,
+        delta=sketch.delta,
+        label=name(record["label"]),
+        before=name(record["clean_prediction"]),
+        after=name(record["adversarial_prediction"]),
+        name=record["key"],
+    )
 
 
 def _head(job: Job) -> dict[str, Any]:

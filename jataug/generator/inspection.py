@@ -1,8 +1,11 @@
 """One pass over a data set, batch by batch: the memory holds one batch, and the names."""
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from os import cpu_count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,8 @@ from .dataset import StoredShard
 from .report import Progress, Tally
 
 __all__ = ["Inspection"]
+
+Array = NDArray[Any]
 
 
 class Inspection:
@@ -57,7 +62,8 @@ class Inspection:
     def run(self, progress: Callable[[Progress], object] | None) -> None:
         """Check everything."""
         self.problems += index_problems(self._root, self._index)
-        readable = [self._shard(entry, progress) for entry in self._index["shards"]]
+        with ThreadPoolExecutor(min(8, cpu_count() or 1), "jataug-verify") as self._pool:
+            readable = [self._shard(entry, progress) for entry in self._index["shards"]]
         if all(readable):
             self.problems += extra_files(self._root, self._known)
             self.problems += tally_problems(self._index, self.tally)
@@ -100,29 +106,34 @@ class Inspection:
                 np.stack(list(images.values())), [shard.records[row] for row in kept]
             )
             self._note(shard, ((kept[place], text) for place, text in found))
-        clean: dict[int, NDArray[np.uint8]] = {}
+        clean: dict[int, Array] = {}
         if (original := self._original) is not None:
             clean = self._readable(
-                shard, list(images), lambda row: original.image(shard.records[row])
+                shard,
+                list(images),
+                lambda row: original.image(shard.records[row]),
+                threads=original.random_access,
             )
         self._check_budgets(shard, images, clean)
 
     def _check_budgets(
-        self,
-        shard: StoredShard,
-        images: Mapping[int, NDArray[np.uint8]],
-        clean: Mapping[int, NDArray[np.uint8]],
+        self, shard: StoredShard, images: Mapping[int, Array], clean: Mapping[int, Array]
     ) -> None:
-        kept = list(images if self._original is None else clean)
+        plan, kept = self._index["plan"], list(images if self._original is None else clean)
+        sides: dict[str, dict[int, Array]] = {}
+        for name in ("flow", "float"):
+            if plan[f"save_{name}"]:
+                sides[name] = self._readable(shard, kept, partial(_side, shard, name))
+                kept = list(sides[name])
         if not kept:
             return
-        flow = _stack(shard.flow(row) for row in kept)
-        source = _stack(clean[row] for row in kept if row in clean)
-        exact = _stack(shard.exact(row) for row in kept)
-        found = self._budgets.check(Pairs(_all(images[row] for row in kept), source, flow, exact))
+        flow, exact = (_rows(sides.get(name), kept) for name in ("flow", "float"))
+        source = None if self._original is None else _rows(clean, kept)
+        stored = np.stack([images[row] for row in kept])
+        found = self._budgets.check(Pairs(stored, source, flow, exact))
         self._note(shard, ((kept[place], text) for place, text in found))
 
-    def _stored(self, shard: StoredShard, row: int) -> NDArray[np.uint8]:
+    def _stored(self, shard: StoredShard, row: int) -> Array:
         image = shard.checked(row)
         channel, height, width = self._index["plan"]["image_shape"]
         if image.shape != (height, width, channel):
@@ -133,16 +144,22 @@ class Inspection:
         self,
         shard: StoredShard,
         rows: Iterable[int],
-        read: Callable[[int], NDArray[np.uint8]],
-    ) -> dict[int, NDArray[np.uint8]]:
+        read: Callable[[int], Array],
+        *,
+        threads: bool = True,
+    ) -> dict[int, Array]:
         """Return the images that can be read, by row; note why the others cannot."""
-        images = {}
-        for row in rows:
+
+        def attempt(row: int) -> Array | DataError:
             try:
-                images[row] = read(row)
+                return read(row)
             except DataError as error:
-                self._note(shard, [(row, str(error))])
-        return images
+                return error
+
+        found = dict(zip(rows, (self._pool.map if threads else map)(attempt, rows), strict=True))
+        wrong = {row: str(value) for row, value in found.items() if isinstance(value, DataError)}
+        self._note(shard, wrong.items())
+        return {row: value for row, value in found.items() if not isinstance(value, DataError)}
 
     def _note(self, shard: StoredShard, found: Iterable[tuple[int, str]]) -> None:
         self.problems += (
@@ -150,10 +167,12 @@ class Inspection:
         )
 
 
-def _all(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
-    return np.stack(list(arrays))
+def _side(shard: StoredShard, name: Literal["flow", "float"], row: int) -> Array:
+    array = shard.side(row, name)
+    if array is None:
+        raise DataError(f"expected a {name}, got none")
+    return array
 
 
-def _stack(arrays: Iterable[NDArray[Any] | None]) -> NDArray[Any] | None:
-    held = [array for array in arrays if array is not None]
-    return np.stack(held) if held else None
+def _rows(arrays: Mapping[int, Array] | None, rows: Iterable[int]) -> Array | None:
+    return None if arrays is None else np.stack([arrays[row] for row in rows])

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import AttackConfig
 from ..data import Source, open_source
+from ..data.shards import is_pattern
 from ..errors import DataError
 from .budgets import Budget, BudgetCheck
 from .comparison import Original, Prediction
@@ -106,7 +107,7 @@ def _original(
     if given is not None:
         return Original(_opened(given), index["plan"]), None
     path = index.get("source_path")
-    if path is None or not Path(path).exists():
+    if path is None or not (Path(path).exists() or is_pattern(Path(path))):
         return None, None
     try:
         return Original(_opened(path), index["plan"]), None

@@ -19,14 +19,16 @@ def test_class_folders_keep_their_paths(session, folder, tmp_path):
     assert report.complete
     assert (report.images, report.generated, report.planned) == (11, 11, 11)
     names = sorted(
-        p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png")
+        p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out/images").rglob("*.png")
     )
     assert names[:2] == ["images/cat/img 0.png", "images/cat/img 3.png"]
     assert len(names) == 11
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "README.md",
         "images",
         "index.json",
         "plan.json",
+        "preview.png",
         "records",
     ]
 
@@ -186,7 +188,7 @@ def test_failed_images_are_recorded_as_such(session, folder, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "tar"}, "format: expected one of folder, npz, got 'tar'"),
+        ({"format": "zip"}, "format: expected one of folder, npz, tar, parquet, got 'zip'"),
         ({"labels": "mine"}, "labels: expected one of source, predicted"),
         ({"on_error": "ignore"}, "on_error: expected stop or skip"),
         ({"limit": 0}, "limit: expected an integer >= 1, got 0"),

@@ -1,6 +1,8 @@
-"""How a shard lies on the disk, a module a format; every module has the same four names.
+"""How a shard lies on the disk, a module a format; every module has the same names.
 
 PICTURES    whether images are stored as PNG files, which have 1 or 3 channels
+CARD        what the data card says about the layout
+LOADED      the files that Hugging Face's `datasets` is pointed to
 prepare     refuses what the format cannot hold; returns the versions that its bytes depend on
 Writer      writes a shard, batch by batch
 Reader      reads its images back, one at a time

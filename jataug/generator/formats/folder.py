@@ -15,9 +15,11 @@ from ..plan import Plan
 from .arrays import Entry, Records, SideReader, SideWriter
 from .target import Target
 
-__all__ = ["PICTURES", "Reader", "Writer", "prepare"]
+__all__ = ["CARD", "LOADED", "PICTURES", "Reader", "Writer", "prepare"]
 
 PICTURES = True
+CARD = "`images/<class>/<name>.png`: an image a file, under the names of the source;"
+LOADED = "images/**/*.png"
 
 
 def prepare(plan: Plan) -> dict[str, str]:

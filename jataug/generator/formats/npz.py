@@ -23,9 +23,11 @@ from .arrays import (
 )
 from .target import Target, raw
 
-__all__ = ["PICTURES", "Reader", "Writer", "prepare"]
+__all__ = ["CARD", "LOADED", "PICTURES", "Reader", "Writer", "prepare"]
 
 PICTURES = False
+CARD = "`images/*.npz`: arrays `images`, `labels`, `targets`, `indices`, `keys`, a row an image;"
+LOADED = "records/*.jsonl"
 _COLUMNS = {"labels": "label", "targets": "target", "indices": "index", "keys": "key"}
 
 

@@ -22,9 +22,11 @@ from ..store import writing
 from .arrays import Entry, Records
 from .target import Target, described
 
-__all__ = ["PICTURES", "Reader", "Writer", "features", "prepare"]
+__all__ = ["CARD", "LOADED", "PICTURES", "Reader", "Writer", "features", "prepare"]
 
 PICTURES = True
+CARD = "`images/*.parquet`: a row an image, `image` is a Hugging Face Image feature;"
+LOADED = "images/*.parquet"
 _LABELS = ("label", "target", "clean_prediction", "adversarial_prediction")
 _KINDS = {
     **dict.fromkeys(_LABELS, "int64"),
@@ -132,7 +134,7 @@ class Reader:
     def __init__(self, root: Path, entry: Entry, records: Records) -> None:
         self._records = records
         self._name = f"images/{entry['name']}.parquet"
-        self._rows = ParquetRows(root / self._name)
+        self._rows = ParquetRows(root / self._name, checksums=False)
         if len(self._rows) != len(records):
             raise DataError(f"{self._name}: expected {len(records)} rows, got {len(self._rows)}")
         self._columns = set(self._rows.schema.names)
@@ -177,7 +179,12 @@ class Reader:
         planes = self._rows.cell(row, column).values
         lines = planes.flatten()
         numbers = lines.flatten().to_numpy(zero_copy_only=False)
-        return np.asarray(numbers).reshape(len(planes), len(lines) // len(planes), -1)
+        try:
+            return np.asarray(numbers).reshape(len(planes), len(lines) // len(planes), -1)
+        except (ValueError, ZeroDivisionError):
+            raise DataError(
+                f"{self._name}[{row}]: expected a {column} of one shape, got a damaged one"
+            ) from None
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:

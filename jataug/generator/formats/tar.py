@@ -25,9 +25,11 @@ from ..store import writing
 from .arrays import Entry, Records
 from .target import Target, described
 
-__all__ = ["PICTURES", "Reader", "Writer", "prepare", "stem"]
+__all__ = ["CARD", "LOADED", "PICTURES", "Reader", "Writer", "prepare", "stem"]
 
 PICTURES = True
+CARD = "`images/*.tar`: shards in the WebDataset convention, `.png`, `.cls` and `.json` an image;"
+LOADED = "images/*.tar"
 _BLOCK = tarfile.BLOCKSIZE
 
 
@@ -146,8 +148,11 @@ class Reader:
         where = f"{self._path}:{name}"
         try:
             array = npy.read_array(io.BytesIO(read_member(self._path, member)), allow_pickle=False)
-        except ValueError as error:
-            raise DataError(f"{where}: expected an array, got a damaged one ({error})") from None
+        except DataError:
+            raise
+        except Exception as error:  # numpy parses the header as Python, which fails in many ways
+            reason = type(error).__name__
+            raise DataError(f"{where}: expected an array, got a damaged one ({reason})") from None
         return np.asarray(array)
 
     def _index(self) -> dict[str, Member]:
