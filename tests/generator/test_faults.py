@@ -50,7 +50,7 @@ def test_a_full_disk(new_session, folder, tmp_path, files_of, format):
     run(new_session(), folder, tmp_path / "once", format=format, save_float=True)
     with mounted(tmp_path / "small", "56k"):
         out = tmp_path / "small" / "out"
-        with pytest.raises(DataError, match="could not be written: .*No space left on device"):
+        with pytest.raises(DataError, match=r"could not be written: .*No space left on device"):
             run(new_session(), folder, out, format=format, save_float=True)
         assert not (out / "index.json").exists()
         assert not (out / ".tmp").exists()
@@ -290,7 +290,8 @@ def short_of_memory(new_session, most, error):
 MEMORY = [
     RuntimeError(
         "Error in execution: Non-zero status code returned while running Conv node. Name:'c' "
-        "Status Message: bfc_arena.cc:360 Failed to allocate memory for requested buffer of size 205520896"
+        "Status Message: bfc_arena.cc:360 Failed to allocate memory for requested buffer of size "
+        "205520896"
     ),
     RuntimeError("CUDA failure 2: out of memory ; GPU=0 ; hostname=h ; expr=cudaMalloc(&p, size)"),
     RuntimeError("CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED ; GPU=0"),

@@ -1,0 +1,62 @@
+"""SIGKILL at random moments, then the same command: the bytes of a run that was left alone."""
+
+import random
+import time
+
+import pytest
+from commands import finish, start, tree_hash
+
+from jataug.generator import generate, verify
+
+FORMATS = ("folder", "npz", "tar", "parquet")
+OPTIONS = {"batch_size": 16, "shard_size": 32, "save_flow": True, "limit": 256, "threads": 1}
+WORDS = ("--batch-size", "16", "--shard-size", "32", "--save-flow", "--limit", "256")
+
+
+def kill_and_go_on(command, out, kills, moments):
+    """Kill the command `kills` times, a new set whenever one is finished; return the trees' hashes.
+
+    A moment is drawn from a time that is the same for all, so that early and late ones come up.
+    """
+    hashes, killed, number = [], 0, 0
+    while killed < kills or hashes == []:
+        place = out / str(number)
+        running = start(*command, place)
+        if killed < kills:
+            time.sleep(moments.uniform(0.2, 3.0))
+            running.kill()
+        code, said = finish(running)
+        if code == -9:
+            killed += 1
+            continue
+        assert code == 0, said
+        assert verify(place).ok
+        hashes.append(tree_hash(place))
+        number += 1
+    if (out / str(number)).exists():
+        code, said = finish(start(*command, place))
+        assert code == 0, said
+        hashes.append(tree_hash(place))
+    return hashes
+
+
+def check(attacks, images, tmp_path, format, kills, seed):
+    attack = attacks / "strong.onnx"
+    generate(attack, images, tmp_path / "once", device="cpu", format=format, **OPTIONS)
+    command = ("generate", *WORDS, "--format", format, "--device", "cpu", "--threads", "1")
+    found = kill_and_go_on(
+        (*command, attack, images), tmp_path / "killed", kills, random.Random(seed)
+    )
+    assert set(found) == {tree_hash(tmp_path / "once")}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_killed_twice(attacks, images, tmp_path, format):
+    check(attacks, images, tmp_path, format, kills=2, seed=1)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("format", FORMATS)
+def test_killed_fifty_times(attacks, images, tmp_path, format):
+    """Two hundred kills over the formats."""
+    check(attacks, images, tmp_path, format, kills=50, seed=2)
