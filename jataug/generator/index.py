@@ -4,15 +4,18 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ..data.stored import KIND
 from ..errors import DataError
 from .card import CARD, PICTURE, card
 from .destination import FORMAT_VERSION, INDEX, finished, records
-from .draw import Row, draw
+from .draw import Guess, Row, draw
 from .job import Job
 from .plan import canonical
+from .preview import guess
 from .report import Tally
 from .sketch import Sketch, read_sketches, sketch_name
 from .store import Store
@@ -87,17 +90,19 @@ def _picture(job: Job, index: Mapping[str, Any]) -> Image.Image | None:
 
 
 def _row(sketch: Sketch, record: Mapping[str, Any], job: Job) -> Row:
-    def name(label: int | None) -> str:
-        return "nothing" if label is None else (job.names or {}).get(label, str(label))
+    names, label = job.names or {}, record["label"]
+
+    def said(logits: NDArray[np.float32], predicted: int | None) -> Guess:
+        return guess(logits, int(logits.argmax()) if predicted is None else predicted, label, names)
 
     return Row(
         clean=sketch.clean,
         adversarial=sketch.adversarial,
         flow=sketch.flow if job.plan.attack["flow"]["radius"] else None,
         delta=sketch.delta,
-        label=name(record["label"]),
-        before=name(record["clean_prediction"]),
-        after=name(record["adversarial_prediction"]),
+        label=names.get(label, str(label)),
+        before=said(sketch.before, record["clean_prediction"]),
+        after=said(sketch.after, record["adversarial_prediction"]),
         name=record["key"],
     )
 

@@ -27,6 +27,8 @@ class Sketch:
         adversarial: as `clean`.
         flow: (2, height, width), float16, pixels.
         delta: (channel, height, width), float32, image units.
+        before: (classes,), float32; the logits of the clean image.
+        after: likewise, of the adversarial one.
     """
 
     index: NDArray[np.int64]
@@ -34,6 +36,8 @@ class Sketch:
     adversarial: NDArray[np.uint8]
     flow: NDArray[np.float16]
     delta: NDArray[np.float32]
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
 
 
 def sketch_name(shard: Shard) -> str:
@@ -47,7 +51,12 @@ def shown(plan: Plan) -> set[int]:
 
 
 def sketched(
-    plan: Plan, span: range, clean: NDArray[np.uint8], result: Any, kept: Sequence[int]
+    plan: Plan,
+    span: range,
+    clean: NDArray[np.uint8],
+    before: NDArray[np.float32],
+    result: Any,
+    kept: Sequence[int],
 ) -> tuple[Sketch, ...]:
     """Return the samples of a batch that the picture shows.
 
@@ -55,6 +64,7 @@ def sketched(
         plan: of the data set.
         span: the samples of the batch.
         clean: (batch, height, width, channel), uint8; what was attacked.
+        before: (batch, classes), float32; the logits of that.
         result: of the attack on them.
         kept: the positions in the batch that were not skipped.
     """
@@ -66,6 +76,8 @@ def sketched(
             np.asarray(result.adversarial[slot]),
             np.asarray(result.flow[slot]),
             np.asarray(result.delta[slot], np.float32),
+            np.asarray(before[slot], np.float32),
+            np.asarray(result.logits[slot], np.float32),
         )
         for slot in slots
     )
