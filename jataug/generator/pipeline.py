@@ -109,7 +109,7 @@ def attack(job: Job, session: AttackSession, batch: Loaded) -> Finished:
         flow=np.asarray(result.flow)[kept],
         exact=np.asarray(result.exact)[kept],
         skipped=skipped,
-        sketches=sketched(plan, batch.span, batch.images, result, kept),
+        sketches=sketched(plan, batch.span, batch.images, clean, result, kept),
     )
 
 

@@ -14,7 +14,7 @@ from .draw import Guess, Row, draw
 from .plan import check_integer
 from .session import AttackSession
 
-__all__ = ["preview"]
+__all__ = ["guess", "preview"]
 
 
 def preview(
@@ -72,8 +72,8 @@ def preview(
             flow=result.flow[k] if moved else None,
             delta=result.delta[k],
             label=names.get(int(given[k]), str(given[k])),
-            before=_guess(logits[k], int(clean[k]), int(given[k]), names),
-            after=_guess(result.logits[k], int(result.prediction[k]), int(given[k]), names),
+            before=guess(logits[k], int(clean[k]), int(given[k]), names),
+            after=guess(result.logits[k], int(result.prediction[k]), int(given[k]), names),
             name=held.key(index),
         )
         for k, index in enumerate(indices)
@@ -81,7 +81,8 @@ def preview(
     return draw(rows, title)
 
 
-def _guess(logits: Any, predicted: int, label: int, names: Mapping[int, str]) -> Guess:
+def guess(logits: Any, predicted: int, label: int, names: Mapping[int, str]) -> Guess:
+    """Return what a model says of an image, from its logits (classes,)."""
     finite = np.nan_to_num(np.asarray(logits, np.float64), nan=-1e30, posinf=1e30, neginf=-1e30)
     shares = np.exp(finite - finite.max())
     shares /= shares.sum()
