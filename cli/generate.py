@@ -56,6 +56,7 @@ __all__ = ["command"]
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     attacks: tuple[Path, ...],
     source: Path,
     destination: Path,

@@ -16,7 +16,7 @@ from .engines import Crew
 from .estimate import estimate
 from .job import prepare_job
 from .plan import check_integer, part_of
-from .report import Progress, Report
+from .report import Estimate, Progress, Report
 from .run import Run
 from .session import AttackSession, Opening, opened
 from .share import Share
@@ -134,7 +134,7 @@ def generate_all(
     if "session" in options:
         raise DataError("session: expected none with several artifacts, each opens its own")
     roots = [Path(destination) / name for name in names]
-    given = {**generate.__kwdefaults__, **options}
+    given = {**(generate.__kwdefaults__ or {}), **options}
     del given["session"]
     if unknown := sorted(set(options) - set(given)):
         raise TypeError(f"generate_all() got an unexpected keyword argument {unknown[0]!r}")
@@ -183,7 +183,7 @@ def _generate(
             )
             for attacker, artifact, root in zip(attackers, artifacts, roots, strict=True)
         ]
-        estimates = [None] * len(shares)
+        estimates: list[Estimate | None] = [None] * len(shares)
         asked = _Asked(stop)
         if dry_run:
             estimates = [estimate(*pair) for pair in zip(shares, attackers, strict=True)]

@@ -97,7 +97,7 @@ class Worker:
                 store = Store(lane.job.root, f"{lane.scratch}.{self._name}")
                 stack.callback(store.close)
                 self._stores.append(store)
-            given = self._given or [None] * len(self._lanes)
+            given: Sequence[AttackSession | None] = self._given or [None] * len(self._lanes)
             self._sessions = [
                 stack.enter_context(
                     opened(lane.opening, session, batch_size=lane.job.plan.batch_size)

@@ -68,7 +68,8 @@ def _listen(
     stop: Callable[[], bool],
 ) -> None:
     """Pass on what the workers say, until each has said that it is done."""
-    ended, failure = 0, None
+    ended = 0
+    failure: BaseException | None = None
     while ended < len(crew):
         if stop():
             halt.set()
