@@ -132,7 +132,7 @@ def evaluate(
         crop=crop,
         limit=limit,
     )
-    rows = batch_size or default_batch_size(first.image_shape)
+    rows = default_batch_size(first.image_shape) if batch_size is None else batch_size
     evaluation = _Evaluation(subjects, len(models), images, settings, rows, output, progress)
     return evaluation.report(command)
 

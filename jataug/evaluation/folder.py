@@ -71,7 +71,11 @@ class Folder:
         if self.root is None:
             return None
         try:
-            with np.load(self.root / name, allow_pickle=False) as file:
+            # Opened here: np.load leaves a damaged file open.
+            with (
+                (self.root / name).open("rb") as stream,
+                np.load(stream, allow_pickle=False) as file,
+            ):
                 found = dict(file)
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
             return None

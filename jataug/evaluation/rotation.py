@@ -87,7 +87,7 @@ def turned(image: Array, angle: Array, shift: Array, border: str = "edge") -> Ar
 
     Args:
         image: (batch, channel, height, width).
-        angle: (batch,), radians; a positive one reads counter-clockwise as shown.
+        angle: (batch,), radians; a positive one turns the image counter-clockwise, as shown.
         shift: (batch, 2), pixels, (dx, dy): where each pixel reads from.
         border: "edge" or "zero".
     """

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..warp import warp
-from .best import View
+from .best import Best, View
 from .drive import Attack, drive
 from .folder import Folder
 from .images import Images
@@ -147,13 +147,12 @@ class Runner:
         for where, images in self.images.batches(self.calls.batch_size):
             rows = Rows.of(images, clean.label[where], np.arange(where.start, where.stop), *radii)
             right = clean.right[where]
-            view = View(images.copy(), None, None)
-            if right.any():
-                part = np.flatnonzero(right)
-                found = drive(
-                    attack, self.calls, rows.take(part), clean.logits[where][part], self.context
-                )
-                view = _whole(rows, part, found.view)
+            part = np.flatnonzero(right)
+            found = Best(rows.take(part))  # an image that is wrong already stays as it is
+            if len(part):
+                logits = clean.logits[where][part]
+                found = drive(attack, self.calls, rows.take(part), logits, self.context)
+            view = _whole(rows, part, found.view)
             measured = measure(self.calls, rows, view, self.levels)
             gathered.add(where, rows, measured, right, getattr(attack, "composition", None))
         return gathered.outcome()

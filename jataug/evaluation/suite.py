@@ -2,14 +2,17 @@
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from ..config import Composition
 from ..errors import BudgetError
 from .apgd import Apgd
 from .ascent import Ascent
 from .autoattack import AutoAttack
 from .drive import Attack
+from .objective import Objective
 from .rotation import Rotation
 from .square import Square
 
@@ -71,6 +74,17 @@ SUITES: Mapping[Suite, tuple[str, ...]] = {
 """The attacks of each suite, in the order of the table."""
 
 
+_TARGETED = ("target", "margin", "dlr-targeted")
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "objective": get_args(Objective),
+    "composition": get_args(Composition),
+    "start": ("random", "zero"),
+    "border": ("edge", "zero"),
+    "version": ("standard", "plus", "rand"),
+}
+_LEAST = {"steps": 1, "restarts": 1, "draws": 1}
+
+
 def attacks_of(names: Iterable[str], suite: Suite) -> dict[str, Attack]:
     """Return attacks by name. A name may carry options: "pgd:steps=50:restarts=3".
 
@@ -105,7 +119,13 @@ def _made(name: str, options: list[str], suite: Suite) -> Attack:
         if key not in settable:
             raise BudgetError(f"attack {name}: option {_unknown(key, settable)}")
         values[key] = _value(name, key, text, known[key])
-    return make(**values)
+    made = make(**values)
+    if (values.get("objective") in _TARGETED) != bool(made.targets):
+        raise BudgetError(
+            f"attack {name}: expected targets above 0 with the objectives {', '.join(_TARGETED)} "
+            f"and with no other, got {values.get('objective', 'none')} and {made.targets}"
+        )
+    return made
 
 
 def _value(name: str, key: str, text: str, like: Any) -> Any:
@@ -115,6 +135,11 @@ def _value(name: str, key: str, text: str, like: Any) -> Any:
         raise BudgetError(
             f"attack {name}: expected {key} as {type(like).__name__}, got {text!r}"
         ) from None
+    if isinstance(value, str) and value not in _CHOICES[key]:
+        raise BudgetError(f"attack {name}: {key} {_unknown(value, _CHOICES[key])}")
+    least = _LEAST.get(key, 0) if (name, key) != ("noise", "steps") else 0
+    if not isinstance(value, str) and not least <= value < math.inf:
+        raise BudgetError(f"attack {name}: expected {key} >= {least}, got {text}")
     return value
 
 
