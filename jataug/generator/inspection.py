@@ -123,7 +123,7 @@ class Inspection:
         sides: dict[str, dict[int, Array]] = {}
         for name in ("flow", "float"):
             if plan[f"save_{name}"]:
-                sides[name] = self._readable(shard, kept, partial(_side, shard, name))
+                sides[name] = self._readable(shard, kept, partial(self._side, shard, name))
                 kept = list(sides[name])
         if not kept:
             return
@@ -139,6 +139,15 @@ class Inspection:
         if image.shape != (height, width, channel):
             raise DataError(f"expected the shape {(height, width, channel)}, got {image.shape}")
         return image
+
+    def _side(self, shard: StoredShard, name: Literal["flow", "float"], row: int) -> Array:
+        channel, height, width = self._index["plan"]["image_shape"]
+        wanted = (2 if name == "flow" else channel, height, width)
+        array = shard.side(row, name)
+        if array is None or array.shape != wanted:
+            held = "none" if array is None else array.shape
+            raise DataError(f"expected a {name} of the shape {wanted}, got {held}")
+        return array
 
     def _readable(
         self,
@@ -165,13 +174,6 @@ class Inspection:
         self.problems += (
             f"{shard.name} {shard.records[row]['key']}: {text}" for row, text in found
         )
-
-
-def _side(shard: StoredShard, name: Literal["flow", "float"], row: int) -> Array:
-    array = shard.side(row, name)
-    if array is None:
-        raise DataError(f"expected a {name}, got none")
-    return array
 
 
 def _rows(arrays: Mapping[int, Array] | None, rows: Iterable[int]) -> Array | None:

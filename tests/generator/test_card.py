@@ -129,8 +129,8 @@ def test_the_picture_shows_what_is_stored(session, folder, tmp_path):
     with Image.open(tmp_path / "out" / "preview.png") as picture:
         pixels = np.array(picture.convert("RGB"))
     first = np.array(Image.open(tmp_path / "out" / "images" / "cat" / "img 0.png"))
-    # Shown enlarged to 168 x 140, in the second column.
-    panel = pixels[46 : 46 + 140 : 14, 20 + 182 : 20 + 182 + 168 : 14]
+    # Shown enlarged to 168 x 140, in the last of four columns.
+    panel = pixels[46 : 46 + 140 : 14, 20 + 3 * 182 : 20 + 3 * 182 + 168 : 14]
     np.testing.assert_array_equal(panel, first)
 
 
