@@ -21,6 +21,7 @@ from .files import normalized, read_model
 from .fold import drop_unused, fold
 from .graph import Shape
 from .head import as_logits, choose_output, flatten_logits
+from .pools import settle_pools
 from .shapes import BATCH, MIXED, Info
 from .weights import open_weights
 
@@ -232,6 +233,7 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
         if way == "fixed":
             raise
         raise _OtherBatch(str(error)) from None
+    settle_pools(model, {name: known.shape for name, known in info.items()})
     _require_batch(plan, way, dims, info.get(output))
     if way != "fixed" and (way == "freed" or (dims and dims[0])):
         original, old_image, old_logits, _ = plan.folded()

@@ -19,6 +19,7 @@ from onnx.reference import ReferenceEvaluator
 from jataug.errors import ModelError
 
 from .graph import Dim, Shape
+from .pools import pool_size
 
 __all__ = [
     "BATCH",
@@ -150,6 +151,7 @@ class Walk:
         for name, info in self._infer(node, proto).items():
             self.infos[name] = info
         self._count_compressed(node)
+        self._correct_size(node)
         self._fill_from_declared(node)
         self._check_reshape(node)
         self._compute(node, proto)
@@ -199,6 +201,20 @@ class Walk:
             sizes = list(self.infos[source].shape)
             sizes[node.attributes["axis"].as_int()] = kept
         self.infos[_name(node.outputs[0])] = Info(self.infos[source].dtype, tuple(sizes))
+
+    def _correct_size(self, node: ir.Node) -> None:
+        """Take the size of a pool from the runtimes, that of MaxUnpool from its last input."""
+        source, name = _name(node.inputs[0] if node.inputs else None), _name(node.outputs[0])
+        if source not in self.infos or node.domain:
+            return
+        info, found = self.infos[source], self.infos.get(name)
+        if found is not None and (sizes := pool_size(node, info.shape, found.shape)):
+            for value in node.outputs:
+                if (known := self.infos.get(_name(value))) is not None:
+                    self.infos[_name(value)] = Info(known.dtype, tuple(sizes))
+        wanted = _name(node.inputs[2]) if len(node.inputs) > 2 else ""
+        if node.op_type == "MaxUnpool" and wanted in self.data:
+            self.infos[name] = Info(info.dtype, tuple(self.data[wanted].tolist()))
 
     def _fill_from_declared(self, node: ir.Node) -> None:
         """Where inference knows nothing, as of an op of another domain, the file's word counts."""

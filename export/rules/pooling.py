@@ -6,8 +6,6 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from jataug.errors import UnsupportedOperator
-
 from ..graph import Term
 from .elementwise import step
 from .places import along, product
@@ -31,7 +29,7 @@ def max_pool(
     storage_order: int = 0,
     strides: Sequence[int] | None = None,
 ) -> Term:
-    geometry = _window(X, Y, kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
+    geometry = window(X, Y, kernel_shape, auto_pad, dilations, pads, strides)
     lowest = float(np.finfo(X.dtype or np.float32).min)
     before, after = [0, 0, *geometry.before], [0, 0, *(max(a, 0) for a in geometry.after)]
     padded = X.pad(before, after, value=lowest)
@@ -45,30 +43,6 @@ def max_pool(
         if offset != geometry.offsets[-1]:
             left = left - part
     return scatter(parts, geometry, X)
-
-
-def _window(
-    X: Term,
-    Y: Term,
-    kernel: Sequence[int],
-    auto_pad: str,
-    ceil_mode: int,
-    dilations: Sequence[int] | None,
-    pads: Sequence[int] | None,
-    strides: Sequence[int] | None,
-) -> Window:
-    """Return a pool's geometry; a last window of padding alone is refused.
-
-    ONNX's shape inference counts that window, the runtimes leave it out.
-    """
-    found = window(X, Y, kernel, auto_pad, dilations, pads, strides)
-    ends = zip(found.inputs, found.before, found.outputs, found.strides, strict=True)
-    if ceil_mode and any((o - 1) * s >= i + b for i, b, o, s in ends):
-        raise UnsupportedOperator(
-            f"{Y.value.name}: with ceil_mode its last window lies wholly in the padding, which "
-            "runtimes leave out and ONNX's shape inference does not"
-        )
-    return found
 
 
 def _entries(padded: Term, offset: Sequence[int], geometry: Window) -> Term:
@@ -92,7 +66,7 @@ def average_pool(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Term:
-    geometry = _window(X, Y, kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
+    geometry = window(X, Y, kernel_shape, auto_pad, dilations, pads, strides)
     # Under auto_pad all that the windows reach is padding; what ceil_mode adds beyond it is not.
     behind = pads[len(geometry.kernel) :] if pads else [0] * len(geometry.kernel)
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
@@ -171,7 +145,7 @@ def lp_pool(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Term:
-    geometry = _window(X, Y, kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
+    geometry = window(X, Y, kernel_shape, auto_pad, dilations, pads, strides)
     shares = _powers(g, Y, p)
     for i in range(len(geometry.kernel)):
         shares = along(shares, window_matrix(geometry, i), 2 + i)
@@ -190,6 +164,24 @@ def _powers(g: Term, Y: Term, p: int) -> Term:
 
 def _slopes(X: Term, p: int) -> Term:
     return X.sign() if p == 1 else X if p == 2 else X.sign() * X.abs() ** float(p - 1)
+
+
+@rule("MaxUnpool", "X")
+def max_unpool(
+    g: Term,
+    Y: Term,
+    X: Term,
+    I: Term,  # noqa: E741  (the standard's name)
+    output_shape: Term | None = None,
+    *,
+    kernel_shape: Sequence[int],
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Term:
+    """Its places count through the whole result, all images of it."""
+    everything = g.graph.constant(np.array([-1]))
+    flat = g.graph.op("Reshape", g, everything, dtype=g.dtype)
+    return X.same("Gather", flat, I)
 
 
 @rule("GlobalMaxPool", "X")

@@ -36,6 +36,16 @@ class Axis:
     cubic_coeff_a: float = -0.75
     exclude_outside: bool = False
     antialias: bool = False
+    span: tuple[float, float] = (0.0, 1.0)
+    """Of tf_crop_and_resize: what is cut out, in parts of the axis."""
+
+    @property
+    def is_cut(self) -> bool:
+        return self.coordinates == "tf_crop_and_resize"
+
+    def outside(self, place: Array) -> Array:
+        """Tell which results read beyond the axis: a constant, where it is cut out."""
+        return np.asarray(self.is_cut & ((place < 0) | (place > self.size - 1)))
 
 
 def resize_matrix(axis: Axis) -> Array:
@@ -43,12 +53,13 @@ def resize_matrix(axis: Axis) -> Array:
     place = _coordinates(axis)
     if axis.antialias:
         return _antialiased(axis, place)
+    inside = ~axis.outside(place)[:, None]
     if axis.mode == "linear":
         hat = 1 - abs(place.clip(0, axis.size - 1)[:, None] - np.arange(axis.size))
-        return hat.clip(min=0)
+        return hat.clip(min=0) * inside
     first = np.floor(place).astype(np.int64)
     entries = first[:, None] + np.arange(-1, 3)
-    return _spread(axis, entries, _cubic(axis, place[:, None] - entries))
+    return _spread(axis, entries, _cubic(axis, place[:, None] - entries)) * inside
 
 
 def _coordinates(axis: Axis) -> Array:
@@ -71,6 +82,12 @@ def _coordinates(axis: Axis) -> Array:
             place = i / scale
         case "align_corners":
             place = i * (size - 1) / (result - 1) if axis.result > 1 else i * 0
+        case "tf_crop_and_resize":
+            start, end = (np.float32(bound) for bound in axis.span)
+            if axis.result > 1:
+                place = start * (size - 1) + i * (end - start) * (size - 1) / (result - 1)
+            else:
+                place = half * (start + end) * (size - 1) + i
         case other:
             raise UnsupportedOperator(f"Resize: no derivative rule for the coordinates {other!r}")
     return np.asarray(place, np.float32)
@@ -81,7 +98,9 @@ def nearest_places(axis: Axis) -> Array | None:
     place = _coordinates(axis)
     near = 1e-5 * (1 + abs(place))
     found = [_rounded(axis, shifted) for shifted in (place - near, place, place + near)]
-    doubtful = found[0] != found[2]
+    doubtful = (found[0] != found[2]) & ~axis.outside(place)
+    if axis.is_cut:
+        return np.where(axis.outside(place), -1, found[1]) if not doubtful.any() else None
     if doubtful.any() and not _is_exact(axis.scale):
         return None
     return found[1]
@@ -155,13 +174,23 @@ def resize(
     mode: str = "nearest",
     nearest_mode: str = "round_prefer_floor",
 ) -> Term:
-    if X.shape == Y.shape and coordinate_transformation_mode != "tf_crop_and_resize":
+    cut = coordinate_transformation_mode == "tf_crop_and_resize"
+    if X.shape == Y.shape and not cut:
         # Whatever the scales: ONNX Runtime copies.
         return g
     rank = len(X.shape or ())
     chosen = [axis % rank for axis in (range(rank) if axes is None else axes)]
     factors = _scales(X, Y, scales, sizes, chosen, keep_aspect_ratio_policy)
-    for axis, scale in zip(chosen, factors, strict=True):
+    spans = [(0.0, 1.0)] * len(chosen)
+    if cut:
+        bounds = constant(roi, "Resize", "roi").astype(np.float64)
+        spans = [(float(a), float(b)) for a, b in bounds.reshape(2, -1).T]
+    for axis, scale, span in zip(chosen, factors, spans, strict=True):
+        if scale == 1 and span != (0.0, 1.0):
+            raise UnsupportedOperator(
+                "Resize: a box cut out at a scale of 1 has two readings: the standard resizes it, "
+                "ONNX Runtime copies the whole axis"
+            )
         if scale == 1:
             continue
         along_axis = Axis(
@@ -174,6 +203,7 @@ def resize(
             cubic_coeff_a,
             bool(exclude_outside),
             bool(antialias),
+            span,
         )
         if mode != "nearest":
             g = along(g, resize_matrix(along_axis), axis)
@@ -194,15 +224,18 @@ def _asked(g: Term, axis: Axis, i: int, by_size: bool) -> Term:
     ramp = np.arange(axis.size).reshape([-1 if k == i else 1 for k in range(rank)])
     target = np.ones(rank, np.int64 if by_size else np.float32)
     target[i] = axis.result if by_size else axis.scale
+    box = np.zeros((2, rank))
+    box[1], box[:, i] = 1, axis.span
     places = graph.op(
         "Resize",
         graph.constant(ramp, g.dtype),
-        None,
+        graph.constant(box.reshape(-1), g.dtype) if axis.is_cut else None,
         *([None] if by_size else []),
         graph.constant(target),
         dtype=g.dtype,
         shape=tuple(axis.result if k == i else 1 for k in range(rank)),
         coordinate_transformation_mode=axis.coordinates,
+        extrapolation_value=-1.0,
         mode="nearest",
         nearest_mode=axis.rounding,
     )

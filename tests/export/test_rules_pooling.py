@@ -3,6 +3,7 @@ oracle; torch is a second one where it has the same pool.
 """
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
@@ -180,13 +181,62 @@ def test_a_pool_whose_size_is_unknown_is_refused():
         differentiate(unknown)
 
 
-@pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
-def test_a_window_of_padding_alone_is_refused(op_type):
-    """Shape inference counts it, ONNX Runtime, torch and onnx's own evaluator do not."""
+UNPOOL_PLACES = np.array([[[[0, 2], [8, 15]], [[16, 19], [24, 31]]]])
+EMPTY_LAST = [
+    case(op_type, distinct(1, 2, *sizes), opset=opset, ceil_mode=1, **options)
+    for op_type in ("MaxPool", "AveragePool", "LpPool")
+    for opset in (18, 22)
+    for sizes, options in [
+        ((7, 7), {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+        ((4, 5), {"kernel_shape": [1, 1], "strides": [2, 2]}),
+        ((5, 6), {"kernel_shape": [2, 3], "strides": [3, 2], "pads": [1, 1, 1, 1]}),
+    ]
+]
+
+
+@pytest.mark.parametrize("case", EMPTY_LAST, ids=ids(EMPTY_LAST))
+def test_a_window_of_padding_alone_is_left_out(case):
+    """As ONNX Runtime, torch and onnx's evaluator do; its shape inference does from opset 22 on."""
+    proto, image = case.model(np.float32), case.start.astype(np.float32)
+    (expected,) = on_runtime(proto, {"x0": image})
+    vjp = differentiate(proto)
+    onnx.checker.check_model(vjp, full_check=True)
+    seed = normal(*expected.shape).astype(np.float32)
+    value, found = on_runtime(vjp, {"x0": image, "grad_y": seed})
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    direction = np.sign(normal(*image.shape, seed=5)).astype(np.float32)
+    ahead, behind = (on_runtime(proto, {"x0": image + h * direction})[0] for h in (0.25, -0.25))
+    change = ((ahead - behind) * seed).sum() / 0.5
+    np.testing.assert_allclose((found * direction).sum(), change, rtol=2e-3, atol=1e-3)
+
+
+def test_an_average_that_counts_such_padding_is_refused():
     options = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1}
-    window = case(op_type, distinct(1, 1, 7, 7), **options).model(np.float32)
-    with pytest.raises(UnsupportedOperator, match="wholly in the padding"):
+    window = case("AveragePool", (1, 1, 7, 7), count_include_pad=1, **options).model(np.float32)
+    with pytest.raises(UnsupportedOperator, match="opset 22 or newer, or with ceil_mode=0"):
         differentiate(window)
+
+
+UNPOOLED = [
+    case("MaxUnpool", (1, 2, 2, 2), UNPOOL_PLACES, opset=opset, kernel_shape=[2, 2], strides=[2, 2])
+    for opset in (11, 22)
+]
+
+
+@pytest.mark.parametrize("case", UNPOOLED, ids=ids(UNPOOLED))
+def test_unpooling(case):
+    check_gradient(case)
+
+
+def test_unpooling_to_a_given_size():
+    options = {"kernel_shape": [2, 2], "strides": [2, 2], "linear": True}
+    size = np.array([1, 2, 5, 4], np.int64)
+    places = np.array([[[[0, 2], [9, 15]], [[20, 23], [33, 39]]]])
+    unpooled = case("MaxUnpool", (1, 2, 2, 2), places, size, **options)
+    vjp = differentiate(unpooled.model(np.float32))
+    seed = normal(1, 2, 5, 4).astype(np.float32)
+    found = on_runtime(vjp, {"x0": unpooled.start, "grad_y": seed})[1]
+    np.testing.assert_array_equal(found, seed.reshape(-1)[places])
 
 
 def test_the_places_of_max_pool_are_no_obstacle():

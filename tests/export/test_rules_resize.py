@@ -203,14 +203,38 @@ def test_a_batch_of_any_size():
     np.testing.assert_allclose(whole[3:4], one, rtol=1e-5, atol=1e-6)
 
 
-def test_the_crop_of_tensorflow_is_refused():
-    model = resized(
-        ["x", "roi", "w"],
-        {"roi": floats(0, 0, 0, 0, 1, 1, 1, 1), "w": floats(1, 1, 2, 2)},
+BOXES = [
+    (0.0, 0.0, 1.0, 1.0),
+    (0.2, 0.1, 0.7, 0.83),
+    (-0.4, 0.3, 0.9, 1.3),  # beyond the image a constant is read
+    (0.6, 0.9, 0.1, 0.2),  # turned over
+]
+
+
+@pytest.mark.parametrize("box", BOXES)
+@pytest.mark.parametrize("sizes", [(6, 9), (3, 2), (5, 4), (1, 3)])
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_boxes_cut_out_while_resizing(mode, sizes, box):
+    """Resizing is affine, so ONNX Runtime's differences are exact at any step."""
+    roi = floats(0, 0, box[0], box[1], 1, 1, box[2], box[3])
+    scales = floats(1, 1, sizes[0] / 4, (sizes[1] + 0.1) / 5)
+    cut = case(
+        "Resize",
+        X,
+        roi,
+        scales,
+        linear=True,
+        mode=mode,
         coordinate_transformation_mode="tf_crop_and_resize",
-        mode="linear",
+        extrapolation_value=0.5,
     )
-    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
-        dim.dim_value = 4
-    with pytest.raises(UnsupportedOperator, match="tf_crop_and_resize"):
-        differentiate(model)
+    check_gradient(cut)
+
+
+@pytest.mark.parametrize("height", [1, 2])
+def test_a_box_at_a_scale_of_one_is_refused(height):
+    """ONNX Runtime copies along that axis, whatever the box."""
+    roi, scales = floats(0, 0, 0.2, 0.1, 1, 1, 0.7, 0.8), floats(1, 1, height, 1)
+    options = {"coordinate_transformation_mode": "tf_crop_and_resize", "mode": "linear"}
+    with pytest.raises(UnsupportedOperator, match="two readings"):
+        differentiate(case("Resize", X, roi, scales, **options).model(np.float32))
