@@ -86,6 +86,8 @@ class ParquetRows:
             if held is None or held[0] != number:
                 try:
                     table = self._file().read_row_group(number, columns=list(columns))
+                    if len(table) != last - first + 1:
+                        raise ValueError(f"{len(table)} of them")
                 except Exception as error:  # Arrow raises whatever damaged bytes lead it into
                     raise DataError(
                         f"{self.path}: expected whole rows {first} to {last}, got damaged ones "

@@ -93,8 +93,8 @@ class StoredSource(Source):
         if self._format == "npz":
             return np.asarray(self._archive(place.file)[place.row])
         if self._format == "parquet":
-            cell = self._table(place.file).cell(place.row, "image").as_py()
-            return decode_bytes(bytes(cell["bytes"]), where)
+            cell = self._table(place.file).cell(place.row, "image")["bytes"]
+            return decode_bytes(bytes(cell.as_py() or b""), where)
         path = self._root / place.file
         if place.member is not None:
             return decode_bytes(read_member(path, place.member), where)

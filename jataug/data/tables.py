@@ -56,7 +56,11 @@ class TableSource(Source):
         return self._labels[index] if self.labelled else None
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        cell, where = self._cell(index), self.where(index)
+        where = self.where(index)
+        try:
+            cell = self._cell(index)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: expected a whole row, got a damaged one ({error})") from None
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         if data is None:
             path = cell.get("path") if isinstance(cell, dict) else None

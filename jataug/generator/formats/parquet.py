@@ -141,8 +141,10 @@ class Reader:
 
     def data(self, row: int) -> bytes:
         """Return a PNG file."""
-        value = self._rows.cell(row, "image").as_py()
-        return bytes(value["bytes"])
+        value = self._rows.cell(row, "image")["bytes"].as_py()
+        if value is None:
+            raise DataError(f"{self._name}[{row}]: expected an image, got none")
+        return bytes(value)
 
     def image(self, row: int, data: bytes) -> NDArray[np.uint8]:
         """Return the image in a PNG file."""
@@ -165,8 +167,8 @@ class Reader:
         for number, (first, last) in enumerate(pairwise(bounds)):
             try:
                 found = self._rows.group(number, list(_KINDS)).to_pylist()
-            except DataError as error:
-                yield f"{self._records[first]['key']}: {error}"
+            except (DataError, UnicodeDecodeError) as error:
+                yield f"{self._records[first]['key']}: expected whole rows, got {error}"
                 continue
             for record, row in zip(self._records[first:last], found, strict=True):
                 wrong = [k for k, value in _row(record).items() if row[k] != value]
