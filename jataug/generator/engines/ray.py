@@ -28,14 +28,13 @@ class _Actor:
     """One worker, in a process that Ray places; its sessions stay open from shard to shard."""
 
     def __init__(self, lanes: Sequence[Lane]) -> None:
-        self._name = uuid4().hex[:12]
-        self._worker = Worker(lanes, self._name).__enter__()
+        self._worker = Worker(lanes, uuid4().hex[:12]).__enter__()
         self._tries = lanes[0].job.root / SCRATCH / f"{lanes[0].scratch}.tries"
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         return {"said": [self._make(int(number)) for number in batch["number"]]}
 
-    def _count(self, number: int) -> None:
+    def _count(self, number: int) -> int:
         """Count the tries on the disk: who dies of a shard cannot remember it."""
         file = self._tries / str(number)
         with writing(file):
@@ -48,15 +47,16 @@ class _Actor:
                 f"shard {number}: its worker died {_RETRIES + 1} times, as happens where memory "
                 "runs out; what is whole is kept, run the same command again"
             )
+        return count
 
     def _make(self, number: int) -> str:
         told: list[Event] = []
         try:
-            self._count(number)
+            tries = self._count(number)
             self._worker.make([self._worker.shard(number)], told.append)
         except JataugError as error:
             return json.dumps({"error": [type(error).__name__, str(error)]})
-        return json.dumps({"worker": self._name, "events": [event.to_dict() for event in told]})
+        return json.dumps({"tries": tries, "events": [event.to_dict() for event in told]})
 
 
 def run(
@@ -84,16 +84,13 @@ def run(
         if gpus and not some:
             raise RuntimeUnavailable(f"Ray: expected {gpus:g} GPU a worker, its cluster has none")
         rows = _rows(ray, lanes, shards, workers, gpus)
-        names: set[str] = set()
         for said in _until(stop, rows):
             if isinstance(said, BaseException):
                 raise _explained(said) from said
             answer = json.loads(said["said"])
             if "error" in answer:
                 raise _error(*answer["error"])
-            names.add(answer["worker"])
-            if len(names) > workers:
-                names = {answer["worker"]}
+            if answer["tries"] > 1:
                 tell(Event(0, note="a Ray worker was lost and replaced; its shard was made again"))
             for event in answer["events"]:
                 tell(Event.from_dict(event))
