@@ -37,6 +37,8 @@ def check_shard(root: Path, index: Mapping[str, Any], entry: Mapping[str, Any]) 
     _refuse(root, file_problems(root, {**entry, "files": records}))
     try:
         shard = StoredShard(root, entry, index["plan"]["format"])
+        if shard.records:
+            shard.checked(len(shard.records) - 1)  # what a truncated file has lost
     except DataError as error:
         raise CheckError(_failed(root, str(error))) from None
     skipped = {skip["index"] for skip in index["skipped"]}
