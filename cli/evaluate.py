@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
+def _names(value: Any) -> list[str]:
+    """Read names separated by commas; from a TOML file also a list."""
+    return [str(name) for name in (value if isinstance(value, list) else str(value).split(","))]
+
+
 @click.command("evaluate", cls=Command)
 @click.argument("models", type=PATH, nargs=-1, required=True, metavar="MODEL... SOURCE")
 @click.option("-o", "--output", type=PATH, required=True, help="A new folder, or one to go on in.")
 @click.option(
-    "--attacks", metavar="NAMES",
+    "--attacks", type=_names, metavar="NAMES",
     help="Separated by commas, with options where wanted: pgd:steps=50:restarts=3,flow."
 )  # fmt: skip
 @click.option("--suite", type=click.Choice(["quick", "strong"]), default="quick", show_default=True)
@@ -85,12 +90,9 @@ def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of evaluate."""
-    attacks, norm = given.pop("attacks"), given.pop("flow_norm")
-    names = attacks.split(",") if isinstance(attacks, str) else attacks
-    flow: Norm = "linf" if norm == "linf" else "l2"
+    norm: Norm = given.pop("flow_norm")
     return {
-        "attacks": names,
-        "flow": FlowBudget(given.pop("flow"), flow),
+        "flow": FlowBudget(given.pop("flow"), norm),
         "curves": not given.pop("no_curves"),
         "sanity": not given.pop("no_sanity"),
         "preprocessing": preprocessing(given),
