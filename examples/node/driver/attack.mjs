@@ -68,12 +68,13 @@ export class Attack {
       flow: this.#radii(options.flow, n, "flow"),
       pixel: this.#radii(options.pixel, n, "pixel"),
     };
-    task.labels = options.labels ?? (await this.predict(image)).map(argmax);
+    task.clean = options.labels ? null : await this.predict(image);
+    task.labels = options.labels ?? task.clean.map(argmax);
     task.drawn = !options.targets;
     task.targets = options.targets ?? this.#targets(task, 0);
     task.start = this.start(task);
     const kept = await this.#iterate(task);
-    return { ...(await this.#finish(task, kept)), kept, start: task.start };
+    return { ...(await this.#finish(task, kept)), kept, start: task.start, clean: task.clean };
   }
 
   /** Return the flow and the perturbation to start from; null for a branch that is off. */

@@ -1,0 +1,53 @@
+// The attack, off the page's own thread: messages in, progress and results out.
+
+import { Attack } from "./driver/attack.mjs";
+import { checkVector } from "./driver/vector.mjs";
+
+const BUILDS = { wasm: "./ort/ort.wasm.min.mjs", webgpu: "./ort/ort.webgpu.min.mjs" };
+
+let attack = null;
+
+async function runtimeOf(provider) {
+  const runtime = await import(BUILDS[provider]);
+  runtime.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
+  // Threads need a page that is isolated from others by headers; plain file servers send none.
+  runtime.env.wasm.numThreads = globalThis.crossOriginIsolated ? undefined : 1;
+  runtime.env.logLevel = "error";
+  return runtime;
+}
+
+const options = (provider) => ({ executionProviders: [provider], logSeverityLevel: 3 });
+
+async function load(name) {
+  const answer = await fetch(new URL(`./vector/${name}`, import.meta.url));
+  if (!answer.ok) throw new Error(`vector/${name}: ${answer.status}`);
+  return new Uint8Array(await answer.arrayBuffer());
+}
+
+const tasks = {
+  async open({ bytes, provider }) {
+    const runtime = await runtimeOf(provider);
+    const opened = await Attack.open(runtime, bytes, options(provider));
+    await attack?.session.release();
+    attack = opened;
+    return attack.manifest;
+  },
+  async attack({ levels, given }, report) {
+    const started = performance.now();
+    const onStep = ({ number }) => report({ number: number + 1, seconds: (performance.now() - started) / 1e3 });
+    const result = await attack.attack(levels, { ...given, onStep });
+    return { ...result, seconds: (performance.now() - started) / 1e3 };
+  },
+  async check({ provider }) {
+    return checkVector(await runtimeOf(provider), load, options(provider));
+  },
+};
+
+onmessage = async ({ data: { id, kind, ...task } }) => {
+  try {
+    const value = await tasks[kind](task, (progress) => postMessage({ id, progress }));
+    postMessage({ id, value });
+  } catch (error) {
+    postMessage({ id, error: String(error.message ?? error).replace(/\s+/g, " ") });
+  }
+};
