@@ -111,7 +111,8 @@ def train(
                     write_checkpoint(root / BEST, average.module.state_dict(), at.best or {})
             if processes.first:
                 at.metrics = append(root / METRICS, line)
-                draw_curves(read_metrics(root / METRICS), root / "curves.png")
+                if "clean_accuracy" in line:
+                    draw_curves(read_metrics(root / METRICS), root / "curves.png")
             if events is not None:
                 events.write(line)
             at = at.next_epoch()

@@ -5,11 +5,14 @@ averages are averaged over the processes after every step, so that all processes
 and save the same network. `sync_batch_norm` takes them over the whole batch, on CUDA.
 """
 
+import atexit
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -44,9 +47,12 @@ class Processes:
         if self.size == 1:
             return model
         devices = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(
-            model, device_ids=devices, broadcast_buffers=False
-        )
+        kind = nn.parallel.DistributedDataParallel
+        # torch 2.13 renames it and warns of the old name.
+        names = inspect.signature(kind.__init__).parameters
+        name = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in names)
+        options: dict[str, Any] = {name: False}
+        return kind(model, device_ids=devices, **options)
 
     def total(self, *numbers: float) -> list[float]:
         """Return each number summed over the processes, in float64."""
@@ -101,15 +107,12 @@ def joined(config: TrainConfig) -> Iterator[Processes]:
     if size == 1:
         yield Processes(0, 1, device)
         return
-    own = not distributed.is_initialized()
-    if own:
+    if not distributed.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, timeout=timedelta(minutes=30))
-    try:
-        yield Processes(rank, size, device)
-    finally:
-        if own:
-            distributed.destroy_process_group()
+        # Not at the end of the run: a second group would wait for the first one's keys.
+        atexit.register(distributed.destroy_process_group)
+    yield Processes(rank, size, device)
 
 
 def _device(config: TrainConfig, local: int, size: int) -> torch.device:

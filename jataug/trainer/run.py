@@ -197,7 +197,9 @@ def _check_environment(root: Path, now: Mapping[str, Any]) -> None:
         then = json.loads((root / ENVIRONMENT).read_text("utf-8"))
     except (OSError, ValueError):
         return
-    if changed := sorted(name for name in now if then.get(name) != now[name]):
+    # Another number of processes is refused where the checkpoint is read.
+    names = sorted(now.keys() - {"processes"})
+    if changed := [name for name in names if then.get(name) != now[name]]:
         said = ", ".join(f"{name} {then.get(name)} then, {now[name]} now" for name in changed)
         warnings.warn(f"{root}: resumed in another environment: {said}", stacklevel=4)
 

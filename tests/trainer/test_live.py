@@ -1,0 +1,71 @@
+import pytest
+import torch
+import trainer_nets
+from nets import settle, tiny
+
+import jataug
+from jataug.errors import ModelError
+from jataug.trainer.adversary import perturb
+from jataug.trainer.live import LiveAttack
+
+CPU = torch.device("cpu")
+IMAGES = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 1, 2, 3, 4, 5])
+INDICES = [5, 9, 2, 40, 1, 7]
+NAMED = {"seed": 1, "epoch": 2}
+
+
+@pytest.mark.parametrize("preset", ["claim-1", "claim-8"])
+def test_it_follows_the_weights(preset) -> None:
+    config = jataug.AttackConfig.preset(
+        preset, flow=jataug.FlowBudget(0.7), pixel=jataug.PixelBudget(0.03), steps=2
+    )
+    model = tiny()
+    live = LiveAttack(model, config, (3, 12, 12), CPU)
+    found = []
+    for _ in range(2):
+        images = live(IMAGES, LABELS, INDICES, **NAMED)
+        wanted = perturb(model, config, IMAGES, LABELS, INDICES, **NAMED)
+        # Equal but where a gradient is so near 0 that its sign is a matter of rounding.
+        assert ((images - wanted).abs() > 1e-4).float().mean() < 0.005
+        found.append(images)
+        torch.manual_seed(5)
+        settle(model, torch.rand(8, 3, 12, 12))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    assert ((found[0] - found[1]).abs() > 0.01).float().mean() > 0.1
+
+
+def test_the_weights_are_not_copied() -> None:
+    model = tiny().train()
+    live = LiveAttack(model, jataug.AttackConfig(steps=1), (3, 12, 12), CPU)
+    bound = live._weights()
+    assert bound["weights/second.weight"].data_ptr() == model.second.weight.data_ptr()
+    live(IMAGES, LABELS, INDICES, **NAMED)
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_weights_in_another_memory_format_are_refused() -> None:
+    model = tiny()
+    live = LiveAttack(model, jataug.AttackConfig(steps=1), (3, 12, 12), CPU)
+    model.to(memory_format=torch.channels_last)
+    with pytest.raises(ModelError, match="contiguous"):
+        live(IMAGES, LABELS, INDICES, **NAMED)
+
+
+def test_the_best_iterate_is_refused() -> None:
+    with pytest.raises(ModelError, match="keep='last'"):
+        LiveAttack(tiny(), jataug.AttackConfig(keep="best"), (3, 12, 12), CPU)
+
+
+def test_group_norm_too() -> None:
+    torch.manual_seed(0)
+    model = trainer_nets.Grouped(classes=6)
+    config = jataug.AttackConfig(flow=jataug.FlowBudget(0.5), steps=1)
+    live = LiveAttack(model, config, (1, 8, 8), CPU)
+    images = IMAGES[:, :1, :8, :8]
+    found = live(images, LABELS, INDICES, **NAMED)
+    wanted = perturb(model, config, images, LABELS, INDICES, **NAMED)
+    assert ((found - wanted).abs() > 1e-4).float().mean() < 0.005

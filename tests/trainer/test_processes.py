@@ -1,0 +1,64 @@
+"""Two processes on the CPU (gloo), as torchrun starts them, against one with the same batches.
+
+The network has group norm: torch synchronises batch statistics over processes on CUDA alone, and
+without that two halves of a batch have other statistics than the whole.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from jataug.errors import DataError
+from jataug.trainer import Part, TrainConfig, train
+from jataug.trainer.checkpoint import read_checkpoint
+
+TESTS = Path(__file__).resolve().parent.parent
+
+
+def lines(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_are_one(options, tmp_path) -> None:
+    options |= {
+        "model": "trainer_nets:Grouped", "mixture": (Part("attack", 0.75), Part("clean", 0.25)),
+        "ema": 0.9, "clip": 1.0, "lr": 0.05,
+    }  # fmt: skip
+    one = train(TrainConfig(**{**options, "output": tmp_path / "one"})).output
+    config = TrainConfig(**options)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config.to_dict()))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        str(TESTS / "trainer_process.py"), str(file),
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+    two = Path(config.output)
+    for single, double in zip(lines(one), lines(two), strict=True):
+        assert single["loss"] == pytest.approx(double["loss"], abs=1e-5)
+        assert single["accuracy"] == double["accuracy"]
+        assert single["robust_accuracy"] == double["robust_accuracy"]
+    alone, _ = read_checkpoint(one / "last.safetensors")
+    joined, state = read_checkpoint(two / "last.safetensors")
+    assert state["processes"] == 2
+    for name, value in alone.items():
+        if not name.startswith("random/"):
+            assert torch.allclose(joined[name], value, atol=1e-5), name
+
+    with pytest.raises(DataError, match="expected 2 processes, as the run began with, got 1"):
+        train(config)
+
+
+def test_a_batch_must_divide(options, monkeypatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(DataError, match="expected a multiple of the 3 processes, got 16"):
+        train(TrainConfig(**options))
