@@ -91,12 +91,20 @@ def check_gradient(
     if error > TOLERANCE:
         raise CheckError(
             f"self-check: the gradient differs from finite differences by {error:.1%}, expected "
-            "at most "
-            f"{TOLERANCE:.0%}; nothing was written (--no-check skips this)"
+            f"at most {TOLERANCE:.0%}; nothing was written (--no-check skips this)"
+            f"{_advice(network)}"
         )
     if size > 1:
         _check_mixing(run, images)
     return f"{version()} {engine.providers[0]}"
+
+
+def _advice(network: Classifier) -> str:
+    """Return what to try where the output is flat because the network is sure of itself."""
+    head = network.logits.producer()
+    if head is None or head.op_type not in ("Sigmoid", "Softmax"):
+        return ""
+    return f"; the output is a {head.op_type}: attack its logits with --outputs probabilities"
 
 
 def _vjp(network: Classifier, preprocessing: Preprocessing) -> onnx.ModelProto:

@@ -64,6 +64,32 @@ def test_the_check_accepts_a_right_gradient_and_refuses_a_wrong_one():
         check_vjp(gradient, network)
 
 
+SURE = [
+    ("Conv", "x w", "c", {}),
+    ("Tanh", "c", "t", {}),
+    ("GlobalAveragePool", "t", "p", {}),
+    ("Flatten", "p", "f", {}),
+    ("MatMul", "f v", "z", {}),
+    ("Add", "z b", "l", {}),
+]
+
+
+def test_a_softmax_that_is_sure_of_itself_is_checked_in_logarithms():
+    """Its probabilities hardly move; a gradient that is off must be seen all the same."""
+    network = prepare(model([*SURE, ("Softmax", "l", "y", {})], {"b": [-14, 0, -13, -15, -12]}))
+    good = vjp(network)
+    _, error = check_vjp(good, network)
+    assert error < 0.01
+    bad = onnx.ModelProto.FromString(good.SerializeToString())
+    node = next(n for n in bad.graph.node if n.output[0] == "grad_x")
+    node.output[0] = "right"
+    factor = numpy_helper.from_array(np.float32([1.1, 1, 1]).reshape(3, 1, 1), "factor")
+    bad.graph.initializer.append(factor)
+    bad.graph.node.append(helper.make_node("Mul", ["right", "factor"], ["grad_x"]))
+    with pytest.raises(CheckError, match="differs from finite differences"):
+        check_vjp(bad, network)
+
+
 def test_asymmetric_pads_taken_for_symmetric_ones_are_refused():
     """What onnx-ad does: half of the padding in front, half behind."""
     steps = [
