@@ -14,6 +14,7 @@ from .report import Curve, Map, Minimal, ModelReport, Rate, Sanity, Transfer
 from .runner import Clean, Runner
 from .sanity import gradients, probes, verdicts
 from .settings import Settings
+from .state import Branch
 from .subject import Subject
 from .summary import attack_row, image_rows, rate, worst
 from .sweep import curve, heat_map, minimal, sweep_curve, sweep_map
@@ -63,7 +64,8 @@ class Assessment:
         outcome = self._probe(
             MANY, *probes(self._settings.suite, self._settings.pixel.radius)[MANY]
         )
-        return outcome.transfer[str(self._others.index(other))] != self.clean.label
+        found: Array = outcome.transfer[str(self._others.index(other))] != self.clean.label
+        return found
 
     def _probe(self, name: str, attack: Attack, pixel: float) -> Outcome:
         return self._runner.attack(f"check {name}", attack, self.clean, (0.0, pixel))
@@ -119,7 +121,11 @@ class Assessment:
         if not chosen.curves or not self.attackable:
             return _Swept()
         found: dict[str, object] = {}
-        for branch, radii in (("pixel", chosen.pixel_radii), ("flow", chosen.flow_radii)):
+        swept: tuple[tuple[Branch, tuple[float, ...]], ...] = (
+            ("pixel", chosen.pixel_radii),
+            ("flow", chosen.flow_radii),
+        )
+        for branch, radii in swept:
             if radii:
                 arrays = runner.kept(
                     f"{branch} curve",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .model import Array
-from .objective import margin
+from .objective import finite_rows, margin
 from .rows import Rows
 
 __all__ = ["Best", "View"]
@@ -53,7 +53,7 @@ class Best:
         """
         with np.errstate(invalid="ignore"):
             reached = margin(logits, self._label[where])
-        reached[~np.isfinite(logits).all(1)] = -np.inf
+        reached[~finite_rows(logits)] = -np.inf
         self.put(where, view, reached)
 
     def put(self, where: Array, view: View, reached: Array) -> None:

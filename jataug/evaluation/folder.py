@@ -86,7 +86,8 @@ class Folder:
         if self.root is None:
             return
         with self._draft(name) as draft, draft.open("wb") as file:
-            np.savez_compressed(file, plan_hash=np.array(self.hash), **arrays)
+            named: dict[str, Any] = {**arrays, "plan_hash": np.array(self.hash)}
+            np.savez_compressed(file, **named)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole."""

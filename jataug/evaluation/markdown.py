@@ -46,7 +46,8 @@ def _model(model: ModelReport) -> list[str]:
 
 
 def _attacks(model: ModelReport) -> str:
-    rows = [("clean", "", _rate(model.clean_accuracy), "", "", "")]
+    clean = ("clean", "", _rate(model.clean_accuracy), "", "", "")
+    rows: list[tuple[str, ...]] = [clean]
     rows += [_attack(row) for row in model.attacks]
     rows += [
         (f"**worst of {len(found.attacks)}**", found.threat, _rate(found.accuracy), "", "", "")

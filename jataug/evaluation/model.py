@@ -1,6 +1,7 @@
 """What an attack needs of a model: logits, and a vector-Jacobian product. Both in numpy."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -23,10 +24,14 @@ class Model(Protocol):
         provider: where it runs.
     """
 
-    kind: Literal["onnx", "torch"]
-    image_shape: tuple[int, int, int]
-    classes: int
-    provider: str
+    @property
+    def kind(self) -> Literal["onnx", "torch"]: ...
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def provider(self) -> str: ...
 
     def logits(self, images: Array) -> Array:
         """Return the logits: (batch, classes), float32."""
@@ -68,10 +73,13 @@ class Calls:
         logits = np.empty((len(images), self.model.classes), np.float32)
         gradient = np.empty(images.shape, np.float32)
         for part in parts(len(images), self.batch_size):
-            logits[part], gradient[part] = self.model.gradient(
-                images[part], lambda found, rows=part: seed(found, rows)
-            )
+            told = partial(_seeded, seed, part)
+            logits[part], gradient[part] = self.model.gradient(images[part], told)
         return logits, np.nan_to_num(gradient, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _seeded(seed: Callable[[Array, slice], Array], rows: slice, logits: Array) -> Array:
+    return seed(logits, rows)
 
 
 def parts(count: int, size: int) -> list[slice]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .model import Array
 
-__all__ = ["Objective", "cotangent", "margin", "softmax", "value"]
+__all__ = ["Objective", "cotangent", "finite_rows", "margin", "softmax", "value"]
 
 Objective = Literal["truth", "target", "margin", "dlr", "dlr-targeted"]
 
@@ -25,10 +25,10 @@ def value(objective: Objective, logits: Array, label: Array, target: Array) -> A
         label: (rows,), int64.
         target: (rows,), int64.
     """
-    finite = np.isfinite(logits).all(1)
+    finite = finite_rows(logits)
     z = np.where(finite[:, None], logits, 0).astype(np.float64)
-    found = _VALUES[objective](z, label, target)
-    return np.where(finite, found, -np.inf)
+    found: Array = np.where(finite, _VALUES[objective](z, label, target), -np.inf)
+    return found
 
 
 def cotangent(objective: Objective, logits: Array, label: Array, target: Array) -> Array:
@@ -37,7 +37,7 @@ def cotangent(objective: Objective, logits: Array, label: Array, target: Array) 
     It is the gradient of `value` up to a positive factor per row, the largest entry 1 in size: the
     cross entropy's own would vanish for confident images.
     """
-    finite = np.isfinite(logits).all(1)
+    finite = finite_rows(logits)
     z = np.where(finite[:, None], logits, 0).astype(np.float64)
     found = _COTANGENTS[objective](z, label, target)
     largest = np.abs(found).max(1, keepdims=True)
@@ -45,10 +45,16 @@ def cotangent(objective: Objective, logits: Array, label: Array, target: Array) 
     return np.where(finite[:, None], scaled, 0).astype(np.float32)
 
 
+def finite_rows(logits: Array) -> Array:
+    """Return which rows of logits are finite throughout: (rows,), bool."""
+    return np.asarray(np.isfinite(logits).all(axis=1))
+
+
 def margin(logits: Array, label: Array) -> Array:
     """Return the best other logit minus the label's: (rows,), float64; above 0 means broken."""
     z = logits.astype(np.float64)
-    return _others(z, label).max(1) - _entry(z, label)
+    found: Array = _others(z, label).max(1) - _entry(z, label)
+    return found
 
 
 def softmax(logits: Array) -> Array:
@@ -80,7 +86,8 @@ def _cross_entropy(z: Array, index: Array) -> Array:
     others = _others(z, index)
     top = others.max(1)
     lead = top + np.log(np.exp(others - top[:, None]).sum(1)) - _entry(z, index)
-    return np.logaddexp(0.0, lead)
+    found: Array = np.logaddexp(0.0, lead)
+    return found
 
 
 def _spread(z: Array, targeted: bool) -> tuple[Array, Array]:

@@ -10,7 +10,7 @@ from ..finalize import from_levels, quantize
 from ..warp import warp
 from .best import View
 from .model import Array, Calls
-from .objective import value
+from .objective import finite_rows, value
 from .rows import Rows
 
 __all__ = ["Measured", "Outcome", "measure"]
@@ -38,7 +38,7 @@ def measure(calls: Calls, rows: Rows, view: View, levels: bool = False) -> Measu
     if levels:
         view = _quantized(rows, view)
     logits = calls.logits(view.image)
-    finite = np.isfinite(logits).all(1)
+    finite = finite_rows(logits)
     prediction = np.where(finite, np.where(finite[:, None], logits, 0).argmax(1), -1)
     loss = value("truth", logits, rows.label, rows.label)
     return Measured(view, logits, prediction, np.where(finite, loss, np.nan))
@@ -100,13 +100,15 @@ class Outcome:
             if "/" in name:
                 group, _, key = name.partition("/")
                 nested[group][key] = array
-        numbers = ("seconds", "largest_delta", "longest_flow")
         return cls(
             arrays["prediction"],
             arrays["loss"],
             arrays["broken"],
             forwards=int(arrays["forwards"]),
             gradients=int(arrays["gradients"]),
-            **{name: float(arrays[name]) for name in numbers},
-            **nested,
+            seconds=float(arrays["seconds"]),
+            largest_delta=float(arrays["largest_delta"]),
+            longest_flow=float(arrays["longest_flow"]),
+            gallery=nested["gallery"],
+            transfer=nested["transfer"],
         )

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -269,7 +270,7 @@ def schema() -> dict[str, Any]:
     return found
 
 
-def load_report(path: str | Path) -> Report:
+def load_report(path: str | PathLike[str]) -> Report:
     """Read a report.json.
 
     Raises:

@@ -149,8 +149,9 @@ def verdicts(
         title = "transferred images are not stronger than a direct attack"
         checks.append(Check("transfer", title, "skipped", "no other model was given", {}))
     judged = [check.verdict for check in checks if check.verdict != "skipped"]
-    verdict = "none" if not judged else "suspect" if "fail" in judged else "pass"
-    return Sanity(verdict, tuple(checks))
+    if not judged:
+        return Sanity("none", tuple(checks))
+    return Sanity("suspect" if "fail" in judged else "pass", tuple(checks))
 
 
 _PAIRS: Sequence[tuple[str, str, str, tuple[str, ...]]] = (

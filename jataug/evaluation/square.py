@@ -1,5 +1,6 @@
 """The Square attack (Andriushchenko et al., ECCV 2020), linf: random squares, no gradient."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -9,7 +10,7 @@ from ..errors import BudgetError
 from ..streams import words
 from .best import Best, View
 from .model import Array, Calls
-from .objective import margin
+from .objective import finite_rows, margin
 from .rows import Rows
 from .state import Context
 
@@ -70,9 +71,7 @@ class Square:
                 side = self._side(step, height, width)
                 trial = _squared(rows.take(where), image, moves[where, step], side)
             logits = calls.logits(trial)
-            reached = np.where(
-                np.isfinite(logits).all(1), margin(logits, rows.label[where]), -np.inf
-            )
+            reached = np.where(finite_rows(logits), margin(logits, rows.label[where]), -np.inf)
             best.put(where, View(trial, None, trial - rows.image[where]), reached)
             image = np.where((reached >= held).reshape(-1, 1, 1, 1), trial, image)
             held = np.maximum(reached, held)
@@ -85,7 +84,8 @@ class Square:
     def _side(self, step: int, height: int, width: int) -> int:
         scaled = step * 10_000 / self.steps
         area = self.area / 2 ** sum(scaled > mark for mark in _HALVINGS)
-        return min(height, width, max(1, round((area * height * width) ** 0.5)))
+        side = max(1, round(math.sqrt(area * height * width)))
+        return min(height, width, side)
 
 
 def uniform(rows: Rows, context: Context, stream: int, count: int) -> Array:
@@ -104,7 +104,8 @@ def _signs(drawn: Array) -> Array:
 
 def _corner(rows: Rows, signs: Array) -> Array:
     """Return the images moved by their whole radius, each entry either way."""
-    return np.clip(rows.image + signs * rows.pixel.reshape(-1, 1, 1, 1), 0, 1)
+    moved: Array = np.clip(rows.image + signs * rows.pixel.reshape(-1, 1, 1, 1), 0, 1)
+    return moved
 
 
 def _squared(rows: Rows, image: Array, drawn: Array, side: int) -> Array:

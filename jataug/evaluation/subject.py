@@ -121,7 +121,7 @@ def _onnx(
     proto = load_model(model if path is None else path)
     wanted = preprocessing or Preprocessing()
     opened = OnnxModel(proto, wanted, device=device, batch_size=batch_size or 64, size=size)
-    return Subject(name, opened, path and str(path), model_digest(proto), wanted)
+    return Subject(name, opened, None if path is None else str(path), model_digest(proto), wanted)
 
 
 def _torch(
