@@ -1,10 +1,12 @@
 """Which models can be differentiated: writes docs/models.md.
 
-    python benchmarks/coverage.py [-o docs/models.md] [--only ViT]
+    python benchmarks/coverage.py [-o docs/models.md] [--only ViT] [--sections architectures,cases]
+        [--packages FOLDER]
 
 The architectures are those of tests/architectures.py, small and of random weights; each file is
 differentiated, run on ONNX Runtime, and compared with torch in float64. The node cases are onnx's
-own tests of single ops. Takes some minutes.
+own tests of single ops. The files of others are those in FOLDER, see files.py; without it, and for
+sections that are not named, what the output file says stays. Takes some minutes.
 """
 
 import argparse
@@ -19,8 +21,9 @@ import onnxruntime
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples"), str(ROOT)]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples"), str(ROOT / "benchmarks"), str(ROOT)]
 
+import files  # noqa: E402  (from benchmarks/)
 from architectures import ARCHITECTURES, IMAGES, measure  # noqa: E402  (from tests/)
 
 from tests.export.node_cases import node_cases, outcome  # noqa: E402
@@ -30,7 +33,9 @@ HEAD = """# Models that can be differentiated
 
 Written by `python benchmarks/coverage.py`, with onnx {onnx}, ONNX Runtime {runtime} and torch
 {torch}. Other files work as well: rules are written for the ONNX specification, not for these.
+"""
 
+FAMILIES = """
 ## Architectures
 
 Image classifiers of transformers and torchvision, small and of random weights, as torch exports
@@ -41,6 +46,18 @@ the other side of its kink in float32; the best image has no such place. Nodes a
 folded model, and of the model with its gradient.
 
 | model | exporter | opset | nodes | with gradient | ops | error | median |
+|---|---|---|---|---|---|---|---|
+"""
+
+OTHERS = """
+## Files of others
+
+ONNX files inside packages of PyPI and npm, as `python benchmarks/files.py` finds them: classifiers,
+text recognizers, and some detectors for their ops. Sizes that a file leaves open are 64x192. The
+error is what `jataug differentiate` says: the gradient beside finite differences on ONNX Runtime in
+float32, where 2% is refused. Nodes: of the folded model, and with its gradient.
+
+| package | file | exporter | opset | image | nodes | ops | error, or why not |
 |---|---|---|---|---|---|---|---|
 """
 
@@ -58,9 +75,14 @@ SAID = {
     "right": "the gradient agrees",
     "wrong": "it does not, see below",
     "refused": "refused with one line, see below",
-    "not finite": "the gradient is no number, which the self-check refuses: rows masked out whole",
+    "not finite": "the gradient is no number, which the self-check refuses",
     "no oracle": "onnx's evaluator cannot run the case in float64, or its values are not finite",
 }
+
+
+def names(text: str) -> set[str]:
+    known = {"architectures": "Architectures", "cases": "ONNX node cases"}
+    return {known[name] for name in text.split(",") if name}
 
 
 def architectures(wanted: str) -> str:
@@ -105,6 +127,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "models.md")
     parser.add_argument("--only", default="")
+    parser.add_argument("--packages", type=Path, metavar="FOLDER")
+    parser.add_argument("--sections", type=names, metavar="architectures,cases")
     given = parser.parse_args()
     warnings.simplefilter("ignore")  # those of the packages
     versions = {
@@ -112,8 +136,26 @@ def main() -> None:
         "runtime": onnxruntime.__version__,
         "torch": torch.__version__.partition("+")[0],
     }
-    text = HEAD.format(images=IMAGES, **versions) + architectures(given.only) + cases()
-    given.output.write_text(text, encoding="utf-8")
+    makers = {
+        "Architectures": lambda: FAMILIES.format(images=IMAGES) + architectures(given.only),
+        "Files of others": lambda: OTHERS + "".join(f"{x}\n" for x in files.lines(given.packages)),
+        "ONNX node cases": lambda: cases(),
+    }
+    wanted = {"Architectures", "ONNX node cases"} if given.sections is None else given.sections
+    wanted |= {"Files of others"} if given.packages else set()
+    present = sections(given.output)
+    parts = [make() if name in wanted else present[name] for name, make in makers.items()]
+    given.output.write_text(HEAD.format(**versions) + "".join(parts), encoding="utf-8")
+
+
+def sections(page: Path) -> dict[str, str]:
+    """Return what a page says, by the names of its parts."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    found = re.split(r"(?m)^(?=## )", text)[1:]
+    parts = {
+        part.splitlines()[0].removeprefix("## "): "\n" + part.rstrip() + "\n" for part in found
+    }
+    return defaultdict(str, parts)
 
 
 if __name__ == "__main__":

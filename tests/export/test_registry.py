@@ -45,7 +45,6 @@ EXCLUDED = {
     "ImageDecoder": "reads bytes",
     "MatMulInteger": QUANTIZED,
     "MaxRoiPool": REGIONS,
-    "MaxUnpool": "its places are those of a MaxPool's second output; segmentation",
     "NegativeLogLikelihoodLoss": LABELS,
     "NonMaxSuppression": REGIONS,
     "Optional": SEQUENCES,
