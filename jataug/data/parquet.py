@@ -70,7 +70,7 @@ class ParquetRows:
         self._reset()
 
     def __len__(self) -> int:
-        return self.bounds[-1]
+        return int(self.bounds[-1])
 
     def group(self, number: int, columns: Sequence[str]) -> Any:
         """Return columns of a row group as a pyarrow.Table.

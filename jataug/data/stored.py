@@ -47,7 +47,7 @@ class StoredSource(Source):
             self._format, count = plan["format"], plan["classes"]
             self.keys_are_paths = plan["source"]["kind"] == "folder"
             names = index["class_names"] or {}
-            known = [names.get(str(k)) for k in range(count)]
+            known = [names[str(k)] for k in range(count) if str(k) in names]
             records = [record for name in shards for record in _records(path, name)]
             self._keys = [str(record["key"]) for record in records]
             self._labels = [int(record["label"]) for record in records]
@@ -56,7 +56,7 @@ class StoredSource(Source):
             raise DataError(
                 f"{path}: expected a whole data set, got a damaged one ({error!r})"
             ) from None
-        self.labelled, self.classes = True, None if None in known else tuple(known)
+        self.labelled, self.classes = True, tuple(known) if len(known) == count else None
         self._files = ["index.json", *(f"records/{name}.jsonl" for name in shards)]
         self._open()
 

@@ -30,7 +30,7 @@ def tar_members(path: Path) -> Iterator[Member]:
         size = path.stat().st_size
         with tarfile.open(path, "r:") as archive:
             while (info := archive.next()) is not None:
-                archive.members = []  # else every header stays in memory
+                vars(archive)["members"] = []  # else every header stays in memory
                 if info.offset_data + info.size > size:
                     raise DataError(_truncated(path, info, size))
                 place = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

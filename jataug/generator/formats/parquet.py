@@ -118,7 +118,7 @@ class Writer:
         ]
         columns: dict[str, Any] = {"image": images}
         columns |= {name: [row[name] for row in rows] for name in _KINDS}
-        arrays = {"flow": batch.flow, "float": batch.exact}
+        arrays: dict[str, NDArray[Any]] = {"flow": batch.flow, "float": batch.exact}
         columns |= {name: _nested(arrays[name]) for name in _arrays(self._plan)}
         types = {field.name: field.type for field in self._schema}
         made = {
