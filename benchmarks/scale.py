@@ -67,9 +67,9 @@ def cell(format, count, artifact, source, folder):
 
     with jataug.Session.open(artifact, device="cpu", batch_size=BATCH) as session:
         held = open_source(source)
-        some = [held[index] for index in range(min(1024, count))]
+        some = [held[index] for index in range(min(512, count))]
         images = np.stack([sample.image for sample in some])
-        alone = Alone(session, images, np.array([s.label for s in some]), count // 8)
+        alone = Alone(session, images, np.array([s.label for s in some]), count // 6)
         session.attack(images[:BATCH], alone.labels[:BATCH], np.arange(min(BATCH, len(images))))
         began = time.perf_counter()
         options = {"format": format, "limit": count, "batch_size": BATCH, "progress": alone}
@@ -123,7 +123,7 @@ def table(cells, smoke):
         "",
         f"`python benchmarks/scale.py{' --smoke' if smoke else ''}`, "
         f"{' and '.join(map(str, steps))} iteration(s), batches of {BATCH}, one process, one "
-        "session. The attack alone: the median of runs on 1,024 images (or as many as there are), "
+        "session. The attack alone: the median of runs on 512 images (or as many as there are), "
         "in the same session, in between; lowest and highest in brackets. Memory: the peak of the "
         "process. Verify: hashes, counts, labels and budgets, with the source.",
         "",

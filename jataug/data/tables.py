@@ -195,7 +195,8 @@ class DiskSource(TableSource):
 
 def _datasets() -> tuple[Callable[..., Any], Callable[..., Any]]:
     try:
-        from datasets import Image, load_from_disk
+        from datasets.features import Image
+        from datasets.load import load_from_disk
     except ImportError as error:
         raise MissingExtra(
             f"a data set of `datasets`: expected the package, got an import error ({error}); "
