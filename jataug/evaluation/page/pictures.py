@@ -190,7 +190,7 @@ def _image(levels: NDArray[np.uint8], alt: str) -> Html:
 
 def _data(image: Image.Image) -> str:
     held = io.BytesIO()
-    image.save(held, "PNG", optimize=True)
+    image.save(held, "PNG", compress_level=7)
     return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode('ascii')}"
 
 
