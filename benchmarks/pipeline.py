@@ -55,9 +55,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--formats", nargs="+", default=["folder", "npz"])
     given = parser.parse_args()
-    count, rounds = (BATCH, 1) if given.smoke else (8 * BATCH, given.rounds)
+    count, rounds = (BATCH, 1) if given.smoke else (given.batches * BATCH, given.rounds)
     print(machine())
     with np.load(DEMO / "images.npz") as arrays:
         images, labels = arrays["images"][:count, ..., None], arrays["labels"][:count]

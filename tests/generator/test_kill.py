@@ -57,6 +57,6 @@ def test_killed_twice(attacks, images, tmp_path, format):
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("format", FORMATS)
-def test_killed_fifty_times(attacks, images, tmp_path, format):
-    """Two hundred kills over the formats."""
-    check(attacks, images, tmp_path, format, kills=50, seed=2)
+def test_killed_twenty_times(attacks, images, tmp_path, format):
+    """Eighty kills over the formats."""
+    check(attacks, images, tmp_path, format, kills=20, seed=2)
