@@ -37,7 +37,8 @@ def to_half(flow: Array) -> NDArray[np.float16]:
         half = flow.astype(np.float16)
     grew = np.abs(half.astype(flow.dtype)) > np.abs(flow)
     # One less in the bits is one step towards zero, for either sign.
-    return (half.view(np.uint16) - grew).view(np.float16)
+    bits: NDArray[np.uint16] = half.view(np.uint16) - grew
+    return bits.view(np.float16)
 
 
 def project(delta: Array, radius: Array, norm: Norm, axes: tuple[int, ...] = (1, 2, 3)) -> Array:

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from ..config import AttackConfig
 from ..errors import BudgetError, DataError
 from .joint import as_config, check_floats, streamed
 from .labels import hard
+
+if TYPE_CHECKING:
+    from ..runtime import Session
 
 __all__ = ["Attack", "Augmenter", "Layout"]
 
@@ -78,11 +81,16 @@ class Augmenter:
         if not self.steps:
             as_config(self.config)
         self._radii = {"flow": flow, "pixel": pixel}
-        self._options = {"device": device, "batch_size": batch_size, "threads": threads}
+        self._options: dict[str, Any] = {
+            "device": device,
+            "batch_size": batch_size,
+            "threads": threads,
+        }
         self._renew()
 
     def _renew(self) -> None:
-        self._lock, self._process, self._session = threading.Lock(), os.getpid(), None
+        self._lock, self._process = threading.Lock(), os.getpid()
+        self._session: Session | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         private = ("_lock", "_process", "_session")
@@ -97,9 +105,8 @@ class Augmenter:
 
         Where it says "epoch", that epoch counts.
         """
-        parts = (sample.get(name) for name in ("label", "index"))
-        epoch = sample.get("epoch", 0)
-        return {**sample, "image": self.images(sample["image"], *parts, epoch=epoch)}
+        labels, indices, epoch = sample.get("label"), sample.get("index"), sample.get("epoch", 0)
+        return {**sample, "image": self.images(sample["image"], labels, indices, epoch)}
 
     def images(self, images: Any, labels: Any = None, indices: Any = None, epoch: Any = 0) -> Any:
         """Return images of the type, dtype and layout of `images`."""
@@ -168,7 +175,7 @@ class Augmenter:
             result = self._opened().attack(images, labels, rows, steps=steps, **options)
         return np.asarray(result.adversarial)
 
-    def _opened(self) -> Any:
+    def _opened(self) -> "Session":
         if self._session is None:
             from ..runtime import Session
 

@@ -20,7 +20,7 @@ from .numpy import RandomJoint as _RandomJoint
 from .samples import Clean, Samples, open_mixed, opened
 
 try:
-    import datasets
+    from datasets.arrow_dataset import Dataset
 except ImportError as error:
     raise MissingExtra(
         "jataug.loaders.datasets needs datasets, which is not installed: pip install 'jataug[hf]'"
@@ -94,7 +94,7 @@ class RandomJoint:
         if self._process != os.getpid():
             self._process = os.getpid()
             # Processes that multiprocessing starts are numbered: workers differ, reproducibly.
-            number = multiprocessing.current_process()._identity  # type: ignore[attr-defined]
+            number = multiprocessing.current_process()._identity
             seed = None if self._seed is None else [self._seed, *number]
             self._rng = np.random.default_rng(seed)
         images = [self._transform(np.asarray(image), self._rng) for image in batch["image"]]
@@ -110,7 +110,7 @@ def dataset(
     epoch: int = 0,
     epochs: int = 1,
     transform: Transform | None = None,
-) -> datasets.Dataset:
+) -> Dataset:
     """Return a generated data set as a datasets.Dataset; rows are read when they are asked for.
 
     Args:
@@ -143,7 +143,7 @@ def mixed(
     epoch: int = 0,
     epochs: int = 1,
     transform: Transform | None = None,
-) -> datasets.Dataset:
+) -> Dataset:
     """Return clean and adversarial samples joined by index: each one is adversarial in an epoch
     with probability `ratio`, drawn from (seed, epoch, index).
 
@@ -175,14 +175,11 @@ def augment(attack: Attack, **options: Any) -> BatchAugmenter:
     return BatchAugmenter(attack, **options)
 
 
-def _rows(
-    samples: Samples, epoch: int, epochs: int, transform: Transform | None
-) -> datasets.Dataset:
+def _rows(samples: Samples, epoch: int, epochs: int, transform: Transform | None) -> Dataset:
     """Return a table of positions in memory: nothing is copied, nothing goes to a cache."""
     if epoch < 0 or epochs < 1:
         raise DataError(f"epoch, epochs: expected >= 0 and >= 1, got {epoch} and {epochs}")
     count = len(samples)
-    table = datasets.Dataset.from_dict(
-        {"position": np.arange(epoch * count, (epoch + epochs) * count)}
-    )
-    return table.with_transform(_Reader(samples, transform))
+    table = Dataset.from_dict({"position": np.arange(epoch * count, (epoch + epochs) * count)})
+    read: Dataset = table.with_transform(_Reader(samples, transform))
+    return read

@@ -29,7 +29,7 @@ except ImportError as error:
 __all__ = ["ArrayAugmenter", "RandomJoint", "SampleDataset", "augment", "dataset", "mixed"]
 
 
-class SampleDataset(grain.MapDataset[dict[str, Any]]):
+class SampleDataset(grain.MapDataset[dict[str, Any]]):  # type: ignore[misc]
     """{"image", "label", "index", "epoch"} by position, and, in a mixed one, "adversarial".
 
     It starts a pipeline: shuffle, slices and repeat pass on which epoch a position lies in.
@@ -70,7 +70,7 @@ class ArrayAugmenter(Augmenter):
         return moved if isinstance(images, np.ndarray) else _on_device(moved, images)
 
 
-class RandomJoint(grain.transforms.RandomMap):
+class RandomJoint(grain.transforms.RandomMap):  # type: ignore[misc]
     """A random flow and perturbation of one image inside the budgets of `config`, for random_map().
 
     It takes an image (height, width[, channel]), uint8 or floating in [0, 1], or {"image": ...};

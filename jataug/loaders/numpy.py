@@ -119,7 +119,8 @@ class RandomJoint:
             )
         pixels = image.reshape(1, *image.shape[:2], -1)
         if image.dtype == np.uint8:
-            return drawn(pixels, self.config, rng)[0].reshape(image.shape)
+            levels: NDArray[Any] = drawn(pixels, self.config, rng)[0]
+            return levels.reshape(image.shape)
         check_floats(pixels, "image")
         planes = drawn(pixels.transpose(0, 3, 1, 2), self.config, rng)
         moved = planes[0].transpose(1, 2, 0).reshape(image.shape)

@@ -40,7 +40,8 @@ class TensorDataset(torch.utils.data.Dataset[dict[str, Any]]):
     def __init__(self, samples: Samples, transform: Transform | None) -> None:
         self._samples, self._transform = samples, transform
         # In shared memory: workers that persist see what set_epoch says in the parent.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the samples, in every worker; before a loader is iterated."""
