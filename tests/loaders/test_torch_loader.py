@@ -240,6 +240,32 @@ def test_the_device_s_augmentation_is_the_host_s(norm, composition, eight_bit):
         torch.testing.assert_close(found, wanted, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_the_way_of_cuda_tensors(layout):
+    """What a batch on CUDA goes through; nothing in it asks for CUDA."""
+    images, indices, epochs = torch.rand(5, 3, 10, 12), np.array([5, 1, 9, 2, 4]), [0, 1, 0, 2, 1]
+    images = images if layout == "nchw" else images.permute(0, 2, 3, 1).contiguous()
+    augmenter = module.augment(RANDOM, seed=4, layout=layout)
+    found = augmenter._on_device(images, indices, np.array(epochs))
+    assert found.is_contiguous()
+    wanted = augmenter(images, None, indices, epoch=np.array(epochs))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=2e-6)
+    with pytest.raises(DataError, match="finite values"):
+        augmenter._on_device(images + 1, None, 0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_tensors():
+    images = torch.rand(5, 3, 10, 12)
+    found = module.augment(RANDOM, seed=4)(images.cuda(), None, torch.arange(5).cuda())
+    assert found.is_cuda
+    wanted = module.augment(RANDOM, seed=4)(images)
+    torch.testing.assert_close(found.cpu(), wanted, rtol=0, atol=2e-6)
+    moved = module.RandomJoint(RANDOM)(images.cuda())
+    assert moved.is_cuda
+    assert not torch.equal(moved.cpu(), images)
+
+
 def test_words_on_the_device_are_those_of_the_specification():
     from jataug import streams
     from jataug.loaders import tensors
