@@ -31,11 +31,11 @@ class _Cell:
     Attributes:
         write: the place of the node.
         R: (hidden, gates * hidden).
-        bias: of the recurrence alone, (gates * hidden,); None where it is part of the inputs'.
+        bias: of the recurrence alone, where a GRU resets behind it; else it is part of the inputs'.
         peepholes: of the gates i, o, f; empty where there are none.
         activations: f, g, h of the standard.
         clip: limits what the activations take.
-        option: linear_before_reset of a GRU, input_forget of an LSTM.
+        coupled: input_forget of an LSTM.
         one: the number.
     """
 
@@ -45,8 +45,12 @@ class _Cell:
     peepholes: Sequence[Value]
     activations: Sequence[Activation]
     clip: Activation
-    option: bool
+    coupled: bool
     one: Value
+
+    def op(self, op_type: str, *inputs: Value) -> Value:
+        found: Value = self.write.op(op_type, *inputs)
+        return found
 
     def split(self, value: Value, count: int) -> list[Value]:
         if count == 1:
@@ -56,25 +60,24 @@ class _Cell:
     def sum(self, *terms: Value) -> Value:
         total, *rest = terms
         for term in rest:
-            total = self.write.op("Add", total, term)
+            total = self.op("Add", total, term)
         return total
 
     def product(self, a: Value, b: Value) -> Value:
-        found: Value = self.write.op("Mul", a, b)
-        return found
+        return self.op("Mul", a, b)
 
     def act(self, i: int, value: Value) -> Value:
         return self.activations[i](self.clip(value))
 
 
 def _rnn_step(cell: _Cell, x: Value, state: list[Value]) -> list[Value]:
-    return [cell.act(0, cell.sum(x, cell.write.op("MatMul", state[0], cell.R)))]
+    return [cell.act(0, cell.sum(x, cell.op("MatMul", state[0], cell.R)))]
 
 
 def _gru_step(cell: _Cell, x: Value, state: list[Value]) -> list[Value]:
-    op, h = cell.write.op, state[0]
+    op, h = cell.op, state[0]
     xz, xr, xh = cell.split(x, 3)
-    if cell.option:
+    if cell.bias is not None:
         whole = op("Add", op("MatMul", h, cell.R), cell.bias)
         hz, hr, hh = cell.split(whole, 3)
         z, r = cell.act(0, cell.sum(xz, hz)), cell.act(0, cell.sum(xr, hr))
@@ -90,12 +93,12 @@ def _gru_step(cell: _Cell, x: Value, state: list[Value]) -> list[Value]:
 
 def _lstm_step(cell: _Cell, x: Value, state: list[Value]) -> list[Value]:
     h, c = state
-    i, o, f, g = cell.split(cell.sum(x, cell.write.op("MatMul", h, cell.R)), 4)
+    i, o, f, g = cell.split(cell.sum(x, cell.op("MatMul", h, cell.R)), 4)
     if cell.peepholes:
         i = cell.sum(i, cell.product(cell.peepholes[0], c))
         f = cell.sum(f, cell.product(cell.peepholes[2], c))
     i = cell.act(0, i)
-    f = cell.write.op("Sub", cell.one, i) if cell.option else cell.act(0, f)
+    f = cell.op("Sub", cell.one, i) if cell.coupled else cell.act(0, f)
     c = cell.sum(cell.product(f, c), cell.product(i, cell.act(1, g)))
     if cell.peepholes:
         o = cell.sum(o, cell.product(cell.peepholes[1], c))
@@ -141,10 +144,10 @@ def _write_out(place: Place, known: Known) -> str | None:
         X = place.op("Transpose", X, perm=[1, 0, 2])
     states = _initial(place, X, initial[: kind.states], (directions, hidden), dtype, batchwise)
     peepholes = initial[kind.states] if kind.states == 2 else None
-    weights = [_each(place, value, directions) for value in (W, R, B, peepholes)]
+    columns = (apart(place, value, 0, directions) for value in (W, R))
+    extras = (_each(place, value, directions) for value in (B, peepholes))
     results = []
-    for d in range(directions):
-        w, r, b, p = (column[d] for column in weights)
+    for d, (w, r, b, p) in enumerate(zip(*columns, *extras, strict=True)):
         inputs = place.op("MatMul", X, place.op("Transpose", w, perm=[1, 0]))
         cell, bias = _cell(place, kind, d, (r, b, p), dtype)
         if bias is not None:
@@ -211,7 +214,7 @@ def _cell(
         peepholes,
         _activations(place, kind, direction),
         (lambda value: place.op("Clip", value, *bounds)) if bounds else (lambda value: value),
-        before or bool(place.number("input_forget", 0)),
+        bool(place.number("input_forget", 0)),
         place.constant(np.ones((), dtype)),
     )
     return cell, b
@@ -281,13 +284,16 @@ def _activations(place: Place, kind: _Kind, direction: int) -> list[Activation]:
 
 
 def _activated(place: Place, name: str, numbers: Sequence[float], value: Value) -> Value:
+    found: Value
     if name in ("Affine", "ScaledTanh"):
         alpha, beta = (place.op("CastLike", place.constant(np.float32(n)), value) for n in numbers)
         if name == "Affine":
-            return place.op("Add", place.op("Mul", value, alpha), beta)
-        return place.op("Mul", place.op("Tanh", place.op("Mul", value, beta)), alpha)
-    attributes = dict(zip(("alpha", "beta"), numbers, strict=False))
-    found: Value = place.op(name, value, **attributes)
+            found = place.op("Add", place.op("Mul", value, alpha), beta)
+        else:
+            found = place.op("Mul", place.op("Tanh", place.op("Mul", value, beta)), alpha)
+        return found
+    attributes: dict[str, Any] = dict(zip(("alpha", "beta"), numbers, strict=False))
+    found = place.op(name, value, **attributes)
     return found
 
 

@@ -217,7 +217,8 @@ def _reflected(place: Term, size: int, corners: int) -> Term:
 def _mirrored(entries: NDArray[np.int64], size: int, corners: int) -> NDArray[np.int64]:
     low, span = _mirrors(size, corners)
     turn = (entries - low) % (2 * span)
-    return np.rint(span - abs(turn - span) + low).clip(0, size - 1).astype(np.int64)
+    found = np.rint(span - abs(turn - span) + low).clip(0, size - 1)
+    return np.asarray(found, np.int64)
 
 
 def _mirrors(size: int, corners: int) -> tuple[float, float]:
