@@ -35,7 +35,8 @@ def test_natural_training_learns(options) -> None:
 def test_training_against_the_attack_makes_robust(options) -> None:
     options |= {
         "lr": 0.05, "label_smoothing": 0.0, "pad": 0, "flip": False, "validation": 60,
-        "evaluation_images": 60, "evaluation_steps": 1, "evaluate_every": 100, "model": "trainer_nets:Grouped",
+        "evaluation_images": 60, "evaluation_steps": 1, "evaluate_every": 100,
+        "model": "trainer_nets:Grouped",
         "attack": options["attack"].replace(pixel=jataug.PixelBudget("10/255")),
     }  # fmt: skip
     natural = train(TrainConfig(**{**options, "mode": "natural", "epochs": 8})).output
