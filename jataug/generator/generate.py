@@ -167,6 +167,9 @@ def _generate(
         raise DataError(
             "session: expected none, each worker opens its own; give the artifact's path"
         )
+    if engine == "ray":  # its workers may stand in another folder
+        source = source if isinstance(source, Source) else Path(source).absolute()
+        roots = [root.absolute() for root in roots]
     with ExitStack() as stack:
         openings = [
             artifact if artifact is None else _opening(artifact, batch_size, device, options)

@@ -202,6 +202,8 @@ def test_failed_images_are_recorded_as_such(session, folder, tmp_path, monkeypat
         ({"engine": "ray"}, "session: expected none, each worker opens its own"),
         ({"gpus_per_worker": 0.5}, "gpus_per_worker: expected --engine ray"),
         ({"engine": "ray", "gpus_per_worker": 1.5}, "gpus_per_worker: expected a part of 1"),
+        ({"engine": "ray", "gpus_per_worker": float("inf")}, "gpus_per_worker: expected a part"),
+        ({"engine": "ray", "gpus_per_worker": float("nan")}, "gpus_per_worker: expected a part"),
         ({"threads": 0}, "threads: expected an integer >= 1"),
         ({"classes": {"cat": 0}}, "got nothing for 'dog' and 1 more"),
     ],

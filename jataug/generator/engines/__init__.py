@@ -14,6 +14,9 @@ __all__ = ["ENGINES", "Crew", "run"]
 
 ENGINES = ("local", "ray")
 
+_MOST = 1024
+"""GPUs a worker: more is a mistake."""
+
 
 @dataclass(frozen=True)
 class Crew:
@@ -42,7 +45,7 @@ class Crew:
                 "gpus_per_worker: expected --engine ray, which places workers on GPUs, got local; "
                 "use --device cuda:<i> and --shard"
             )
-        if not (0 <= gpus <= 1 or (gpus > 1 and gpus == int(gpus))):
+        if not (0 <= gpus <= 1 or (1 < gpus < _MOST and gpus == int(gpus))):
             raise DataError(
                 f"gpus_per_worker: expected a part of 1 or a whole number >= 0, got {gpus!r}"
             )
