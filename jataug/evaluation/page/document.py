@@ -37,7 +37,8 @@ def document(page: Page) -> str:
         DataError: a gallery's file is not what its report says.
     """
     first = page.first
-    title = f"Robustness of {', '.join(one.model.name for one in page.shown)}"
+    names = [one.model.name for one in page.shown]
+    title = f"Robustness of {', '.join(names) if len(names) <= 3 else f'{len(names)} models'}"
     where = str(first.source.get("path") or first.source.get("kind") or "")
     about = f"{first.images} images" + (f" of {where}" if where else "")
     head = element(
@@ -135,7 +136,7 @@ def _map(page: Page) -> Html | None:
             figures.append(_figure(_name(one), drawn))
     if not figures:
         return None
-    note = "Accuracy under the joint attack; the cell of the budgets is outlined."
+    note = "Accuracy in percent under the joint attack; the cell of the budgets is outlined."
     return _section("map", "Flow and pixels together", element("p", note, class_="quiet"),
                     _grid(figures))  # fmt: skip
 

@@ -11,6 +11,9 @@ _LEFT, _TOP, _BOTTOM, _ROW = 66, 8, 44, 40
 _LIGHT, _DARK = (0xF3, 0xF0, 0xE4), (0x0B, 0x3C, 0x6F)
 """Accuracy 0 and 1: one hue, and lightness alone tells them apart."""
 
+_SWITCH = 0.665
+"""The accuracy above which white letters have more contrast than black ones."""
+
 
 def heat_chart(name: str, model: str, found: Map, flow: float, pixel: float) -> Html:
     """Return a cell a pair of radii, with its value; the cell of the budgets is outlined."""
@@ -46,13 +49,13 @@ def heat_chart(name: str, model: str, found: Map, flow: float, pixel: float) -> 
 
 def _cell(x: float, y: float, width: float, rate: Rate, where: str) -> list[Html]:
     told = f"{where}: {percent(rate.value)} ({interval(rate)}, {count_of(rate)})"
-    ink = "on-dark" if rate.value > 0.45 else "on-light"
+    ink = "on-dark" if rate.value > _SWITCH else "on-light"
     return [
         element(
             "rect", element("title", told), x=x + 1, y=y + 1, width=width - 2, height=_ROW - 2,
             rx=3, fill=_colour(rate.value),
         ),
-        element("text", percent(rate.value), x=x + width / 2, y=y + _ROW / 2 + 4,
+        element("text", percent(rate.value)[:-1], x=x + width / 2, y=y + _ROW / 2 + 4,
                 class_=f"middle cell {ink}"),
     ]  # fmt: skip
 

@@ -21,7 +21,7 @@ from ...drawing import (
     radius_255,
 )
 from ...errors import DataError
-from ..report import Gallery, GalleryImage, GalleryView, ModelReport
+from ..report import AttackRow, Gallery, GalleryImage, GalleryView, ModelReport
 from .markup import Html, Node, element
 from .numbers import NOTHING, radius
 from .subject import Page, Shown
@@ -46,15 +46,19 @@ _SMALL = 64
 
 def shown_attack(model: ModelReport) -> str | None:
     """Return the attack whose pictures are shown: the strongest of those that move pixels and
-    change them, else the strongest of all; the first of equals.
+    change them, else the strongest of all; of equals, the first that follows a gradient.
     """
     if model.gallery is None or not model.gallery.images:
         return None
     drawn = model.gallery.images[0].attacks
     rows = [row for row in model.attacks if row.name in drawn]
     joint = [row for row in rows if row.threat == "joint"]
-    strongest = min(joint or rows, key=lambda row: row.accuracy.value, default=None)
+    strongest = min(joint or rows, key=_strength, default=None)
     return None if strongest is None else strongest.name
+
+
+def _strength(row: AttackRow) -> tuple[float, bool]:
+    return row.accuracy.value, row.gradients == 0
 
 
 def gallery_section(page: Page, one: Shown) -> Html:

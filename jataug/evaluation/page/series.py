@@ -1,7 +1,9 @@
 """Accuracy against one radius, and the smallest radius that breaks each image."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..report import Curve, Minimal, ModelReport, Rate
 from .chart import SHARES, Axis, Labels, Plot, marker, path, style, svg, ticks
@@ -141,46 +143,60 @@ def _steps(plot: Plot, radii: list[float], minimal: Minimal) -> list[tuple[float
 
 def minimal_bars(name: str, number: int, model: ModelReport, minimal: Minimal) -> Html:
     """Return how many images need how large a radius, and how many withstood the largest."""
-    unit, radii = minimal.unit, radii_of(model, minimal.unit)
-    edges = [minimal.largest * k / _BINS for k in range(_BINS + 1)]
-    counts = [0] * _BINS
-    for size in radii:
-        counts[min(_BINS - 1, max(0, bisect_left(edges, size) - 1))] += 1
-    withstood = minimal.total - minimal.found
-    most = max([*counts, withstood, 1])
-    marks = [(value, f"{value:g}") for value in ticks(most, 5) if value == int(value)]
-    # One more bin to the right, for those without a radius.
-    stretched = minimal.largest * (_BINS + 1.5) / _BINS
-    ruled = _axis(unit, minimal.largest)
-    inside = [mark for mark in ruled.marks if mark[0] < 0.95 * minimal.largest]
-    axis = Axis(ruled.title, stretched, inside)
-    plot = Plot(axis, Axis("images", most * 1.08, marks))
-    drawn: list[Node] = [*plot.axes()]
-    bin_width = minimal.largest / _BINS
-    for k, count in enumerate(counts):
-        told = f"{radius(edges[k], unit)} to {radius(edges[k + 1], unit)}: {count} images"
-        drawn += _bar(plot, edges[k], bin_width, count, f"bar {style(number)[0]}", told)
-    told = f"withstood {radius(minimal.largest, unit)}: {withstood} images"
-    drawn += _bar(plot, minimal.largest + bin_width / 2, bin_width, withstood, "bar stood", told)
+    unit, width = minimal.unit, minimal.largest / _BINS
+    bars = _bins(radii_of(model, unit), minimal, f"bar {style(number)[0]}")
+    plot = _bar_plot(minimal, max(1, *(bar.images for bar in bars)))
+    drawn: list[Node] = [*plot.axes(), [_block(plot, bar, width) for bar in bars]]
     if minimal.median is not None:
-        drawn += plot.flag(minimal.median, f"median {radius(minimal.median, unit)}")
-    beyond, largest = plot.x(minimal.largest + bin_width), minimal.largest
-    largest *= 255 if unit == "image" else 1
-    right = element("text", f">{largest:.4g}", x=beyond, y=plot.floor + 17, class_="middle tick")
+        drawn.append(plot.flag(minimal.median, f"median {radius(minimal.median, unit)}"))
+    drawn += [_count(plot, bar, width) for bar in bars]
+    beyond = minimal.largest * (255 if unit == "image" else 1)
+    place = {"x": plot.x(minimal.largest + width), "y": plot.floor + 17}
+    drawn.append(element("text", f">{beyond:.4g}", class_="middle tick", **place))
     title = f"{model.name}: images by the smallest {_TITLES[unit]} that breaks them"
-    return svg(name, title, _summary(minimal), drawn, right)
+    return svg(name, title, _summary(minimal), drawn)
 
 
-def _bar(
-    plot: Plot, start: float, width: float, count: int, kind: str, told: str
-) -> list[Html | None]:
-    left, right, top = plot.x(start) + 1, plot.x(start + width) - 1, plot.y(count)
-    if not count:
-        return []
-    return [
-        element(
-            "rect", element("title", told), x=left, y=top, width=right - left,
-            height=plot.floor - top, class_=kind,
-        ),
-        element("text", str(count), x=(left + right) / 2, y=top - 4, class_="middle value"),
-    ]  # fmt: skip
+class _Bar(NamedTuple):
+    start: float
+    images: int
+    kind: str
+    told: str
+
+
+def _bins(radii: Sequence[float], minimal: Minimal, kind: str) -> list[_Bar]:
+    """Return a bar a bin, and one more for the images without a radius."""
+    top, unit = minimal.largest, minimal.unit
+    edges = [top * k / _BINS for k in range(_BINS + 1)]
+    counts = Counter(min(_BINS - 1, max(0, bisect_left(edges, size) - 1)) for size in radii)
+    bars = []
+    for k in range(_BINS):
+        told = f"{radius(edges[k], unit)} to {radius(edges[k + 1], unit)}: {counts[k]} images"
+        bars.append(_Bar(edges[k], counts[k], kind, told))
+    stood = minimal.total - minimal.found
+    told = f"withstood {radius(top, unit)}: {stood} images"
+    return [*bars, _Bar(top + top / _BINS / 2, stood, "bar stood", told)]
+
+
+def _bar_plot(minimal: Minimal, most: int) -> Plot:
+    ruled = _axis(minimal.unit, minimal.largest)
+    inside = [mark for mark in ruled.marks if mark[0] < 0.95 * minimal.largest]
+    marks = [(value, f"{value:g}") for value in ticks(most, 5) if value == int(value)]
+    right = minimal.largest * (_BINS + 1.5) / _BINS
+    return Plot(Axis(ruled.title, right, inside), Axis("images", most * 1.08, marks))
+
+
+def _block(plot: Plot, bar: _Bar, width: float) -> Html | None:
+    if not bar.images:
+        return None
+    left, right, top = plot.x(bar.start) + 1, plot.x(bar.start + width) - 1, plot.y(bar.images)
+    size = {"width": right - left, "height": plot.floor - top}
+    told = element("title", bar.told)
+    return element("rect", told, x=left, y=top, class_=bar.kind, **size)
+
+
+def _count(plot: Plot, bar: _Bar, width: float) -> Html | None:
+    if not bar.images:
+        return None
+    place = {"x": plot.x(bar.start + width / 2), "y": plot.y(bar.images) - 4}
+    return element("text", str(bar.images), class_="middle value", **place)

@@ -131,7 +131,9 @@ def worst_table(page: Page) -> Html:
             for one in page.shown
         ]
         rows.append(_comparison(threat, f"worst case, {_THREATS[threat]}", page, rates))
-    return _table(["changes", *(_heading(one) for one in page.shown)], rows, _width(page))
+    return _table(
+        ["changes", *(_heading(one) for one in page.shown)], rows, f"threats {_width(page) or ''}"
+    )
 
 
 def _comparison(threat: str, title: str, page: Page, rates: Sequence[Rate | None]) -> Html:
