@@ -32,7 +32,7 @@ function put(canvas, image) {
 
 const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
-const ACROSS = 16; // arrows along the longer side
+const ACROSS = 14; // arrows along the longer side
 const SIDE = 640; // of the canvas, pixels
 
 /** Draw a flow (2, height, width) as arrows over a faint picture; the longest arrow fills its cell.
@@ -94,14 +94,14 @@ function arrow(context, x, y, dx, dy) {
   if (length < 1) return;
   const angle = Math.atan2(dy, dx);
   context.strokeStyle = `hsl(${(angle * 180) / Math.PI} 75% 38%)`;
-  context.lineWidth = 3;
+  context.lineWidth = 4;
   context.lineCap = "round";
   const [endX, endY] = [x + dx / 2, y + dy / 2];
   context.beginPath();
   context.moveTo(x - dx / 2, y - dy / 2);
   context.lineTo(endX, endY);
   for (const turn of [2.6, -2.6]) {
-    const head = Math.min(length * 0.4, 10);
+    const head = Math.min(length * 0.4, 12);
     context.moveTo(endX, endY);
     context.lineTo(endX + head * Math.cos(angle + turn), endY + head * Math.sin(angle + turn));
   }

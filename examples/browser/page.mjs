@@ -201,6 +201,15 @@ function showLabels(list, logits) {
   );
 }
 
+/** A device that fails to open the artifact, or computes something else, is not used. */
+async function changeProvider() {
+  const said = await openArtifact(state.bytes).catch((error) => error.message);
+  if (!said) return state.picture ? attack() : say("Choose a picture, or drop one.");
+  $("provider").value = "wasm";
+  await openArtifact(state.bytes);
+  say(said, true);
+}
+
 async function check() {
   $("check").disabled = true;
   try {
@@ -237,7 +246,7 @@ $("again").onclick = () => {
   state.seed += 1;
   shown(attack());
 };
-$("provider").onchange = () => shown(openArtifact(state.bytes).then(attack));
+$("provider").onchange = () => shown(changeProvider());
 $("check").onclick = () => shown(check());
 $("file").onchange = ({ target }) => target.files.length && shown(takeFile(target.files[0]));
 document.ondragover = (event) => {

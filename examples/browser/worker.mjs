@@ -28,6 +28,7 @@ const tasks = {
   async open({ bytes, provider }) {
     const runtime = await runtimeOf(provider);
     const opened = await Attack.open(runtime, bytes, options(provider));
+    if (provider !== "wasm") await agree(opened, await Attack.open(runtime, bytes, options("wasm")));
     await attack?.session.release();
     attack = opened;
     return attack.manifest;
@@ -43,11 +44,33 @@ const tasks = {
   },
 };
 
-onmessage = async ({ data: { id, kind, ...task } }) => {
+/** Raise where an attack on another device than the CPU goes elsewhere: a wrong kernel says nothing. */
+async function agree(opened, reference) {
+  const { channel, height, width } = opened.size;
+  const levels = Uint8Array.from({ length: channel * height * width }, (_, i) => (37 * i + i * i) % 256);
+  const given = opened.manifest.form === "step" ? { steps: 1 } : {};
+  const [there, here] = [await opened.attack(levels, given), await reference.attack(levels, given)];
+  await reference.session.release();
+  const far = (one, other) => one.filter((value, i) => !(Math.abs(value - other[i]) < 1e-3)).length;
+  const parts = ["flow", "delta"].filter((name) => here.kept[name]);
+  const astray = parts.map((name) => far(there.kept[name], here.kept[name]) / here.kept[name].length);
+  // Single entries may differ where a gradient nearly cancels.
+  if (far(there.clean[0], here.clean[0]) || Math.max(...astray) > 0.05) {
+    throw new Error("this device computes other gradients than the CPU for this artifact; use WebAssembly");
+  }
+}
+
+async function answer({ id, kind, ...task }) {
   try {
     const value = await tasks[kind](task, (progress) => postMessage({ id, progress }));
     postMessage({ id, value });
   } catch (error) {
     postMessage({ id, error: String(error.message ?? error).replace(/\s+/g, " ") });
   }
+}
+
+// One task at a time: the runtime cannot open a session while another one runs.
+let queue = Promise.resolve();
+onmessage = ({ data }) => {
+  queue = queue.then(() => answer(data));
 };

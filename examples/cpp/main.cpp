@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -125,7 +126,7 @@ int attack_folder(const Arguments& given) {
     throw std::runtime_error(destination.string() + ": expected a new or empty folder");
   read_image(files[0].string(), attack.shape(1).channel, attack.shape(1).height, attack.shape(1).width);
   fs::create_directories(destination);
-  std::ofstream report(destination / "results.csv");
+  std::ostringstream report;
   report << "image,index,label,target,prediction,loss,success,failed\n";
   const size_t batch = static_cast<size_t>(attack.batch() ? attack.batch() : given.batch);
   int64_t fooled = 0;
@@ -154,7 +155,8 @@ int attack_folder(const Arguments& given) {
       fooled += result.success[row];
     }
   }
-  if (!report.flush()) throw std::runtime_error((destination / "results.csv").string() + ": cannot be written");
+  std::ofstream table(destination / "results.csv");
+  if (!(table << report.str()).flush()) throw std::runtime_error((destination / "results.csv").string() + ": cannot be written");
   std::cout << destination.string() << ": " << files.size() << " images, " << fooled << " change their label\n";
   return 0;
 }
