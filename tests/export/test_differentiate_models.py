@@ -1,5 +1,6 @@
-"""Gradients of real classifiers: torch's, and onnx-ad's as a third opinion."""
+"""Gradients of real classifiers: torch's; onnx-ad's and onnx2pytorch's as a third opinion."""
 
+import warnings
 from dataclasses import replace
 
 import material
@@ -7,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from families import _declare_operators as declare_operators
 
 from jataug.export import differentiate
 from jataug.export.rules import table
@@ -70,6 +72,30 @@ def test_onnx_ad_has_the_same_gradient(tiny_net):
     (found,) = (array for array in theirs if array.size == image.size)
     error = np.linalg.norm(found.reshape(image.shape) - ours) / np.linalg.norm(ours)
     assert error <= TOLERANCE, f"{results}: {error:.1e}"
+
+
+@pytest.mark.parametrize("name", ["tiny_net", "demo_classifier"])
+def test_onnx2pytorch_has_the_same_gradient(request, name):
+    """The file read back into torch, and differentiated there."""
+    declare_operators()  # onnx2pytorch imports torchvision
+    onnx2pytorch = pytest.importorskip(
+        "onnx2pytorch", reason="onnx2pytorch, a third opinion, is not installed"
+    )
+    path = request.getfixturevalue(name).path
+    image = noise(4, 3, 16, 16) if name == "tiny_net" else noise(4, 1, 28, 28)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # onnx2pytorch's
+        module = onnx2pytorch.ConvertModel(onnx.load(path), experimental=True).eval()
+        leaf = torch.from_numpy(image).requires_grad_()
+        logits = module(leaf)
+    seed = np.random.default_rng(1).standard_normal(logits.shape).astype(np.float32)
+    logits.backward(torch.from_numpy(seed))
+    theirs = leaf.grad.numpy()
+    vjp = differentiate(path)
+    names = [value.name for value in vjp.graph.input]
+    ours = on_runtime(vjp, dict(zip(names, (image, seed), strict=True)))[1]
+    error = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+    assert error <= TOLERANCE, f"{error:.1e}"
 
 
 def test_a_gradient_off_by_a_thousandth_is_found(tiny_net, monkeypatch):
