@@ -125,7 +125,7 @@ OURS = {
     "joint, 20 steps": ("joint", "joint:steps=20"),
     "joint-pixel-flow, 20 steps": ("joint", "joint-pixel-flow:steps=20"),
     "joint-targets, 3 x 20 steps": ("joint", "joint-targets:steps=20:targets=3"),
-    "rotate-grid, 775": ("rotation", "rotate-grid:angles=31:shifts=5:border=zero"),
+    "rotate-grid, 63": ("rotation", "rotate-grid:angles=7:shifts=3:border=zero"),
 }
 
 

@@ -49,7 +49,7 @@ def foolbox_pgd(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 def foolbox_spatial(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     library, attacked = foolbox_model(model)
     attack = library.attacks.SpatialAttack(
-        max_translation=3, max_rotation=30, num_translations=5, num_rotations=31
+        max_translation=3, max_rotation=30, num_translations=3, num_rotations=7
     )
     return attack(attacked, images, library.criteria.Misclassification(labels))[0]
 
@@ -91,7 +91,7 @@ PEERS: dict[str, dict[str, tuple[str, Attack]]] = {
     },
     "foolbox": {
         "LinfPGD, 20 steps": ("pixel", quiet(foolbox_pgd)),
-        "SpatialAttack, grid of 775": ("rotation", quiet(foolbox_spatial)),
+        "SpatialAttack, grid of 63": ("rotation", quiet(foolbox_spatial)),
     },
     "ART": {
         "PGD, 20 steps": (
@@ -104,10 +104,10 @@ PEERS: dict[str, dict[str, tuple[str, Attack]]] = {
             art("AutoProjectedGradientDescent", eps=PIXEL, eps_step=2 * PIXEL, max_iter=STEPS,
                 nb_random_init=1, loss_type="cross_entropy"),
         ),
-        "SpatialTransformation, grid of 775": (
+        "SpatialTransformation, grid of 63": (
             "rotation",
-            art("SpatialTransformation", max_translation=100 * 3 / 28, num_translations=5,
-                max_rotation=30, num_rotations=31),
+            art("SpatialTransformation", max_translation=100 * 3 / 28, num_translations=3,
+                max_rotation=30, num_rotations=7),
         ),
     },
     "AutoAttack": {
