@@ -78,7 +78,7 @@ class Events:
             raise MissingExtra(
                 "event files need tensorboard, which is not installed: pip install tensorboard"
             ) from None
-        self._writer: Any = SummaryWriter(str(root / "events"), purge_step=step)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(root / "events"), purge_step=step)
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Add the numbers of a line of metrics."""

@@ -81,18 +81,20 @@ def train(
                     logits = _checked(stepped(images), len(images), data.classes)
                 loss = cross_entropy(logits, target)
                 right = float((logits.argmax(1) == labels).sum())
-                sums = processes.total(float(loss.detach()) * len(images), right, len(images))
-                if not math.isfinite(sums[0]):
-                    raise _diverged(root, sums[0], epoch, step)
+                summed, right, seen = processes.total(
+                    float(loss.detach()) * len(images), right, len(images)
+                )
+                if not math.isfinite(summed):
+                    raise _diverged(root, summed, epoch, step)
                 optimizer.zero_grad()
-                loss.backward()
+                torch.autograd.backward([loss])
                 if config.clip is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), config.clip)
                 optimizer.step()
                 processes.average_buffers(model)
                 average.update(epoch * steps + step)
 
-                at.advance(*sums, seconds=time.perf_counter() - clock)
+                at.advance(summed, right, seen, time.perf_counter() - clock)
                 if progress is not None and processes.first:
                     progress(_progress(at, config, steps))
                 if at.step < steps and at.step % (config.checkpoint_steps or steps) == 0:
@@ -136,7 +138,7 @@ def _network(config: TrainConfig, data: TrainData, processes: Processes) -> nn.M
     if config.init is not None:
         load_weights(model, initial_weights(config.init), config.init)
     if config.sync_batch_norm:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = model.to(processes.device)

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..budget import FlowBudget, PixelBudget
 from ..config import AttackConfig
 from ..errors import DataError
 from ..generator import Dataset, StoredSample, open_dataset
@@ -87,8 +88,11 @@ def _source_indices(dataset: Dataset) -> NDArray[np.int64]:
 
 def warn_of_budgets(path: str, theirs: AttackConfig, ours: AttackConfig) -> None:
     """Warn where images were made with other budgets than the run's attack has."""
-    pairs = {"flow": (theirs.flow, ours.flow), "pixel": (theirs.pixel, ours.pixel)}
-    for name, (there, here) in pairs.items():
+    pairs: list[tuple[str, FlowBudget | PixelBudget, FlowBudget | PixelBudget]] = [
+        ("flow", theirs.flow, ours.flow),
+        ("pixel", theirs.pixel, ours.pixel),
+    ]
+    for name, there, here in pairs:
         if there != here and (there.radius or here.radius):
             warnings.warn(
                 f"{path}: its {name} budget is {there.radius:g} {there.norm}, the run's "

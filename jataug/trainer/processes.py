@@ -70,7 +70,8 @@ class Processes:
             return
         flat = torch.cat([buffer.flatten().float() for buffer in buffers])
         distributed.all_reduce(flat)
-        for buffer, part in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+        parts = torch.split(flat, [buffer.numel() for buffer in buffers])
+        for buffer, part in zip(buffers, parts, strict=True):
             buffer.copy_((part / self.size).view_as(buffer))
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
