@@ -19,6 +19,7 @@ from jataug import FlowBudget, PixelBudget
 from jataug.errors import BudgetError, CheckError, DataError
 from jataug.finalize import from_levels
 from jataug.loaders import numpy as module
+from jataug.loaders.joint import _flow as drawn_flow
 from jataug.loaders.joint import drawn, streamed
 from jataug.loaders.labels import Smoothing
 from jataug.loaders.samples import is_adversarial
@@ -265,6 +266,42 @@ def test_budgets(config, form):
     reach = config.pixel.radius + 0.51 / 255
     assert (moved >= low - reach).all()
     assert (moved <= high + reach).all()
+
+
+def test_the_random_form_is_an_attack_of_no_steps(world):
+    pytest.importorskip("onnxruntime", reason="onnxruntime, of jataug[cpu], is not installed")
+    levels, indices = images(), np.array([3, 1, 4, 15])
+    augmenter = module.augment(world / "attack.onnx", steps=0, seed=9)
+    with jataug.Session.open(world / "attack.onnx", device="cpu", threads=1) as session:
+        for clean in (levels, from_levels(levels)):
+            wanted = session.attack(clean, None, indices, seed=9, epoch=2, steps=0).adversarial
+            if clean is levels:
+                found = augmenter(clean, None, indices, epoch=2)
+            else:
+                found = augmenter(clean.transpose(0, 2, 3, 1), None, indices, epoch=2)
+                found = found.transpose(0, 3, 1, 2)
+            assert np.array_equal(found, wanted)
+
+
+def test_every_image_has_its_own_epoch():
+    clean, indices, epochs = images(), np.array([3, 1, 4, 3]), np.array([2, 0, 2, 5])
+    found = module.augment(RANDOM)(clean, None, indices, epoch=epochs)
+    for k in range(4):
+        alone = module.augment(RANDOM)(clean[k : k + 1], None, indices[k : k + 1], epoch=epochs[k])
+        assert np.array_equal(alone[0], found[k])
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_flows_are_uniform_in_their_budget(norm):
+    config = jataug.AttackConfig(flow=FlowBudget(2.0, norm), steps=0)
+    flow = drawn_flow(np.random.default_rng(0), (50, 2, 30, 30), config)
+    dx, dy = flow[:, 0].ravel(), flow[:, 1].ravel()
+    # In a disc E |w|^2 = r^2 / 2, in a square 2 r^2 / 3; 45,000 draws.
+    expected = 2.0 if norm == "l2" else 8 / 3
+    assert abs(np.mean(dx**2 + dy**2) - expected) < 0.02
+    assert max(abs(dx.mean()), abs(dy.mean()), abs((dx * dy).mean())) < 0.03
+    length = np.hypot(dx, dy) if norm == "l2" else np.maximum(abs(dx), abs(dy))
+    assert 1.99 < length.max() <= np.float32(2.0) * (1 + 1e-7)
 
 
 def test_flow_and_pixels_use_their_budgets():

@@ -102,6 +102,17 @@ def test_attacks_in_workers(world, workers, context, steps):
     assert not any(batch["cuda"] for batch in found)
 
 
+def test_a_fork_while_another_thread_attacks(world):
+    """The child must neither wait for the parent's lock nor use its session."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime, of jataug[cpu], is not installed")
+    attacked = Attacked(module.augment(world / "attack.onnx", threads=1))
+    data = module.dataset(world / "npz")
+    alone = list(loader(data, 0, None, collate_fn=attacked))
+    with attacked.augmenter._lock:
+        found = list(loader(data, 2, "fork", collate_fn=attacked, timeout=60))
+    same(found, alone)
+
+
 @pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.heavy)])
 def test_stopping_early(world, context):
     data = mixture(world)
