@@ -12,6 +12,9 @@ from ..errors import DataError, MissingExtra
 
 __all__ = ["ParquetRows", "parquet_library"]
 
+_HELD = 2
+"""Row groups in memory: a batch that begins in one and ends in the next is read by threads."""
+
 
 def parquet_library() -> Any:
     """Return pyarrow.parquet.
@@ -30,7 +33,7 @@ def parquet_library() -> Any:
 
 
 class ParquetRows:
-    """The rows of a Parquet file; memory holds one row group of the columns that are asked for.
+    """The rows of a Parquet file; memory holds two row groups of the columns that are asked for.
 
     Safe to share between threads, to pickle, and to carry over a fork.
 
@@ -60,7 +63,7 @@ class ParquetRows:
     def _reset(self) -> None:
         self._lock, self._process = threading.Lock(), os.getpid()
         self._opened: Any = None
-        self._held: dict[tuple[str, ...], tuple[int, Any]] = {}
+        self._held: dict[tuple[int, tuple[str, ...]], Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in ("path", "schema", "bounds", "_checksums")}
@@ -80,21 +83,29 @@ class ParquetRows:
         """
         if self._process != os.getpid():
             self._reset()
-        first, last = self.bounds[number], self.bounds[number + 1] - 1
+        key = (number, tuple(columns))
         with self._lock:
-            held = self._held.get(tuple(columns))
-            if held is None or held[0] != number:
-                try:
-                    table = self._file().read_row_group(number, columns=list(columns))
-                    if len(table) != last - first + 1:
-                        raise ValueError(f"{len(table)} of them")
-                except Exception as error:  # Arrow raises whatever damaged bytes lead it into
-                    raise DataError(
-                        f"{self.path}: expected whole rows {first} to {last}, got damaged ones "
-                        f"({_line(error)}); copy the file again"
-                    ) from None
-                held = self._held[tuple(columns)] = (number, table)
-        return held[1]
+            table = self._held.pop(key, None)
+            if table is None:
+                table = self._read(number, list(columns))
+                mine = [other for other in self._held if other[1] == key[1]]
+                for other in mine[: len(mine) - _HELD + 1]:
+                    del self._held[other]
+            self._held[key] = table
+        return table
+
+    def _read(self, number: int, columns: list[str]) -> Any:
+        first, last = self.bounds[number], self.bounds[number + 1] - 1
+        try:
+            table = self._file().read_row_group(number, columns=columns)
+            if len(table) != last - first + 1:
+                raise ValueError(f"{len(table)} of them")
+        except Exception as error:  # Arrow raises whatever damaged bytes lead it into
+            raise DataError(
+                f"{self.path}: expected whole rows {first} to {last}, got damaged ones "
+                f"({_line(error)}); copy the file again"
+            ) from None
+        return table
 
     def cell(self, row: int, column: str) -> Any:
         """Return one value as a pyarrow.Scalar."""

@@ -201,3 +201,22 @@ def test_a_missing_package_names_its_extra(request, monkeypatch, kind, package, 
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtra, match=rf'pip install "jataug\[{extra}\]"'):
         open_source(path)
+
+
+def test_row_groups_are_read_once_and_two_are_held(rows, images, tmp_path, monkeypatch):
+    rows.to_parquet(tmp_path / "p.parquet", batch_size=2)
+    source = open_source(tmp_path / "p.parquet")
+    read = []
+    whole = pq.ParquetFile.read_row_group
+
+    def counted(file, number, **options):
+        read.append(number)
+        return whole(file, number, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    # Threads come over the edge of a group in any order.
+    for index in (0, 2, 1, 3, 4, 3, 5, 6):
+        np.testing.assert_array_equal(source.read(index), images[index])
+    assert read == [0, 1, 2, 3]
+    source.read(0)
+    assert read == [0, 1, 2, 3, 0]

@@ -1,11 +1,13 @@
+import gc
 import pickle
+import tarfile
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from jataug.data import open_source
+from jataug.data import open_source, tar_members
 from jataug.errors import DataError
 
 
@@ -128,6 +130,21 @@ def test_a_truncated_tar_is_named_with_the_offset(tars, lost):
         return
     with pytest.raises(DataError, match=r"s-0\.tar.* at offset [0-9]+.*truncated"):
         open_source(path)
+
+
+def test_a_cut_image_is_named(tars):
+    path = tars / "s-0.tar"
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(DataError, match=r"dir/000\.png: expected [0-9]+ bytes at offset 512"):
+        open_source(path)
+
+
+def test_one_header_at_a_time_is_in_memory(tars):
+    held = []
+    for _ in tar_members(tars / "s-0.tar"):
+        held.append(sum(type(found) is tarfile.TarInfo for found in gc.get_objects()))
+    assert len(held) == 12
+    assert max(held) <= held[0] + 1
 
 
 def test_every_cut_is_noticed_or_harmless(tars):
