@@ -195,14 +195,14 @@ class DiskSource(TableSource):
 
 def _datasets() -> tuple[Callable[..., Any], Callable[..., Any]]:
     try:
-        from datasets.features import Image
-        from datasets.load import load_from_disk
+        import datasets.features
+        import datasets.load
     except ImportError as error:
         raise MissingExtra(
             f"a data set of `datasets`: expected the package, got an import error ({error}); "
             'pip install "jataug[hf]"'
         ) from None
-    return load_from_disk, Image
+    return datasets.load.load_from_disk, datasets.features.Image
 
 
 def _stored_features(metadata: Mapping[bytes, bytes]) -> Features:
