@@ -56,6 +56,7 @@ async function agree(opened, reference) {
   const astray = parts.map((name) => far(there.kept[name], here.kept[name]) / here.kept[name].length);
   // Single entries may differ where a gradient nearly cancels.
   if (far(there.clean[0], here.clean[0]) || Math.max(...astray) > 0.05) {
+    await opened.session.release();
     throw new Error("this device computes other gradients than the CPU for this artifact; use WebAssembly");
   }
 }
