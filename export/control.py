@@ -3,7 +3,7 @@
 1. If with a known condition gives way to the branch it takes.
 2. Loop whose trip count is known, or whose condition can be computed, is written out.
 3. Scan is written out: its trip count is a size.
-4. RNN, GRU and LSTM are written out likewise, see recurrent.py.
+4. RNN, GRU and LSTM are written out likewise (recurrent.py), and DeformConv (deform.py).
 """
 
 from typing import Any
@@ -14,6 +14,7 @@ from onnx_ir.passes import common
 
 from jataug.errors import UnsupportedOperator
 
+from .deform import write_deform_conv
 from .known import Known, batches
 from .place import Place, apart, stacked
 from .recurrent import RECURRENT
@@ -123,4 +124,10 @@ def _scan(place: Place, known: Known) -> str | None:
     return None
 
 
-_WRITTEN = {"If": _if, "Loop": _loop, "Scan": _scan, **RECURRENT}
+_WRITTEN = {
+    "DeformConv": write_deform_conv,
+    "If": _if,
+    "Loop": _loop,
+    "Scan": _scan,
+    **RECURRENT,
+}

@@ -82,6 +82,13 @@ class Known:
         info = infos[0] if infos else None
         return info.dtype.numpy() if info is not None else None
 
+    def rank(self, value: ir.Value) -> int | None:
+        """Return the number of a value's axes, None where it cannot be inferred."""
+        if (array := constant(value)) is not None:
+            return int(array.ndim)
+        infos = [walk.infos.get(value.name or "") for walk in self.walks]
+        return None if not infos or infos[0] is None else len(infos[0].shape)
+
     def size(self, value: ir.Value | None, axis: int) -> int | None:
         """Return the size of an axis, None where it is the batch or not known."""
         if (array := constant(value)) is not None:

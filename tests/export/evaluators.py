@@ -79,9 +79,14 @@ class LpNormalization(OpRun):
 
 
 class GridSample(_GridSample):
-    """onnx's own rounds the places to float32, too coarse for differences."""
+    """onnx's own rounds the places to float32, too coarse for differences, and does not know the
+    names of modes before opset 20.
+    """
 
     op_domain = ""
+
+    def _run(self, X: Any, grid: Any, mode: str, **options: Any) -> Any:
+        return super()._run(X, grid, mode={"bilinear": "linear"}.get(mode, mode), **options)
 
     def _gs_denormalize_coordinates(self, n: Any, dims: Any, align_corners: bool) -> np.ndarray:
         found = [self._gs_denormalize(v, d, align_corners) for v, d in zip(n, dims, strict=True)]

@@ -16,7 +16,7 @@ REFUSED = {
     "a model without the domain ai.onnx": "imports no ai.onnx opset",
     "training's ops: losses of labels": "rule for (NegativeLogLikelihood|SoftmaxCrossEntropy)Loss",
     "signals, no images": "rule for (DFT|STFT|MelWeightMatrix) ",
-    "detection: boxes are no part of a classifier": "rule for (RoiAlign|DeformConv) ",
+    "detection: boxes are no part of a classifier": "rule for RoiAlign ",
     "randomness": "rule for Bernoulli",
     "optional values and sequences": "rule for (OptionalGetElement|Sequence\\w+|Optional\\w*) ",
     "state that is written in place": "rule for TensorScatter",
