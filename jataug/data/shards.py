@@ -1,13 +1,16 @@
 """The files of a source that is several files: named by a folder, or by a pattern in braces."""
 
+import os
 import re
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 from ..errors import DataError
 from .folder import natural
+from .source import fingerprint
 
-__all__ = ["expand", "is_pattern", "one_split", "shard_files"]
+__all__ = ["expand", "files_mark", "is_pattern", "one_split", "shard_files"]
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")
@@ -47,6 +50,12 @@ def shard_files(place: Path, suffix: str) -> list[Path]:
             f"{missing[0].name} is missing"
         )
     return files
+
+
+def files_mark(files: Sequence[Path], *, content: bool) -> str:
+    """Return the fingerprint of files, wherever they lie together; see fingerprint."""
+    root = Path(os.path.commonpath([file.parent for file in files]))
+    return fingerprint(root, [file.relative_to(root).as_posix() for file in files], content=content)
 
 
 def one_split(place: Path, files: list[Path]) -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ..errors import DataError, MissingExtra
 from .decode import decode_bytes
 from .parquet import ParquetRows
-from .source import Source, fingerprint
+from .shards import files_mark
+from .source import Source
 
 __all__ = ["DiskSource", "ParquetSource"]
 
@@ -69,12 +70,11 @@ class TableSource(Source):
         return decode_bytes(bytes(data), where)
 
     def describe(self, *, content: bool = False) -> dict[str, Any]:
-        names = [str(file) for file in self._files]
         return {
             "kind": self.kind,
             "path": str(self._path),
             "count": len(self),
-            "fingerprint": fingerprint(self._path.parent, names, content=content),
+            "fingerprint": files_mark(self._files, content=content),
         }
 
     def _cell(self, index: int) -> Any:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .decode import decode_bytes
 from .folder import SUFFIXES
-from .source import Source, fingerprint
+from .shards import files_mark
+from .source import Source
 from .tar import Member, read_member, tar_members
 
 __all__ = ["TarSource"]
@@ -112,13 +113,11 @@ class TarSource(Source):
         return decode_bytes(data, where)
 
     def describe(self, *, content: bool = False) -> dict[str, Any]:
-        root = self._path.parent
-        names = [str(file) for file in self._files]
         return {
             "kind": "tar",
             "path": str(self._path),
             "count": len(self),
-            "fingerprint": fingerprint(root, names, content=content),
+            "fingerprint": files_mark(self._files, content=content),
         }
 
     def _shard(self, index: int) -> Path:

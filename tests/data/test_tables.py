@@ -57,6 +57,14 @@ def test_tables(request, images, kind):
     np.testing.assert_array_equal(again.read(5), images[5])
 
 
+@pytest.mark.parametrize("kind", ["parquet", "disk"])
+def test_a_moved_source_has_the_same_fingerprint(request, kind):
+    path = request.getfixturevalue(kind)
+    before = open_source(path).describe()
+    after = open_source(path.rename(path.with_name("moved"))).describe()
+    assert after["fingerprint"] == before["fingerprint"]
+
+
 def test_where(parquet, disk):
     assert open_source(parquet).where(5) == f"{parquet}/train-00001-of-00002.parquet[1]"
     assert open_source(disk).where(5) == f"{disk}[5]"

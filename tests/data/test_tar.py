@@ -44,6 +44,16 @@ def test_another_fingerprint_after_a_change(tars):
     assert open_source(tars).describe(content=True)["fingerprint"] != before
 
 
+def test_a_moved_source_has_the_same_fingerprint(tars):
+    before = open_source(tars).describe()
+    moved = tars.rename(tars.with_name("moved"))
+    after = open_source(moved).describe()
+    assert after["fingerprint"] == before["fingerprint"]
+    assert after["path"] != before["path"]
+    pattern = open_source(moved / "s-{0..1}.tar").describe()
+    assert pattern["fingerprint"] == before["fingerprint"]
+
+
 def test_jpeg_and_webp(images, encoded, write_tar, tmp_path):
     members = {
         "a.JPG": encoded(images[0], "JPEG"),
