@@ -28,8 +28,11 @@ from jataug.export.report import check_vjp, report
 SIZE = (64, 192)
 """(height, width) where a file leaves them open."""
 
+SIZES = {"ch_PP-OCRv2_rec_infer.onnx": (32, 192)}
+"""The same for files that leave open what they cannot do without."""
 
-def size_of(proto: onnx.ModelProto) -> tuple[int, int] | None:
+
+def size_of(proto: onnx.ModelProto, wanted: tuple[int, int]) -> tuple[int, int] | None:
     """Return a size for a file's image, what it fixes kept; None where it fixes both."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     image = next(v for v in proto.graph.input if v.name not in weights)
@@ -37,7 +40,7 @@ def size_of(proto: onnx.ModelProto) -> tuple[int, int] | None:
     if len(dims) != 4:
         return None
     given = dims[1:3] if dims[1] is None else dims[2:]
-    return None if None not in given else tuple(a or b for a, b in zip(given, SIZE, strict=True))
+    return None if None not in given else tuple(a or b for a, b in zip(given, wanted, strict=True))
 
 
 def members(archive: Path) -> Iterator[tuple[str, bytes]]:
@@ -68,7 +71,9 @@ def line(package: str, path: Path) -> str:
     cells = [package, path.name, proto.producer_name or "-", opset]
     try:
         last = proto.graph.output[-1].name if len(proto.graph.output) > 1 else None
-        network = prepare(load_model(path), of=last, size=size_of(proto))
+        network = prepare(
+            load_model(path), of=last, size=size_of(proto, SIZES.get(path.name, SIZE))
+        )
         gradient = vjp(network)
         _, error = check_vjp(gradient, network)
         batch = network.image_shape[0]
