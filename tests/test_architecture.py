@@ -55,7 +55,7 @@ THIRD_PARTIES = {
     "data": {"datasets", "numpy", "PIL", "pyarrow"},  # in functions: extras
     "drawing": {"numpy", "PIL"},
     "generator": {"numpy", "PIL", "pyarrow"},
-    "loaders": {"numpy"},
+    "loaders": {"numpy", "PIL"},
     "bridge": {"numpy", "torch"},
     "evaluation": {"numpy", "PIL"},
     "trainer": {"matplotlib", "numpy", "safetensors", "torch"},
