@@ -225,6 +225,13 @@ def test_the_bars_count_every_image_once(tmp_path, hardness):
         chart = page[start : page.index("</svg>", start)]
         counts = [int(n) for n in re.findall(r'class="middle value"[^>]*>(\d+)<', chart)]
         stood = re.findall(r'class="bar stood"[^>]*><title>withstood [^:]*: (\d+) images', chart)
+        bars = re.findall(r"<title>([\d.]+)[^<]* to ([\d.]+)[^<]*: (\d+) images", chart)
+        held = [getattr(row, f"{branch}_radius") for row in report.models[0].images]
+        sizes = np.array([size for size in held if size is not None])
+        sizes = sizes * (255 if branch == "pixel" else 1)
+        for low, high, count in bars:
+            inside = (sizes > float(low) - 0.006) & (sizes <= float(high) + 0.006)
+            assert int(count) <= inside.sum()
         assert sum(counts) == minimal.total
         assert sum(map(int, stood)) == minimal.total - minimal.found
 
