@@ -32,11 +32,13 @@ _STANDING = 0.01
 _USABLE = 0.9
 """The share of images whose gradient has to be there, and to predict what a small step does."""
 
-_STEPS = (1 / 64, 1 / 255, 1 / 1024)
-"""Of the finite differences, image units; the best of them counts."""
+_STEP = 1 / 1024
+"""Of the finite difference, image units: a quarter of an 8-bit level, less than any attack's."""
 
-_AGREE = 0.5
-"""How far the difference may be off the gradient's prediction, relative to the larger."""
+_FACTOR = 5
+"""What a step does is at least a fifth of what the gradient predicts, and at most five times. In 224
+x 224 pixels curvature alone costs half of it: EfficientNet-Lite0 keeps 0.4 to 0.7.
+"""
 
 Broken = Mapping[str, Array]
 """Which images each probe broke: (images,), bool."""
@@ -78,18 +80,18 @@ def compared(weaker: Array, stronger: Array) -> Compared:
 
 
 def gradients(runner: Runner, clean: Clean) -> dict[str, Array]:
-    """Return, per image, whether the gradient is zero, and how far a finite difference along its
-    sign is off what it predicts: "zero" (images,) bool, "off" (images,) float64.
+    """Return, per image, whether the gradient is zero, and what a small step along its sign does,
+    relative to what it predicts: "zero" (images,) bool, "ratio" (images,) float64, NaN for 0 / 0.
     """
-    zero, off = [], []
+    zero, ratio = [], []
     for where, images in runner.images.batches(runner.calls.batch_size):
         label = clean.label[where]
         target = _rival(clean.logits[where], label)
-        found = _differences(runner.calls, images, label, target)
+        found = _difference(runner.calls, images, label, target)
         zero.append(found[0])
-        off.append(found[1])
+        ratio.append(found[1])
         runner.say("gradient", where.stop, int((~np.concatenate(zero)).sum()))
-    return {"zero": np.concatenate(zero), "off": np.concatenate(off)}
+    return {"zero": np.concatenate(zero), "ratio": np.concatenate(ratio)}
 
 
 def _rival(logits: Array, label: Array) -> Array:
@@ -99,26 +101,20 @@ def _rival(logits: Array, label: Array) -> Array:
     return found
 
 
-def _differences(calls: Calls, images: Array, label: Array, target: Array) -> tuple[Array, Array]:
+def _difference(calls: Calls, images: Array, label: Array, target: Array) -> tuple[Array, Array]:
     def seed(logits: Array, part: slice) -> Array:
         return cotangent("margin", logits, label[part], target[part])
 
-    def margin(moved: Array) -> Array:
-        return value("margin", calls.logits(moved), label, target)
-
     _, gradient = calls.gradient(images, seed)
-    away = np.sign(gradient)
     # Inside the box, so that the model sees no image it could not be given.
-    slope = np.abs(gradient).sum((1, 2, 3), dtype=np.float64)
-    best = np.full(len(images), np.inf)
-    for step in _STEPS:
-        ahead, behind = (np.clip(images + side * step * away, 0, 1) for side in (1, -1))
-        travelled = (gradient * (ahead - behind)).sum((1, 2, 3), dtype=np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            measured = margin(ahead.astype(np.float32)) - margin(behind.astype(np.float32))
-            off = np.abs(measured - travelled) / np.maximum(np.abs(measured), np.abs(travelled))
-        best = np.fmin(best, off)
-    return slope == 0, np.where(slope == 0, np.inf, best)
+    ahead, behind = (np.clip(images + s * _STEP * np.sign(gradient), 0, 1) for s in (1, -1))
+    predicted = (gradient.astype(np.float64) * (ahead - behind)).sum((1, 2, 3))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        measured = value("margin", calls.logits(ahead), label, target) - value(
+            "margin", calls.logits(behind), label, target
+        )
+        ratio = measured / predicted
+    return ~gradient.any((1, 2, 3)), ratio
 
 
 def verdicts(
@@ -220,13 +216,14 @@ def _gradient_check(
     title = "the gradient is there, and says what a small step does"
     if gradient is None or reason is not None or not right.any():
         return Check("gradient", title, "skipped", reason or "no image is classified right", {})
-    zero = float(gradient["zero"][right].mean())
-    agree = float((gradient["off"][right] <= _AGREE).mean())
+    zero, ratio = gradient["zero"][right], gradient["ratio"][right]
+    agree = float(((ratio >= 1 / _FACTOR) & (ratio <= _FACTOR)).mean())
     return Check(
         "gradient",
         title,
         "pass" if agree >= _USABLE else "fail",
-        f"zero for {zero:.1%} of the images classified right; within {_AGREE:.0%} of a finite "
-        f"difference for {agree:.1%}, at least {_USABLE:.0%} should be",
-        {"zero": zero, "agree": agree, "wanted": _USABLE},
+        f"zero for {zero.mean():.1%} of the images classified right; a step of 1/1024 does "
+        f"between 1/{_FACTOR} and {_FACTOR} times what it predicts for {agree:.1%}, at least "
+        f"{_USABLE:.0%} should be",
+        {"zero": float(zero.mean()), "agree": agree, "wanted": _USABLE},
     )
