@@ -171,9 +171,12 @@ class _Evaluation:
         self._folder = Folder(root, self._plan())
 
     def _plan(self) -> dict[str, Any]:
+        from .. import __version__
+
         images = self._images
         return {
             "format_version": FORMAT_VERSION,
+            "jataug": __version__,
             "models": [s.identity() for s in self._subjects[: self._count]],
             "transfer": [s.identity() for s in self._subjects[self._count :]],
             "settings": self._settings.to_dict(),

@@ -36,8 +36,8 @@ _STEP = 1 / 1024
 """Of the finite difference, image units: a quarter of an 8-bit level, less than any attack's."""
 
 _FACTOR = 5
-"""What a step does is at least a fifth of what the gradient predicts, and at most five times. In 224
-x 224 pixels curvature alone costs half of it: EfficientNet-Lite0 keeps 0.4 to 0.7.
+"""What a step does is at least a fifth of what the gradient predicts, and at most five times. In
+224 x 224 pixels curvature alone costs half of it: EfficientNet-Lite0 keeps 0.4 to 0.7.
 """
 
 Broken = Mapping[str, Array]

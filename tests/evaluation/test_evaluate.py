@@ -161,6 +161,14 @@ def test_another_evaluation_is_refused(
     assert (finished[1] / "report.json").read_bytes() == before
 
 
+def test_another_version_does_not_go_on(
+    finished: tuple[Any, Path], model: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jataug, "__version__", "99")
+    with pytest.raises(DataError, match='jataug "0.*there, "99" asked'):
+        quick(model, source, finished[1])
+
+
 def test_a_folder_that_is_not_ours_is_refused(model: Path, source: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
