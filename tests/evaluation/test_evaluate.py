@@ -165,7 +165,7 @@ def test_another_version_does_not_go_on(
     finished: tuple[Any, Path], model: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jataug, "__version__", "99")
-    with pytest.raises(DataError, match='jataug "0.*there, "99" asked'):
+    with pytest.raises(DataError, match=r'jataug "0.*there, "99" asked'):
         quick(model, source, finished[1])
 
 
