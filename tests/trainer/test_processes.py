@@ -18,6 +18,7 @@ from jataug.trainer import Part, TrainConfig, train
 from jataug.trainer.checkpoint import read_checkpoint
 
 TESTS = Path(__file__).resolve().parent.parent
+PATHS = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
 
 
 def lines(run: Path) -> list[dict]:
@@ -37,7 +38,7 @@ def test_two_processes_are_one(options, tmp_path) -> None:
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
         str(TESTS / "trainer_process.py"), str(file),
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
 

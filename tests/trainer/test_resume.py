@@ -14,6 +14,7 @@ from jataug.trainer import TrainConfig, train
 from jataug.trainer.checkpoint import read_checkpoint
 
 TESTS = Path(__file__).resolve().parent.parent
+PATHS = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
 
 
 def killed(config: TrainConfig, when: str, tmp_path: Path) -> int:
@@ -23,7 +24,7 @@ def killed(config: TrainConfig, when: str, tmp_path: Path) -> int:
     threads = str(torch.get_num_threads())
     run = subprocess.run(
         [sys.executable, str(TESTS / "trainer_process.py"), str(file), when],
-        env={**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": threads},
+        env={**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": threads},
         capture_output=True,
         text=True,
     )

@@ -175,13 +175,15 @@ def test_the_learning_rate_is_used(options, weights) -> None:
                 "limit": 24 + 16}  # fmt: skip
     train(TrainConfig(**{**options, "epochs": 0, "output": options["output"] / "0"}))
     start = weights(options["output"] / "0")["model/head.weight"]
-    moved = []
-    for lr in (0.01, 0.02):
-        run = options["output"] / str(lr)
-        train(TrainConfig(**{**options, "lr": lr, "output": run}))
-        moved.append(weights(run)["model/head.weight"] - start)
-    assert torch.allclose(2 * moved[0], moved[1], atol=1e-6)
-    assert moved[0].norm() > 1e-4
+    moved = {}
+    for lr, schedule in ((0.01, "constant"), (0.02, "constant"), (0.02, "step")):
+        run = options["output"] / f"{lr}-{schedule}"
+        more = {"lr": lr, "schedule": schedule, "milestones": (0,), "gamma": 0.25, "output": run}
+        train(TrainConfig(**{**options, **more}))
+        moved[lr, schedule] = weights(run)["model/head.weight"] - start
+    assert moved[0.01, "constant"].norm() > 1e-4
+    for key, factor in (((0.02, "constant"), 2.0), ((0.02, "step"), 0.5)):
+        assert torch.allclose(moved[key], factor * moved[0.01, "constant"], atol=1e-6)
 
 
 @pytest.mark.parametrize(
