@@ -73,7 +73,7 @@ NORMS = [
         if "ceil_mode" in window
     ),
 ]
-ELSEWHERE = {("GlobalLpPool", 0)}
+ELSEWHERE = {("GlobalLpPool", 0), ("MaxUnpool", 0)}
 PEAKS = [case("GlobalMaxPool", distinct(2, 3, 4, 5))]
 CASES = [*MAXIMA, *AVERAGES, *GLOBAL, *NORMS, *PEAKS]
 

@@ -24,6 +24,7 @@ def grid(*shape, reach=1.6, seed=3, axes=2):
 
 
 PADDINGS = ("zeros", "border", "reflection")
+ELSEWHERE = {("GridSample", 0), ("GridSample", 1)}
 CASES = [
     case("Col2Im", (1, 8, 12), ints(4, 5), ints(2, 2)),
     case("Col2Im", (2, 18, 4), ints(5, 6), ints(3, 3), strides=[2, 3]),
