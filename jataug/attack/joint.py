@@ -130,10 +130,10 @@ def ascent(problem: Problem, state: State, branches: Iterable[Branch]) -> tuple[
     Raises:
         ModelError: the logits do not depend on the image.
     """
-    config = problem.config
+    config, wanted = problem.config, tuple(branches)
     objectives = {"flow": config.flow_objective, "pixel": config.pixel_objective}
     with torch.enable_grad():
-        leaf = {b: value.detach().requires_grad_(b in branches) for b, value in state.items()}
+        leaf = {b: value.detach().requires_grad_(b in wanted) for b, value in state.items()}
         logits = predict(problem.model, render(problem.image, leaf, config.composition))
     if not logits.requires_grad:
         raise ModelError("model: expected logits with a gradient for the image, got none")
@@ -143,10 +143,11 @@ def ascent(problem: Problem, state: State, branches: Iterable[Branch]) -> tuple[
             logits,
             leaf[branch],
             cotangent(objectives[branch], seen, problem.label, problem.target),
-            retain_graph=True,
+            # A compiled network frees its buffers with the last one.
+            retain_graph=branch != wanted[-1],
             materialize_grads=True,
         )[0]
-        for branch in branches
+        for branch in wanted
     }
     return gradients, seen
 

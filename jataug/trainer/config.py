@@ -191,6 +191,8 @@ class TrainConfig:
             _integer("limit", self.limit, 1)
         if not all(self.std):
             raise DataError("std: expected numbers other than 0")
+        if self.compile and self.attack.simultaneous:
+            raise DataError("compile: expected an attack without simultaneous, got one with it")
         if self.evaluation_images > self.validation:
             object.__setattr__(self, "evaluation_images", self.validation)
         self._check_mixture()

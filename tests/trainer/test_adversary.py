@@ -60,3 +60,16 @@ def test_the_mode_comes_back_after_an_error() -> None:
     with pytest.raises(jataug.DataError):
         perturb(model, config("claim-1"), IMAGES * 2, LABELS, INDICES, seed=0, epoch=0)
     assert model.training
+
+
+def test_no_graph_is_kept_after_its_gradient(monkeypatch) -> None:
+    """A compiled network refuses it."""
+    real, kept = torch.autograd.grad, []
+
+    def grad(*words, **options):
+        kept.append(options.get("retain_graph"))
+        return real(*words, **options)
+
+    monkeypatch.setattr(torch.autograd, "grad", grad)
+    perturb(tiny(), config("claim-1", steps=2), IMAGES, LABELS, INDICES, seed=0, epoch=0)
+    assert kept == [False] * 4
