@@ -268,8 +268,9 @@ def table(cells: list[dict[str, Any]], setting: Setting) -> str:
         f"`python benchmarks/strength.py --images {setting.images} --batches {setting.batches}`: "
         f"the first {setting.images} Fashion-MNIST test images, pixel radius 8/255 (linf), flow "
         f"radius {FLOW} px (l2), rotations up to 30 degrees with shifts up to 3 px, black outside. "
-        "Models by what they were trained on. Accuracy in percent (lower is stronger), seconds of "
-        f"the cell. {machine()}", "",
+        "Models by what they were trained on. Accuracy in percent (lower is stronger); one "
+        f"image is {100 / setting.images:.2f} points. Seconds of one run a cell: on a machine that does "
+        f"other work besides, only large ratios mean something. {machine()}", "",
         f"| may change | library | attack | {' | '.join(kinds)} |",
         f"|---|---|---|{'---|' * len(kinds)}",
     ]  # fmt: skip
