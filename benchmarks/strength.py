@@ -269,8 +269,8 @@ def table(cells: list[dict[str, Any]], setting: Setting) -> str:
         f"the first {setting.images} Fashion-MNIST test images, pixel radius 8/255 (linf), flow "
         f"radius {FLOW} px (l2), rotations up to 30 degrees with shifts up to 3 px, black outside. "
         "Models by what they were trained on. Accuracy in percent (lower is stronger); one "
-        f"image is {100 / setting.images:.2f} points. Seconds of one run a cell: on a machine that does "
-        f"other work besides, only large ratios mean something. {machine()}", "",
+        f"image is {100 / setting.images:.2f} points. Seconds of one run a cell: on a machine "
+        f"that does other work besides, only large ratios mean something. {machine()}", "",
         f"| may change | library | attack | {' | '.join(kinds)} |",
         f"|---|---|---|{'---|' * len(kinds)}",
     ]  # fmt: skip

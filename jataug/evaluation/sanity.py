@@ -114,7 +114,7 @@ def _difference(calls: Calls, images: Array, label: Array, target: Array) -> tup
             "margin", calls.logits(behind), label, target
         )
         ratio = measured / predicted
-    return ~gradient.any((1, 2, 3)), ratio
+    return np.asarray(~gradient.any(axis=(1, 2, 3))), ratio
 
 
 def verdicts(
