@@ -10,7 +10,7 @@ from jataug.budget import FlowBudget, PixelBudget
 from jataug.config import AttackConfig
 
 from .command import Command
-from .options import PATH, attack_config, attack_options, model_options, preprocessing
+from .options import PATH, attack_config, attack_options, model_options, preprocessing, steps_option
 
 __all__ = ["command"]
 
@@ -19,6 +19,8 @@ __all__ = ["command"]
 @click.argument("model", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="The artifact to write.")
 @attack_options
+@steps_option(10)
+@click.option("--max-flow", metavar="R", help="Largest flow radius to serve, pixels.")
 @click.option("--form", type=click.Choice(get_args(Form)), default="step", show_default=True)
 @model_options
 @click.option("--float32", is_flag=True, help="Compute a float16 model in float32.")

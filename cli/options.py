@@ -21,6 +21,7 @@ __all__ = [
     "read_numbers",
     "read_size",
     "source_options",
+    "steps_option",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -71,14 +72,12 @@ attack_options = options(
         ),
         click.option("--flow-norm", type=_choice(Norm), default="l2", show_default=True),
         click.option("--flow-step", type=float, help="Pixels per update."),
-        click.option("--max-flow", metavar="R", help="Largest flow radius to serve, pixels."),
         click.option(
             "--pixel", default="8/255", show_default=True, metavar="R",
             help="Pixel radius, of images in [0, 1]."
         ),
         click.option("--pixel-norm", type=_choice(Norm), default="linf", show_default=True),
         click.option("--pixel-step", type=float, help="Image units per update."),
-        click.option("--steps", type=int, default=10, show_default=True),
         click.option("--order", type=_choice(Order)),
         click.option("--composition", type=_choice(Composition)),
         click.option("--flow-objective", type=_choice(Objective)),
@@ -89,6 +88,11 @@ attack_options = options(
         click.option("--redraw-targets", is_flag=True, help="New targets in every iteration."),
     ]
 )  # fmt: skip
+
+
+def steps_option(default: int) -> Callable[[Function], Function]:
+    """Add --steps, one of the options that `attack_config` reads."""
+    return click.option("--steps", type=int, default=default, show_default=True)
 
 
 def attack_config(given: dict[str, Any]) -> AttackConfig:

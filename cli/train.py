@@ -10,7 +10,7 @@ import click
 from tqdm import tqdm
 
 from .command import Command
-from .options import PATH, attack_config, attack_options
+from .options import PATH, attack_config, attack_options, steps_option
 from .train_options import train_options
 
 if TYPE_CHECKING:
@@ -26,12 +26,13 @@ _EVERY = 10.0
 @click.argument("source", type=PATH)
 @train_options
 @attack_options
+@steps_option(1)
 def command(**given: Any) -> None:
     """Train a classifier on SOURCE, adversarially, and write the run to a folder.
 
     SOURCE is a folder of class folders, an .npz file with images and labels, or an idx file of the
     MNIST family. Run again, it goes on where it was stopped. The attack options say what training
-    attacks with; the default is one step.
+    attacks with.
 
     \b
     jataug train train-images-idx3-ubyte.gz -o run --model small-cnn --flow 1 --pixel 0.1
@@ -41,11 +42,6 @@ def command(**given: Any) -> None:
     """
     from jataug.trainer import Part, TrainConfig, train
 
-    steps = click.get_current_context().get_parameter_source("steps")
-    if steps == click.core.ParameterSource.DEFAULT:
-        given["steps"] = 1
-    if given.pop("max_flow") is not None:
-        raise click.UsageError("--max-flow is an option of export; training has no maximum")
     attack = attack_config(given)
     mixture = tuple(Part.parse(text) for text in given.pop("mixture"))
     paths = {name: str(given.pop(name)) for name in ("source", "output")}
