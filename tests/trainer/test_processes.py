@@ -6,6 +6,7 @@ without that two halves of a batch have other statistics than the whole.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,22 @@ def test_two_processes_are_one(options, tmp_path) -> None:
 
     with pytest.raises(DataError, match="expected 2 processes, as the run began with, got 1"):
         train(config)
+
+
+@pytest.mark.heavy  # test_train and test_adversary hold what reaches the network, and how
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_trains_alike(options, tmp_path) -> None:
+    """In a process of its own: torch's compiler warns, and here warnings are errors."""
+    options |= {"model": "trainer_nets:Grouped", "epochs": 1}
+    plain = train(TrainConfig(**{**options, "output": tmp_path / "plain"}))
+    config = TrainConfig(**{**options, "compile": True})
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config.to_dict()))
+    command = [sys.executable, str(TESTS / "trainer_process.py"), str(file)]
+    environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert lines(Path(config.output))[0]["loss"] == pytest.approx(plain.loss, rel=1e-3)
 
 
 def test_a_batch_must_divide(options, monkeypatch) -> None:

@@ -1,6 +1,5 @@
 import json
 import math
-import shutil
 
 import numpy as np
 import pytest
@@ -219,15 +218,6 @@ def test_channels_last_and_compile_reach_the_network(options, monkeypatch) -> No
     assert inner.is_contiguous(memory_format=torch.channels_last)
     assert not inner.is_contiguous()
     assert math.isfinite(train(config).loss)
-
-
-@pytest.mark.heavy  # the test above, and test_adversary on what a compiled network refuses
-@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler")
-def test_a_compiled_network_trains_alike(options) -> None:
-    options |= {"model": "trainer_nets:Grouped", "epochs": 1}
-    plain = train(TrainConfig(**{**options, "output": options["output"] / "plain"}))
-    compiled = train(TrainConfig(**{**options, "output": options["output"] / "c", "compile": True}))
-    assert compiled.loss == pytest.approx(plain.loss, rel=1e-3)
 
 
 def test_weights_of_another_run_are_the_start(options, weights) -> None:
