@@ -55,8 +55,8 @@ class Assessment:
         self.clean: Clean = runner.clean()
         self._refusal = _refusal(subject) if self.clean.right.any() else None
 
-    def broken_there(self, other: Subject) -> Array:
-        """Return which labels another model misses on the images that many steps make here.
+    def seen_by(self, other: Subject) -> Array:
+        """Return what another model says to the images that many steps make here: (images,).
 
         Raises:
             UnsupportedOperator: this model has no gradient.
@@ -64,8 +64,7 @@ class Assessment:
         outcome = self._probe(
             MANY, *probes(self._settings.suite, self._settings.pixel.radius)[MANY]
         )
-        found: Array = outcome.transfer[str(self._others.index(other))] != self.clean.label
-        return found
+        return outcome.transfer[str(self._others.index(other))]
 
     def _probe(self, name: str, attack: Attack, pixel: float) -> Outcome:
         return self._runner.attack(f"check {name}", attack, self.clean, (0.0, pixel))
@@ -155,7 +154,8 @@ class Assessment:
         }
         gradient = runner.kept("check gradient", lambda: gradients(runner, clean))
         transfers = {
-            name: (source.broken_there(self.subject) & clean.right, broken[MANY])
+            # Against the label here: with predicted labels the other model has its own.
+            name: ((source.seen_by(self.subject) != clean.label) & clean.right, broken[MANY])
             for name, source in sources.items()
             if source.attackable
         }

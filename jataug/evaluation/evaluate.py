@@ -80,7 +80,7 @@ def evaluate(
         seed: of all random draws.
         limit: use the first `limit` images.
         batch_size: rows in a call of a model; default by the size of the images.
-        labels: "source", or "predicted" for the first model's own prediction.
+        labels: "source", or "predicted" for each model's own prediction.
         classes: what class folders mean to the model; see generate.
         resize: length of the shorter side, pixels.
         crop: side of the centre crop, or (height, width), pixels.

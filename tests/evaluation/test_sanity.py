@@ -128,6 +128,24 @@ def test_efficientnet_is_not_flagged(efficientnet_lite0: material.Model, photos:
     assert found.sanity.verdict == "pass"
 
 
+class Renamed(Wrapped):
+    """Every class is called by the name of the next one."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner(images).roll(1, 1)
+
+
+def test_models_that_disagree_do_not_transfer(
+    demo_classifier: material.Model, source: Path
+) -> None:
+    # Each has its own prediction for a label; the change from one to the other is no attack.
+    one = demo_classifier.module
+    found = checked(one, source, transfer=[Renamed(one)], labels="predicted", pixel="0.1/255")
+    (check,) = (check for check in found.sanity.checks if check.name == "transfer")
+    assert check.verdict == "pass"
+    assert check.numbers["weaker"] <= 2
+
+
 def test_paired_comparison() -> None:
     a = np.array([True] * 9 + [False] * 11)
     same = compared(a, a)
