@@ -140,7 +140,7 @@ def test_models_that_disagree_do_not_transfer(
 ) -> None:
     # Each has its own prediction for a label; the change from one to the other is no attack.
     one = demo_classifier.module
-    found = checked(one, source, transfer=[Renamed(one)], labels="predicted", pixel="0.1/255")
+    found = checked(one, source, transfer=[Renamed(one)], labels="predicted", pixel="1/2550")
     (check,) = (check for check in found.sanity.checks if check.name == "transfer")
     assert check.verdict == "pass"
     assert check.numbers["weaker"] <= 2
