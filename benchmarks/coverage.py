@@ -55,7 +55,10 @@ OTHERS = """
 ONNX files inside packages of PyPI and npm, as `python benchmarks/files.py` finds them: classifiers,
 text recognizers, and some detectors for their ops. Sizes that a file leaves open are 64x192. The
 error is what `jataug differentiate` says: the gradient beside finite differences on ONNX Runtime in
-float32, where 2% is refused. Nodes: of the folded model, and with its gradient.
+float32, where 2% is refused. Nodes: of the folded model, and with its gradient. The five refused
+by the self-check are text detectors: on noise their last Sigmoid is at its limit (one has no live
+ReLU), where float32 shows no difference. Before it the gradients of the two that were tried agree
+to 0.4% and 0.2%; `--no-check` writes the file.
 
 | package | file | exporter | opset | image | nodes | ops | error, or why not |
 |---|---|---|---|---|---|---|---|
@@ -75,7 +78,7 @@ SAID = {
     "right": "the gradient agrees",
     "wrong": "it does not, see below",
     "refused": "refused with one line, see below",
-    "not finite": "the gradient is no number, which the self-check refuses",
+    "not finite": "the gradient is infinite: Acosh at 1",
     "no oracle": "onnx's evaluator cannot run the case in float64, or its values are not finite",
 }
 

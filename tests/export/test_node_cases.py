@@ -9,7 +9,7 @@ import pytest
 
 from .node_cases import node_cases, outcome
 
-LEAST = 1_790
+LEAST = 1_925
 """Cases whose gradient was compared and found right: fewer is a loss."""
 
 REFUSED = {
@@ -52,7 +52,8 @@ def test_every_case(capsys):
     assert {reason.split()[0] for reason in wrong} == set(OTHER_RUNTIME)
     assert counts["right"] >= LEAST
     assert counts["no oracle"] <= 320
-    assert counts["not finite"] <= 30
+    infinite = [found.reason for _, found in outcomes if found.kind == "not finite"]
+    assert infinite == ["test_acosh_example x"]  # at 1, where its slope is infinite
     refused = [found.reason for _, found in outcomes if found.kind == "refused"]
     known = re.compile("|".join(REFUSED.values()))
     assert [message for message in refused if not known.search(message)] == []
