@@ -69,6 +69,11 @@ class Command(click.Command):
         named = {flags[f"--{key.replace('_', '-')}"]: value for key, value in table.items()}
         ctx.default_map = {**(ctx.default_map or {}), **named}
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words of the command, as they were typed, for reports."""
+        ctx.meta["typed"] = ["jataug", str(self.name), *args]
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:

@@ -1,7 +1,6 @@
 """jataug evaluate."""
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -96,7 +95,7 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
         "curves": not given.pop("no_curves"),
         "sanity": not given.pop("no_sanity"),
         "preprocessing": preprocessing(given),
-        "command": shlex.join(["jataug", *sys.argv[1:]]),
+        "command": shlex.join(click.get_current_context().meta["typed"]),
         **given,
     }
 

@@ -1,6 +1,7 @@
 """jataug evaluate: what it prints and writes, and what it refuses in one line."""
 
 import json
+import shlex
 from pathlib import Path
 
 import jsonschema
@@ -24,7 +25,7 @@ def test_one_command_makes_a_report(run, tmp_path):
     assert done.exit_code == 0, done.output
     report = json.loads((out / "report.json").read_text("utf-8"))
     jsonschema.validate(report, schema())
-    assert report["command"].startswith("jataug ")
+    assert report["command"].startswith(f"jataug evaluate {shlex.quote(str(MODEL))} ")
     for row in report["models"][0]["attacks"]:
         (line,) = (x for x in done.output.splitlines() if x.split()[:1] == [row["name"]])
         assert f"{100 * row['accuracy']['value']:.1f}%" in line
