@@ -67,14 +67,20 @@ def read_ahead(
     Raises:
         DataError: a sample cannot be used, and the job stops at errors.
     """
+    # A compressed stream is read in order, or it starts over at every step back.
+    stream = None if job.source.random_access else ThreadPoolExecutor(1, "jataug-stream")
     waiting: deque[tuple[Shard, Callable[[], Loaded]]] = deque()
-    for shard, span in work:
-        waiting.append((shard, _start(job, span, pool)))
-        if len(waiting) > _AHEAD:
-            first, load = waiting.popleft()
+    try:
+        for shard, span in work:
+            waiting.append((shard, _start(job, span, pool, stream)))
+            if len(waiting) > _AHEAD:
+                first, load = waiting.popleft()
+                yield first, load()
+        for first, load in waiting:
             yield first, load()
-    for first, load in waiting:
-        yield first, load()
+    finally:
+        if stream is not None:
+            stream.shutdown(cancel_futures=True)
 
 
 def attack(job: Job, session: AttackSession, batch: Loaded) -> Finished:
@@ -120,13 +126,12 @@ def in_turn(writer: Executor, pending: deque[Future[Any]], task: Callable[[], An
         pending.popleft().result()
 
 
-def _start(job: Job, span: range, pool: Executor) -> Callable[[], Loaded]:
+def _start(job: Job, span: range, pool: Executor, stream: Executor | None) -> Callable[[], Loaded]:
     """Begin to read a batch; return a function that waits for it."""
-    if job.source.random_access:
+    if stream is None:
         images = [pool.submit(_read, job, index) for index in span]
         return lambda: _loaded(job, span, [image.result() for image in images])
-    # A compressed stream is read in order, or it starts over for every sample.
-    batch = pool.submit(lambda: [_read(job, index) for index in span])
+    batch = stream.submit(lambda: [_read(job, index) for index in span])
     return lambda: _loaded(job, span, batch.result())
 
 
