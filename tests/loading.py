@@ -49,7 +49,10 @@ def load(name: str) -> Any:
     """The module jataug.loaders.<name>, or a skip where its framework is not installed."""
     package = MODULES.get(name, name)
     if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed here; test_fresh_installs.py runs this with it")
+        pytest.skip(
+            f"{package} is not installed here; test_fresh_installs.py runs this with it",
+            allow_module_level=True,
+        )
     if name == "tf":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return importlib.import_module(f"jataug.loaders.{name}")

@@ -9,8 +9,8 @@ from loading import load
 import jataug
 from jataug.errors import DataError
 
-module = load("albumentations")
 albumentations = pytest.importorskip("albumentations", reason="albumentations is not installed")
+module = load("albumentations")
 
 RANDOM = jataug.AttackConfig(steps=0)
 IMAGE = np.random.default_rng(0).integers(0, 256, (10, 12, 3), np.uint8)
