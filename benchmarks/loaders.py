@@ -121,10 +121,13 @@ def read_tf(root: Path, workers: int) -> tuple[Reader, Callable[[Path], Reader]]
     from jataug.loaders.tf import dataset
 
     def own(folder: Path) -> Reader:
-        data = tf.data.Dataset.from_tensor_slices(files_in(folder)).map(
-            lambda name: tf.io.decode_png(tf.io.read_file(name), channels=3), tf.data.AUTOTUNE
+        files = files_in(folder)
+        data = tf.data.Dataset.from_tensor_slices((files, [0] * len(files))).map(
+            lambda name, label: (tf.io.decode_png(tf.io.read_file(name), channels=3), label),
+            tf.data.AUTOTUNE,
         )
-        return lambda: data.batch(BATCH).prefetch(2)
+        batches = data.batch(BATCH).prefetch(2)
+        return lambda: (images for images, _ in batches)
 
     data = dataset(root / "set").batch(BATCH).prefetch(2)
     return lambda: (batch["image"] for batch in data), own

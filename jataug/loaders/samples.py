@@ -72,15 +72,12 @@ class Stored:
     def sample(self, position: int, epoch: int = 0) -> Sample:
         return self.with_image(self.stored.image(position), position, epoch)
 
-    def labels(self) -> NDArray[Any]:
-        """Return every label: (n,), int64, or (n, classes), float32."""
-        held = self.stored.labels
+    def given_labels(self) -> NDArray[Any]:
+        """Return what each class is given as: (classes,), int64, or (classes, classes), float32."""
+        classes = self.stored.classes
         if self._smoothing is None:
-            return held
-        rows = np.stack(
-            [self._smoothing.of(k, self.stored.classes) for k in range(self.stored.classes)]
-        )
-        return rows[held]
+            return np.arange(classes)
+        return np.stack([self._smoothing.of(label, classes) for label in range(classes)])
 
     def with_image(self, image: NDArray[np.uint8], position: int, epoch: int) -> Sample:
         """Return the sample of a position, with this image."""

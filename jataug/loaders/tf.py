@@ -3,6 +3,7 @@
 Images are channels last: (height, width, channel), uint8.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any
@@ -28,7 +29,10 @@ except ImportError as error:
 __all__ = ["RandomJoint", "TensorAugmenter", "augment", "dataset", "mixed"]
 
 _AT_ONCE = 32
-"""Samples that one call reads: calls from TensorFlow to Python take turns."""
+"""Samples that one call reads in Python: calls from TensorFlow to Python take turns."""
+
+_CHUNK_BYTES = 4 << 20
+"""Of the images that TensorFlow reads between two looks at what failed."""
 
 
 def dataset(
@@ -187,15 +191,14 @@ def _pipeline(
         return tf.data.Dataset.from_tensor_slices((mine, tf.fill(tf.shape(mine), number)))
 
     numbers = tf.data.Dataset.range(epoch, epoch + epochs if epochs else np.iinfo(np.int64).max)
-    chunks = numbers.flat_map(order).batch(_AT_ONCE)
-    python = _python(samples)
+    places = numbers.flat_map(order)
     if files is None or not isinstance(samples, Stored):
+        chunks, python = places.batch(_AT_ONCE), _python(samples)
         read = chunks.map(python, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     else:
-        read = chunks.interleave(
-            _guarded(_native(samples, files), python),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
+        count = min(max(_CHUNK_BYTES // math.prod(samples.shape), 16), 256)
+        read = places.batch(count).interleave(
+            _native(samples, files), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
     own = len(range(part, len(samples), parts))
     count = tf.data.INFINITE_CARDINALITY if epochs is None else epochs * own
@@ -223,35 +226,32 @@ def _python(samples: Samples) -> Callable[..., Any]:
 
 
 def _native(samples: Stored, files: list[str]) -> Callable[..., Any]:
-    """Return a function that reads one sample without Python."""
-    names, indices = tf.constant(files), tf.constant(samples.stored.indices)
-    labels = tf.constant(samples.labels())
-    channel = samples.shape[2]
+    """Return a function from a chunk to a data set of its one batch, images read without Python.
 
-    def read(place: Any, epoch: Any) -> dict[str, Any]:
-        image = tf.io.decode_png(tf.io.read_file(tf.gather(names, place)), channels=channel)
-        return {
-            "image": tf.ensure_shape(image, samples.shape),
-            "label": tf.gather(labels, place),
-            "index": tf.gather(indices, place),
-            "epoch": epoch,
-        }
-
-    return read
-
-
-def _guarded(fast: Callable[..., Any], named: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function from a chunk to its one batch: read by `fast`, and where that fails by
-    `named`, whose error names the sample, as TensorFlow's does not.
+    Where that fails, Python reads the chunk: its error names the sample, as TensorFlow's does not.
     """
+    names, given = tf.constant(files), tf.constant(samples.given_labels())
+    labels, indices = tf.constant(samples.stored.labels), tf.constant(samples.stored.indices)
+    python = _python(samples)
+
+    def image(name: Any) -> Any:
+        decoded = tf.io.decode_png(tf.io.read_file(name), channels=samples.shape[2])
+        return tf.ensure_shape(decoded, samples.shape)
 
     def read(places: Any, epochs: Any) -> tf.data.Dataset:
-        count = tf.size(places, tf.int64)
-        one_by_one = tf.data.Dataset.from_tensor_slices((places, epochs)).map(fast)
+        images = tf.data.Dataset.from_tensor_slices(tf.gather(names, places)).map(image)
         # After an error the rest of the chunk is no whole batch, and is dropped with it.
-        whole = one_by_one.batch(count, drop_remainder=True).ignore_errors()
-        again = tf.data.Dataset.from_tensors((places, epochs)).map(named)
-        return whole.concatenate(again).take(1)
+        whole = images.batch(tf.size(places, tf.int64), drop_remainder=True).ignore_errors()
+        fast = whole.map(
+            lambda found: {
+                "image": found,
+                "label": tf.gather(given, tf.gather(labels, places)),
+                "index": tf.gather(indices, places),
+                "epoch": epochs,
+            }
+        )
+        again = tf.data.Dataset.from_tensors((places, epochs)).map(python)
+        return fast.concatenate(again).take(1)
 
     return read
 
