@@ -1,5 +1,6 @@
 """Timing for machines that drift: contestants take turns, only ratios within a round count."""
 
+import os
 import platform
 import statistics
 import time
@@ -34,11 +35,17 @@ def ratios(seconds: Mapping[str, list[float]], base: str) -> dict[str, tuple[flo
 
 
 def machine() -> str:
-    """Return the processor and its threads."""
+    """Return the processor, its threads and how many of them this process may use."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         lines = cpuinfo.read_text().splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        model = f"{names[0]}, {len(names)} threads" if names else model
+        model = f"{names[0]}, {_usable(len(names))}" if names else model
     return model
+
+
+def _usable(threads: int) -> str:
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    usable = len(affinity(0)) if affinity else threads
+    return f"{threads} threads" if usable == threads else f"{usable} of {threads} threads"
