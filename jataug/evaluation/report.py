@@ -1,6 +1,7 @@
 """What an evaluation says: plain frozen records, written as report.json (schema/report-1.json)."""
 
 import dataclasses
+import functools
 import json
 import types
 import typing
@@ -290,13 +291,16 @@ def load_report(path: str | PathLike[str]) -> Report:
     return found
 
 
+@functools.cache  # a report has a record for every image, and annotations are slow to resolve
+def _hints(kind: type) -> list[tuple[str, Any]]:
+    hints = typing.get_type_hints(kind)
+    return [(field.name, hints[field.name]) for field in dataclasses.fields(kind)]
+
+
 def _read(kind: Any, value: Any) -> Any:
     """Build nested records from plain JSON, as the annotations say."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = typing.get_type_hints(kind)
-        return kind(
-            **{f.name: _read(hints[f.name], value[f.name]) for f in dataclasses.fields(kind)}
-        )
+        return kind(**{name: _read(hint, value[name]) for name, hint in _hints(kind)})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if value is None or origin is None:
         return value
