@@ -1,5 +1,6 @@
 """However many work, and wherever: the same bytes."""
 
+import functools
 import os
 import sys
 import time
@@ -10,6 +11,7 @@ from commands import call, finish, start, tree_hash, until
 
 from jataug.errors import DataError, MissingExtra
 from jataug.generator import generate
+from jataug.generator.formats import FORMATS
 
 OPTIONS = ("--device", "cpu", "--threads", "1", "--shard-size", "64", "--limit", "320")
 
@@ -20,12 +22,22 @@ def command(attacks, images):
 
 
 @pytest.fixture(scope="module")
-def once(command, tmp_path_factory):
-    """The hash of what one worker makes."""
-    out = tmp_path_factory.mktemp("engines") / "once"
-    code, said = call(*command, out, *OPTIONS)
-    assert code == 0, said
-    return tree_hash(out)
+def by_one(command, tmp_path_factory):
+    """The hash of what one worker makes, of a format."""
+
+    @functools.cache
+    def made(kind):
+        out = tmp_path_factory.mktemp("engines") / kind
+        code, said = call(*command, out, *OPTIONS, "--format", kind)
+        assert code == 0, said
+        return tree_hash(out)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def once(by_one):
+    return by_one("folder")
 
 
 @pytest.mark.parametrize("workers", [2, 4])
@@ -36,12 +48,33 @@ def test_workers_make_the_same_bytes(command, tmp_path, once, workers):
     assert tree_hash(tmp_path / "out") == once
 
 
-def test_shares_at_once_make_the_same_bytes(command, tmp_path, once):
-    both = [start(*command, tmp_path / "out", *OPTIONS, "--shard", f"{k}/2") for k in (1, 2)]
+def shares(command, out, *options):
+    both = [start(*command, out, *OPTIONS, *options, "--shard", f"{k}/2") for k in (1, 2)]
     ends = [finish(process) for process in both]
     assert [code for code, _ in ends] == [0, 0], ends
     assert any("complete" in said for _, said in ends)
-    assert tree_hash(tmp_path / "out") == once
+    return tree_hash(out)
+
+
+def test_shares_at_once_make_the_same_bytes(command, tmp_path, once):
+    assert shares(command, tmp_path / "out") == once
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", [name for name in FORMATS if name != "folder"])
+def test_every_way_makes_the_same_bytes_of_a_format(command, tmp_path, by_one, kind):
+    has_ray()
+    ways = {
+        "workers": ("--workers", "2"),
+        "more": ("--workers", "4"),
+        "ray": ("--engine", "ray", "--workers", "2"),
+    }
+    found = {"shares": shares(command, tmp_path / "shares", "--format", kind)}
+    for name, options in ways.items():
+        code, said = call(*command, tmp_path / name, *OPTIONS, "--format", kind, *options)
+        assert code == 0, said
+        found[name] = tree_hash(tmp_path / name)
+    assert set(found.values()) == {by_one(kind)}, found
 
 
 def test_what_a_worker_refuses_is_one_line(attacks, tmp_path, images):
