@@ -31,6 +31,11 @@ def read_model(path: Path) -> onnx.ModelProto:
         ModelError: the file is missing, truncated or no ONNX model; its external data is missing,
             too short, or outside the model's folder.
     """
+    if path.is_dir():
+        raise ModelError(
+            f"{path}: expected an .onnx file, found a folder; a run of `jataug train` becomes a "
+            f"file by `jataug export {path} -o attack.onnx --save-model model.onnx`"
+        )
     if not path.is_file():
         raise ModelError(f"{path}: expected an .onnx file, found none")
     try:

@@ -158,7 +158,8 @@ def test_wrong_files(existing, content, message):
 
 
 def test_a_folder_for_a_model(existing):
-    check_refused(existing, ModelError, "found none", existing.parent, CONFIG)
+    message = "expected an .onnx file, found a folder; a run of `jataug train` becomes a file by"
+    check_refused(existing, ModelError, message, existing.parent, CONFIG)
 
 
 NOTHING = CONFIG.replace(flow=FlowBudget(0), pixel=PixelBudget(0))
