@@ -40,6 +40,7 @@ KINDS = {
             "test_torch_loader.py",
             "test_albumentations_transform.py",
             "test_contract.py -k torch",
+            "test_readme.py -k torch",
             "test_examples_of_loaders.py -k train_with_torch",
         ),
     ),
@@ -50,6 +51,7 @@ KINDS = {
         (
             "test_tf_loader.py",
             "test_contract.py -k tf",
+            "test_readme.py -k tf",
             "test_examples_of_loaders.py -k train_with_keras",
             "test_core.py -k framework",
         ),
@@ -61,6 +63,7 @@ KINDS = {
         (
             "test_grain_loader.py",
             "test_contract.py -k grain",
+            "test_readme.py -k grain",
             "test_examples_of_loaders.py -k train_with_jax",
             "test_core.py -k framework",
         ),
@@ -72,6 +75,7 @@ KINDS = {
         (
             "test_datasets_loader.py",
             "test_contract.py -k datasets",
+            "test_readme.py -k datasets",
             "test_examples_of_loaders.py -k train_with_datasets",
         ),
     ),
@@ -82,7 +86,12 @@ KINDS = {
         (),
         ("test_examples_of_loaders.py -k dali",),
     ),
-    "none": Fresh(("{wheel}",), (), (), ("test_contract.py -k numpy", "test_core.py")),
+    "none": Fresh(
+        ("{wheel}",),
+        (),
+        (),
+        ("test_contract.py -k numpy", "test_core.py", "test_readme.py -k numpy"),
+    ),
 }
 
 
