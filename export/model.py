@@ -357,7 +357,10 @@ def _layout(image: ir.Value) -> str:
 
 def _image_shape(image: ir.Value, layout: str, size: tuple[int, int] | None) -> list[Any]:
     if image.shape is None:
-        raise ModelError(f"input {image.name!r}: its shape is not declared")
+        raise ModelError(
+            f"input {image.name!r}: expected a declared shape, such as (N, 3, 224, 224), found "
+            "none; declare it in the file, the batch left symbolic"
+        )
     dims = [d if isinstance(d, int) and d > 0 else None for d in image.shape]
     if len(dims) == 4 and size is not None:
         rows, columns = (2, 3) if layout == "nchw" else (1, 2)
@@ -370,8 +373,7 @@ def _image_shape(image: ir.Value, layout: str, size: tuple[int, int] | None) -> 
     if any(d is None for d in dims[1:]):
         raise ModelError(
             f"input {image.name!r} has shape {image.shape}: channels, height and width must be "
-            "known; "
-            "give height and width with --size HEIGHT,WIDTH"
+            "known; give height and width with --size HEIGHT,WIDTH"
         )
     return dims
 

@@ -74,6 +74,13 @@ def test_a_size_that_depends_on_data_is_named():
     refused(model(body(flatten)), "'kept' cannot be inferred.*GatherND.*value_info")
 
 
+def test_an_input_without_a_shape_is_named():
+    proto = model()
+    proto.graph.input[0].type.tensor_type.ClearField("shape")
+    name = proto.graph.input[0].name
+    refused(proto, rf"input '{name}': expected a declared shape.*declare it in the file")
+
+
 def test_inputs_that_do_not_fit_are_named():
     proto = model(weights={"v": normal(15, 5).astype(np.float32)})
     refused(proto, r"Gemm \(node 'Gemm_5'\): its inputs do not fit together")
