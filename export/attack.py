@@ -232,8 +232,7 @@ def cotangent(logits: Term, inputs: Inputs, objective: Objective) -> Term:
     well scaled.
 
     The raw cross entropy's true-class entry is exactly 0 in float32 for confident samples, and
-    every update is free of
-    scale; so the softmax runs over the other classes.
+    every update is free of scale; so the softmax runs over the other classes.
     """
     truth, target = one_hot(inputs.label, logits), one_hot(inputs.target, logits)
     if objective == "truth":
@@ -274,8 +273,7 @@ def direction(gradient: Term, norm: Norm, axes: list[int]) -> Term:
     |gradient| for l2.
 
     Dividing by the largest entry first keeps gradients of 1e-24 from vanishing; after that the norm
-    is at least 1
-    wherever it is not 0, so no epsilon is needed.
+    is at least 1 wherever it is not 0, so no epsilon is needed.
     """
     if norm == "linf":
         return gradient.sign()

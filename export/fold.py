@@ -108,8 +108,7 @@ def fold_batch_norm(model: ir.Model) -> None:
     """Fold BatchNormalization into the Conv before it.
 
     Done where (1) the Conv's result has no other use, (2) kernel, bias and statistics are
-    constants, (3) the
-    normalisation is in inference form.
+    constants, (3) the normalisation is in inference form.
     """
     for node in list(model.graph):
         if node.op_type != "BatchNormalization" or node.domain:

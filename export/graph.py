@@ -76,8 +76,7 @@ class Graph:
         """Return make(source.const) as an initializer of its own, shared by equal purposes alone.
 
         A kernel must not be shared between Conv and ConvTranspose, not even where the numbers
-        agree: OpenVINO 2026.4
-        then returns wrong gradients.
+        agree: OpenVINO 2026.4 then returns wrong gradients.
         """
         const = source.const
         if const is None:

@@ -1,11 +1,9 @@
 """Random starts and targets: a function of (seed, epoch, sample index) alone, in any language.
 
 Every draw reads 64-bit words of Philox4x64-10 (Salmon et al., SC 2011) with key = (seed, sample
-index) and counter =
-(block, tensor, restart, epoch), where block counts 1, 2, 3, ... and each block gives four words. A
-word maps to a
-float64 in [0, 1) as u = (word >> 11) * 2**-53. docs/streams.md holds the specification and its test
-vectors.
+index) and counter = (block, tensor, restart, epoch), where block counts 1, 2, 3, ... and each block
+gives four words. A word maps to a float64 in [0, 1) as u = (word >> 11) * 2**-53. docs/streams.md
+holds the specification and its test vectors.
 """
 
 from typing import Any

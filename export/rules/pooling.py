@@ -34,8 +34,7 @@ def max_pool(
     before, after = [0, 0, *geometry.before], [0, 0, *(max(a, 0) for a in geometry.after)]
     padded = X.pad(before, after, value=lowest)
     # The first maximum of a window takes the whole cotangent, as in every framework; what is left
-    # for the later
-    # entries is then zero. Ties are common: plateaus, and pixels clipped to 0 or 1.
+    # for the later entries is then zero. Ties are common: plateaus, and pixels clipped to 0 or 1.
     parts, left = {}, g
     for offset in geometry.offsets:
         part = left * step(_entries(padded, offset, geometry).equals(Y), X)

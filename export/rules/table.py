@@ -58,13 +58,10 @@ def rule(
     """Register the derivative of `op_type` with respect to its input `wrt`.
 
     The function's signature is the op's schema: (g, Y, *inputs in order, *, attributes with the
-    standard's defaults). g
-    is the cotangent of the first output, Y that output, an optional input that is absent is None.
-    It returns the
-    cotangent of `wrt`; broadcasting is undone by the engine. For a variadic input the function
-    takes *inputs and a
-    keyword `index`. An attribute that the signature does not name is refused when a node carries
-    it.
+    standard's defaults). g is the cotangent of the first output, Y that output, an optional input
+    that is absent is None. It returns the cotangent of `wrt`; broadcasting is undone by the engine.
+    For a variadic input the function takes *inputs and a keyword `index`. An attribute that the
+    signature does not name is refused when a node carries it.
 
         @rule("Swish", "X", domain="com.example")
         def swish(g, Y, X, *, beta=1.0):

@@ -87,8 +87,7 @@ def scatter(parts: Mapping[tuple[int, ...], Term], geometry: Window, X: Term) ->
     padding.
 
     Written without a scatter op: parts whose offsets agree modulo the stride are shifted and added,
-    and the residues
-    are interleaved.
+    and the residues are interleaved.
     """
     strides = geometry.strides
     reach = [max(o[i] for o in parts) // s for i, s in enumerate(strides)]
