@@ -27,11 +27,45 @@ from timing import interleaved, machine, ratios  # noqa: E402
 
 from jataug.export import differentiate  # noqa: E402
 from jataug.runtime.onnxruntime import Engine  # noqa: E402
+from jataug.trainer.models import build  # noqa: E402
+
+
+def wide_resnet() -> material.Model:
+    """WRN-28-10 with random weights: 36.5 million parameters, 5.2 billion multiply-adds."""
+    return material.exported(
+        build("wrn-28-10", {}, (3, 32, 32), 10), torch.zeros(2, 3, 32, 32), "wrn-28-10"
+    )
+
+
+def vision_transformer() -> material.Model:
+    """ViT-S/16 with random weights, of transformers."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
+    torch.manual_seed(0)
+    model = ViTForImageClassification(ViTConfig(num_labels=1000, **sizes))
+    return material.exported(Logits(model.eval()), torch.zeros(2, 3, 224, 224), "vit-s-16")
+
+
+class Logits(torch.nn.Module):
+    """The logits alone of a model of transformers."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.model(pixel_values=image).logits
+
 
 CASES = {
     "ResNet-18, 32x32, batch 32": (material.resnet18_cifar, 32),
+    "WRN-28-10, 32x32, batch 32": (wide_resnet, 32),
     "EfficientNet-Lite0, 224x224, batch 1": (material.efficientnet_lite0, 1),
     "EfficientNet-Lite0, 224x224, batch 8": (material.efficientnet_lite0, 8),
+    "EfficientNet-Lite0, 224x224, batch 32": (material.efficientnet_lite0, 32),
+    "ViT-S/16, 224x224, batch 1": (vision_transformer, 1),
+    "ViT-S/16, 224x224, batch 8": (vision_transformer, 8),
 }
 
 

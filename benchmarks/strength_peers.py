@@ -40,10 +40,13 @@ def foolbox_model(model: nn.Module) -> tuple[Any, Any]:
     return library, library.PyTorchModel(model, bounds=(0, 1), device="cpu")
 
 
-def foolbox_pgd(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    library, attacked = foolbox_model(model)
-    attack = library.attacks.LinfPGD(abs_stepsize=STEP, steps=STEPS)
-    return attack(attacked, images, labels, epsilons=PIXEL)[1]
+def foolbox_pgd(steps: int = STEPS) -> Attack:
+    def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        library, attacked = foolbox_model(model)
+        attack = library.attacks.LinfPGD(abs_stepsize=2.5 * PIXEL / steps, steps=steps)
+        return attack(attacked, images, labels, epsilons=PIXEL)[1]
+
+    return quiet(run)
 
 
 def foolbox_spatial(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -54,10 +57,10 @@ def foolbox_spatial(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return attack(attacked, images, library.criteria.Misclassification(labels))[0]
 
 
-def art_classifier(model: nn.Module) -> Any:
+def art_classifier(model: nn.Module, shape: tuple[int, ...]) -> Any:
     (estimators,) = peers.imported("art", "art.estimators.classification")
     return estimators.PyTorchClassifier(
-        model, loss=nn.CrossEntropyLoss(), input_shape=(1, 28, 28), nb_classes=10,
+        model, loss=nn.CrossEntropyLoss(), input_shape=shape, nb_classes=10,
         clip_values=(0, 1), device_type="cpu",
     )  # fmt: skip
 
@@ -65,7 +68,8 @@ def art_classifier(model: nn.Module) -> Any:
 def art(name: str, **options: Any) -> Attack:
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         (evasion,) = peers.imported("art", "art.attacks.evasion")
-        attack = getattr(evasion, name)(art_classifier(model), verbose=False, **options)
+        classifier = art_classifier(model, tuple(images.shape[1:]))
+        attack = getattr(evasion, name)(classifier, verbose=False, **options)
         return torch.from_numpy(attack.generate(images.numpy(), labels.numpy()))
 
     return quiet(run)
@@ -90,7 +94,7 @@ PEERS: dict[str, dict[str, tuple[str, Attack]]] = {
         "APGDT, 9 x 20 steps": ("pixel", torchattacks("APGDT", steps=STEPS)),
     },
     "foolbox": {
-        "LinfPGD, 20 steps": ("pixel", quiet(foolbox_pgd)),
+        "LinfPGD, 20 steps": ("pixel", foolbox_pgd()),
         "SpatialAttack, grid of 63": ("rotation", quiet(foolbox_spatial)),
     },
     "ART": {

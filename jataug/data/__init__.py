@@ -5,6 +5,7 @@ sample at a time.
 from .decode import decode, decode_bytes
 from .geometry import Geometry, prepare
 from .labels import ClassMap, class_map, source_labels
+from .npy import read_array
 from .open import open_source
 from .parquet import ParquetRows, parquet_library
 from .rows import Rows, npz_rows
@@ -26,6 +27,7 @@ __all__ = [
     "open_source",
     "parquet_library",
     "prepare",
+    "read_array",
     "read_member",
     "source_labels",
     "tar_members",

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .npy import read_header
 
 __all__ = ["Rows", "npz_rows"]
 
@@ -141,11 +141,11 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Rows
         begin = _begin(path, info)
         with path.open("rb") as stream:
             stream.seek(begin)
-            shape, fortran, dtype = _header(stream)
+            shape, fortran, dtype = read_header(stream)
             offset = stream.tell()
     else:
         with archive.open(info) as member:
-            shape, fortran, dtype = _header(member)
+            shape, fortran, dtype = read_header(member)
             offset = member.tell()
     if dtype.hasobject:
         raise DataError(f"{where}: expected numbers, got Python objects, which are never loaded")
@@ -161,16 +161,6 @@ def _begin(path: Path, info: zipfile.ZipInfo) -> int:
         raw.seek(info.header_offset + 26)
         name, extra = struct.unpack("<HH", raw.read(4))
     return int(info.header_offset + 30 + name + extra)
-
-
-def _header(stream: IO[bytes]) -> Any:
-    """Return shape, order and dtype of the array that begins here."""
-    try:
-        version = npy.read_magic(stream)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        return read(stream)
-    except Exception as error:  # numpy parses the header as Python, which fails in many ways
-        raise ValueError(f"{type(error).__name__} in the header of an array") from None
 
 
 def _open_file(path: Path) -> IO[bytes]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from ...data import Member, decode_bytes, read_member, tar_members
+from ...data import Member, decode_bytes, read_array, read_member, tar_members
 from ...errors import DataError
 from ..batch import Finished
 from ..encode import png
@@ -147,13 +147,11 @@ class Reader:
             return None
         where = f"{self._path}:{name}"
         try:
-            array = npy.read_array(io.BytesIO(read_member(self._path, member)), allow_pickle=False)
+            return read_array(read_member(self._path, member))
         except DataError:
             raise
-        except Exception as error:  # numpy parses the header as Python, which fails in many ways
-            reason = type(error).__name__
-            raise DataError(f"{where}: expected an array, got a damaged one ({reason})") from None
-        return np.asarray(array)
+        except ValueError as error:
+            raise DataError(f"{where}: expected an array, got a damaged one ({error})") from None
 
     def _index(self) -> dict[str, Member]:
         if self._members is None:

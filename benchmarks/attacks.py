@@ -1,0 +1,113 @@
+"""A whole attack on ResNet-18: images to adversarial images, beside other libraries, in one run.
+
+    python benchmarks/attacks.py [--rounds 9]
+
+The unit is one forward pass on ONNX Runtime; ten gradients are at least twenty of them, and ten
+joint steps forty. Session.attack also predicts the clean and the stored images, and projects,
+quantises and measures, as every call of it does. The others return what they computed. Everything
+runs in one process, in turns; medians and quartiles are of the ratios within a round.
+"""
+
+import argparse
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parent.parent
+PLACES = ("tests", "tests/bridge", "examples", "benchmarks")
+sys.path[:0] = [str(ROOT / place) for place in PLACES]
+
+import material  # noqa: E402  (from tests/)
+from strength_peers import FLOW, PIXEL, art, foolbox_pgd, torchattacks  # noqa: E402
+from timing import interleaved, machine, ratios  # noqa: E402
+
+import jataug  # noqa: E402
+from jataug.attack import JointAttack  # noqa: E402
+from jataug.export import export_attack  # noqa: E402
+
+STEPS, BATCH = 10, 32
+STEP = 2.5 * PIXEL / STEPS
+PGD = jataug.AttackConfig.preset(
+    "evaluation", flow=jataug.FlowBudget(0), pixel=jataug.PixelBudget(PIXEL), steps=STEPS
+)
+JOINT = jataug.AttackConfig.preset(
+    "evaluation", flow=jataug.FlowBudget(FLOW), pixel=jataug.PixelBudget(PIXEL), steps=STEPS
+)
+UNIT = "onnxruntime forward"
+Work = dict[str, Callable[[], object]]
+
+
+def eager_pgd(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """The shortest PGD in torch: nothing is measured, nothing kept."""
+    delta = torch.empty_like(images).uniform_(-PIXEL, PIXEL)
+    for _ in range(STEPS):
+        delta.requires_grad_()
+        loss = nn.functional.cross_entropy(model((images + delta).clamp(0, 1)), labels)
+        (gradient,) = torch.autograd.grad(loss, delta)
+        delta = (delta.detach() + STEP * gradient.sign()).clamp(-PIXEL, PIXEL)
+    return (images + delta).clamp(0, 1)
+
+
+def session_of(model: material.Model, config: jataug.AttackConfig, folder: Path) -> jataug.Session:
+    path = folder / f"{config.flow.radius}.onnx"
+    export_attack(model.path, config, path, check=False)
+    return jataug.Session.open(path, device="cpu", batch_size=BATCH)
+
+
+def contestants(model: material.Model, compiled: nn.Module, folder: Path) -> tuple[Work, Work]:
+    torch.manual_seed(0)
+    images, labels = torch.rand(BATCH, 3, 32, 32), torch.arange(BATCH) % 10
+    arrays, module = (images.numpy(), labels.numpy()), model.module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(True)  # as a model comes; torchattacks wants it
+    peers = {
+        "torchattacks": torchattacks("PGD", alpha=STEP, steps=STEPS),
+        "foolbox": foolbox_pgd(STEPS),
+        "ART": art(
+            "ProjectedGradientDescent",
+            eps=PIXEL, eps_step=STEP, max_iter=STEPS, num_random_init=1, batch_size=BATCH,
+        ),
+    }  # fmt: skip
+    ours = {config.flow.radius: session_of(model, config, folder) for config in (PGD, JOINT)}
+    unit = {UNIT: lambda: ours[0.0].predict(arrays[0])}
+    pixel = {
+        "jataug, Session.attack": lambda: ours[0.0].attack(*arrays),
+        "eager torch": lambda: eager_pgd(module, images, labels),
+        "torch.compile": lambda: eager_pgd(compiled, images, labels),
+        **{name: lambda attack=attack: attack(module, images, labels)
+           for name, attack in peers.items()},
+    }  # fmt: skip
+    joint = {
+        "jataug, Session.attack": lambda: ours[FLOW].attack(*arrays),
+        "jataug in eager torch": lambda: JointAttack(JOINT)(module, images, labels),
+        "jataug in torch, network compiled": lambda: JointAttack(JOINT)(compiled, images, labels),
+    }
+    return {**unit, **pixel}, {**unit, **joint}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    model = material.resnet18_cifar()
+    compiled = torch.compile(model.module.eval(), fullgraph=True)
+    print(f"{machine()}; onnxruntime {onnxruntime.__version__}, torch {torch.__version__}")
+    print(f"in forward passes of onnxruntime: median [quartiles], n = {options.rounds}")
+    with tempfile.TemporaryDirectory() as folder:
+        pixel, joint = contestants(model, compiled, Path(folder))
+        for title, work in ((f"PGD, {STEPS} steps", pixel), (f"joint, {STEPS} steps", joint)):
+            print(f"\nResNet-18, 32x32, batch {BATCH}: {title}")
+            found = ratios(interleaved(work, options.rounds), UNIT)
+            for name, (median, low, high) in found.items():
+                print(f"  {name:<34} {median:6.2f}   [{low:.2f}, {high:.2f}]")
+
+
+if __name__ == "__main__":
+    main()
