@@ -50,7 +50,7 @@ ARROWS["cli"] = set(ARROWS)
 THIRD_PARTIES = {
     **{name: {"numpy"} for name in {"jataug", "demo"} | FOUNDATION},
     "artifact": {"google", "numpy", "onnx"},  # in functions: the manifest is metadata of the file
-    "runtime": {"numpy", "onnx", "onnxruntime"},
+    "runtime": {"numpy", "onnx", "onnxruntime", "openvino"},
     "attack": {"numpy", "torch"},
     "data": {"datasets", "numpy", "PIL", "pyarrow"},  # in functions: extras
     "drawing": {"numpy", "PIL"},
