@@ -1,6 +1,8 @@
 """OpenVINO: compiled models with their buffers, on the CPU, in float32."""
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,18 +19,34 @@ __all__ = ["Engine", "HostBuffer", "load", "version"]
 
 Array = NDArray[Any]
 
+_TELEMETRY = "openvino_telemetry"
+
 
 def load() -> Any:
-    """Return the openvino module.
+    """Return the openvino module, imported without its telemetry.
 
     Raises:
         MissingExtra: it is not installed.
     """
     try:
-        import openvino
+        with _without_telemetry():
+            import openvino
     except ImportError:
         raise MissingExtra("OpenVINO is not installed: pip install 'jataug[openvino]'") from None
     return openvino
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    # Importing openvino reports that to a server, unless the package that does so is missing.
+    if "openvino" in sys.modules or _TELEMETRY in sys.modules:
+        yield
+        return
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # what makes an import fail
+    try:
+        yield
+    finally:
+        del sys.modules[_TELEMETRY]
 
 
 def version() -> str:
