@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from jataug.errors import MissingExtra, RuntimeUnavailable
 
 from .refusal import check_age, refusal
+from .values import shape_of, type_of
 
 if TYPE_CHECKING:
     import onnx
@@ -109,7 +110,7 @@ class Engine:
         check_age(version(), model)
         self.inputs = [value.name for value in model.graph.input]
         self.outputs = [value.name for value in model.graph.output]
-        self._types = {v.name: _type(v) for v in (*model.graph.input, *model.graph.output)}
+        self._types = {v.name: type_of(v) for v in (*model.graph.input, *model.graph.output)}
         self._compiled = self._compile(model, sizes, threads)
         # OpenVINO forgets inputs that nothing reads.
         self._read = {name for port in self._compiled.inputs for name in port.names}
@@ -124,7 +125,7 @@ class Engine:
         try:
             read = core.read_model(model.SerializeToString())
             there = {name for port in read.inputs for name in port.names}
-            shapes = {v.name: _shape(v, sizes) for v in model.graph.input if v.name in there}
+            shapes = {v.name: shape_of(v, sizes) for v in model.graph.input if v.name in there}
             read.reshape({name: self._ov.PartialShape(shape) for name, shape in shapes.items()})
             compiled = core.compile_model(read, "CPU", options)
         except RuntimeError as error:
@@ -173,14 +174,3 @@ class Engine:
         request = self._compiled.create_infer_request()
         request.infer({name: np.ascontiguousarray(feeds[name]) for name in sorted(self._read)})
         return {name: request.get_tensor(name).data.copy() for name in self.outputs}
-
-
-def _type(value: "onnx.ValueInfoProto") -> np.dtype[Any]:
-    import onnx
-
-    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
-
-
-def _shape(value: "onnx.ValueInfoProto", sizes: Mapping[str, int]) -> list[int]:
-    dims = value.type.tensor_type.shape.dim
-    return [sizes.get(d.dim_param, -1) if d.dim_param else d.dim_value for d in dims]

@@ -114,10 +114,11 @@ def strided_path(tmp_path_factory):
     return path
 
 
-NETS = {"tiny": lambda: nets.tiny(), "resnet18": lambda: nets.resnet18(), "strided": strided}
+NETS = {"tiny": lambda: nets.tiny(), "strided": strided, "resnet18": lambda: nets.resnet18()}
+SLOW_LAST = ["tiny", "strided", pytest.param("resnet18", marks=pytest.mark.heavy)]
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", SLOW_LAST)
 def test_one_step_of_a_network(name, tmp_path):
     """Loss, logits and the step that both gradients make."""
     config = AttackConfig(flow=FlowBudget(0.7), pixel=PixelBudget(0.9, "l2"), steps=4)
@@ -249,7 +250,7 @@ def test_a_kernel_of_its_own():
     np.testing.assert_allclose(ours["back"], golden["back"], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", SLOW_LAST)
 def test_no_export_shares_a_kernel(name, tmp_path):
     side = 32 if name == "resnet18" else 16
     path, example = tmp_path / "attack.onnx", torch.zeros(1, 3, side, side)
