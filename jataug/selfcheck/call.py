@@ -36,7 +36,7 @@ def call_of(manifest: Manifest) -> dict[str, NDArray[Any]]:
         epoch=0,
     )
     state = start_state(task, manifest.config.replace(start="random"))
-    given = {"image": image, "label": label, "target": task.target}
+    given: dict[str, Any] = {"image": image, "label": label, "target": task.target}
     given |= {"flow_radius": task.flow_radius, "pixel_radius": task.pixel_radius}
     for branch, size in steps_of(manifest).items():
         given[f"{branch}_step"] = np.full(count, size, np.float32)

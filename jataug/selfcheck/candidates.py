@@ -23,8 +23,8 @@ _CPU = "CPUExecutionProvider"
 _REMOTE = ("AzureExecutionProvider",)
 """Listed in every build; they call a server."""
 
-_LARGEST_REFERENCE = 64 * 64
-"""Pixels; the reference evaluator takes minutes for more."""
+_LARGEST_REFERENCE = 64 * 64, 4_000_000
+"""Pixels and bytes of the file; the reference evaluator takes minutes for more."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def candidates(model: "onnx.ModelProto") -> list[Candidate]:
     found = [_onnxruntime(provider) for provider in _providers()]
     found.append(Candidate("openvino", "CPU f32", openvino.version, _openvino))
     found.append(Candidate("tract", "CPU", tract.version, _tract))
-    if _pixels(model) <= _LARGEST_REFERENCE:
+    pixels, size = _LARGEST_REFERENCE
+    if _pixels(model) <= pixels and model.ByteSize() <= size:
         found.append(Candidate("onnx", "reference evaluator", _onnx_version, _reference))
     return found
 

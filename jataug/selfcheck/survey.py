@@ -14,7 +14,7 @@ from jataug.errors import ArtifactError, JataugError, ModelError, RuntimeUnavail
 
 from .call import call_of
 from .candidates import Candidate, Compiled, candidates, golden, installed
-from .difference import VALUES, Difference, difference, share_allowed
+from .difference import MOVED, VALUES, difference
 
 if TYPE_CHECKING:
     import onnx
@@ -114,7 +114,7 @@ def survey(
     for row in rows:
         if only and row.status in ("not installed", "not loaded"):
             raise RuntimeUnavailable(f"{row.runtime} {row.provider}: {row.reason}")
-    return Survey(str(artifact), name, VALUES, share_allowed(manifest), tuple(rows))
+    return Survey(str(artifact), name, VALUES, MOVED, tuple(rows))
 
 
 def _chosen(found: Sequence[Candidate], only: Sequence[str]) -> list[Candidate]:
@@ -157,8 +157,8 @@ def _row(candidate: Candidate, call: _Call) -> Row:
         return Row(*named, "not loaded", reason=str(error))
     except Exception as error:  # whatever type a runtime gives its failures
         return Row(*named, "refused", reason=" ".join(str(error).split())[:300])
-    apart: Difference = difference(results, call.wanted, call.manifest, call.loss_of)
-    status: Status = "right" if apart.within(share_allowed(call.manifest)) else "wrong"
+    apart = difference(results, call.wanted, call.manifest, call.loss_of)
+    status: Status = "right" if apart.is_rounding else "wrong"
     taken = 1000 * _seconds(run, call.feeds) / call.sizes["N"]
     return Row(*named, status, apart.values, apart.moved, taken)
 
