@@ -22,6 +22,10 @@ __all__ = ["command"]
 @steps_option(10)
 @click.option("--max-flow", metavar="R", help="Largest flow radius to serve, pixels.")
 @click.option("--form", type=click.Choice(get_args(Form)), default="step", show_default=True)
+@click.option(
+    "--for", "target", type=click.Choice(["portable"]),
+    help="Refuse what ONNX Runtime, its builds for browsers and Node.js, OpenVINO or tract lacks."
+)  # fmt: skip
 @model_options
 @click.option("--float32", is_flag=True, help="Compute a float16 model in float32.")
 @click.option("--device", default="cpu", show_default=True, help="Where the self-check runs.")
@@ -60,6 +64,7 @@ def command(model: Path, output: Path, **given: Any) -> None:
         float32=given["float32"],
         check=not given["no_check"],
         device=given["device"],
+        target=given["target"],
     )
     channel, height, width = manifest.image_shape
     size = output.stat().st_size

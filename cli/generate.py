@@ -10,7 +10,7 @@ import click
 
 from .command import Command
 from .interrupt import INTERRUPTED, Interrupt
-from .options import PATH, device_option, source_options
+from .options import PATH, backend_option, device_option, source_options
 from .progress import Bar, JsonLines, duration
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ __all__ = ["command"]
 @click.option("--log-json", is_flag=True, help="Progress and result as JSON, a line each.")
 @click.option("--dry-run", is_flag=True, help="Check and estimate everything, write nothing.")
 @device_option
+@backend_option
 @click.pass_context
 def command(
     ctx: click.Context,

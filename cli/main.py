@@ -18,6 +18,7 @@ _COMMANDS = {
     "train": "train a classifier, adversarially or not; resumable",
     "preview": "draw a few images, their flows and perturbations",
     "evaluate": "measure how robust models are",
+    "runtimes": "what can run here, and a self-check on each",
     "inspect": "say what a file or data set is",
     "demo": "the whole job on the model and images that ship inside",
 }

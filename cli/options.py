@@ -9,11 +9,13 @@ import click
 from jataug.budget import FlowBudget, Norm, PixelBudget
 from jataug.config import PRESETS, AttackConfig, Composition, Keep, Objective, Order, Start
 from jataug.preprocessing import Channels, Layout, Outputs, Preprocessing
+from jataug.runtime.backends import BACKENDS
 
 __all__ = [
     "PATH",
     "attack_config",
     "attack_options",
+    "backend_option",
     "device_option",
     "model_options",
     "options",
@@ -155,3 +157,9 @@ source_options = options(
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<i>."
 )
+
+
+backend_option = click.option(
+    "--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True,
+    help="The runtime that attacks; another one is another data set."
+)  # fmt: skip

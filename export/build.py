@@ -4,7 +4,7 @@ file.
 
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import onnx
@@ -22,6 +22,7 @@ from .attack import Body
 from .check import check_artifact, check_gradient
 from .graph import Graph
 from .model import Classifier, image_shape, load_model, model_digest, prepare
+from .portable import check_portable
 from .save import check_destination, save_model
 from .warp import reach_of
 from .weights import PREFIX, Weights, weight_arrays, weight_inputs, weight_names
@@ -54,6 +55,7 @@ def export_attack(
     check: bool = True,
     device: str = "cpu",
     weights: Weights = "constant",
+    target: Literal["portable"] | None = None,
 ) -> Manifest:
     """Write the joint attack on a classifier, with its gradient graph, as an ONNX file.
 
@@ -73,6 +75,7 @@ def export_attack(
         weights: "input" leaves a torch module's weights out and makes each an input of the graph,
             "weights/<name>", from which the backward kernels derive there; nothing is folded. Such
             a file is for `jataug.trainer`, which binds the inputs to the module's own tensors.
+        target: "portable" refuses what a runtime of docs/runtimes.md lacks.
 
     Returns:
         The manifest.
@@ -84,6 +87,8 @@ def export_attack(
         CheckError: the gradient is wrong, or images of a batch influence each other; nothing is
             written.
     """
+    if target not in (None, "portable"):
+        raise BudgetError(f"target: expected portable or None, got {target!r}")
     destination = Path(destination)
     check_destination(destination, model)
     names = weight_names(model) if weights == "input" else []  # type: ignore[arg-type]  # refused there
@@ -97,6 +102,8 @@ def export_attack(
     artifact, manifest = build_attack(
         network, config, preprocessing, form, max_flow, model_digest(proto)
     )
+    if target == "portable":
+        check_portable(artifact)
     if check:
         runtime = check_gradient(network, preprocessing, device, feeds)
         check_artifact(artifact, manifest, device, feeds)

@@ -39,6 +39,7 @@ ARROWS = {
     "drawing": SHARED,
     "export": SHARED | {"runtime"},
     "generator": SHARED | {"data", "drawing", "runtime"},
+    "selfcheck": SHARED | {"runtime"},
     "loaders": SHARED | {"attack", "data", "generator", "runtime"},
     "bridge": EXPORT,
     "evaluation": EXPORT | {"attack", "bridge", "data", "drawing"},
@@ -50,7 +51,8 @@ ARROWS["cli"] = set(ARROWS)
 THIRD_PARTIES = {
     **{name: {"numpy"} for name in {"jataug", "demo"} | FOUNDATION},
     "artifact": {"google", "numpy", "onnx"},  # in functions: the manifest is metadata of the file
-    "runtime": {"numpy", "onnx", "onnxruntime"},
+    "runtime": {"numpy", "onnx", "onnxruntime", "openvino", "tract"},
+    "selfcheck": {"numpy", "onnx"},
     "attack": {"numpy", "torch"},
     "data": {"datasets", "numpy", "PIL", "pyarrow"},  # in functions: extras
     "drawing": {"numpy", "PIL"},

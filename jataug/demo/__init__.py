@@ -12,7 +12,7 @@ from jataug.budget import FlowBudget, PixelBudget
 from jataug.config import AttackConfig
 from jataug.errors import DataError
 
-__all__ = ["DEMO_ATTACK", "Demo", "run_demo"]
+__all__ = ["DEMO_ATTACK", "Demo", "demo_artifact", "run_demo"]
 
 DEMO_ATTACK = AttackConfig.preset(
     "evaluation", flow=FlowBudget(0.3), pixel=PixelBudget("8/255"), steps=10
@@ -88,6 +88,15 @@ def run_demo(
         f"joint attack, {flow:g} px + {round(255 * pixel)}/255, {DEMO_ATTACK.steps} steps",
         report.images_per_second,
     )
+
+
+def demo_artifact(path: Path) -> Path:
+    """Write the attack on the shipped classifier, unchecked, and return its path."""
+    from jataug.export import export_attack
+
+    with as_file(files(__name__) / "classifier.onnx") as model:
+        export_attack(model, DEMO_ATTACK, path, check=False)
+    return path
 
 
 def _folder(root: Path) -> Path:

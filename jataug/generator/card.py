@@ -38,6 +38,7 @@ _GENERATE = {
     "resize": None,
     "crop": None,
     "threads": None,
+    "backend": "onnxruntime",
 }
 """What is left out of a command where it is the default."""
 
@@ -80,7 +81,8 @@ def export_command(attack: Mapping[str, Any]) -> str:
 def generate_command(index: Index) -> str:
     """Return the command that makes the data set, from an artifact and the source."""
     plan = index["plan"]
-    options = {k.replace("_", "-"): plan[k] for k in _GENERATE if plan[k] != _GENERATE[k]}
+    told = {name: plan.get(name, default) for name, default in _GENERATE.items()}
+    options = {k.replace("_", "-"): v for k, v in told.items() if v != _GENERATE[k]}
     if isinstance(crop := plan["crop"], list):
         options["crop"] = f"{crop[0]},{crop[1]}"
     if plan["class_labels"]:
@@ -261,7 +263,7 @@ def _again(index: Index) -> str:
 
 
 def _build(environment: Mapping[str, Any]) -> str:
-    names = ("jataug", "onnxruntime", "pillow", "numpy", "pyarrow", "platform")
+    names = ("jataug", "onnxruntime", "openvino", "pillow", "numpy", "pyarrow", "platform")
     return ", ".join(f"{name} {environment[name]}" for name in names if environment.get(name))
 
 

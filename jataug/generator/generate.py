@@ -50,6 +50,7 @@ def generate(
     gpus_per_worker: float | None = None,
     threads: int | None = None,
     device: str = "auto",
+    backend: str = "onnxruntime",
     epoch: int = 0,
     dry_run: bool = False,
     progress: Callable[[Progress], object] | None = None,
@@ -87,6 +88,7 @@ def generate(
         threads: of the runtime, in every worker; part of what decides the last bits. By default
             its own choice, which depends on the machine.
         device: "auto", "cpu", "cuda" or "cuda:1".
+        backend: the runtime, "onnxruntime" or "openvino"; of `session`, where that is given.
         epoch: another epoch draws other starts and targets.
         dry_run: check everything, estimate time and space from one batch, and write nothing.
         progress: called after every batch.
@@ -154,6 +156,7 @@ def _generate(
     workers: int,
     gpus_per_worker: float | None,
     device: str,
+    backend: str,
     dry_run: bool,
     progress: Callable[[Progress], object] | None,
     stop: Callable[[], bool] | None,
@@ -172,7 +175,9 @@ def _generate(
         roots = [root.absolute() for root in roots]
     with ExitStack() as stack:
         openings = [
-            artifact if artifact is None else _opening(artifact, batch_size, device, options)
+            None
+            if artifact is None
+            else Opening(Path(artifact).absolute(), batch_size, device, options["threads"], backend)
             for artifact in artifacts
         ]
         attackers = [
@@ -214,10 +219,6 @@ class _Asked:
     def __call__(self) -> bool:
         self.answer = self.answer or bool(self._stop and self._stop())
         return self.answer
-
-
-def _opening(artifact: StrPath, batch_size: int, device: str, options: dict[str, Any]) -> Opening:
-    return Opening(Path(artifact).absolute(), batch_size, device, options["threads"])
 
 
 def _groups(shares: Sequence[Share]) -> list[list[int]]:

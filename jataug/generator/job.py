@@ -98,6 +98,7 @@ def prepare_job(
         resize=geometry.resize,
         crop=geometry.crop,
         source=described,
+        backend=getattr(session, "backend", "onnxruntime"),
         **options,
     )
     numbers = None if meaning is None else source_labels(held, meaning, session.classes)

@@ -42,6 +42,7 @@ class Plan:
         threads: of the runtime, in every worker; None leaves the choice to it. Last
             bits depend on it.
         source: kind, count and fingerprint of the source; where it lies is no part of the plan.
+        backend: the runtime that attacks.
     """
 
     artifact: str
@@ -62,6 +63,7 @@ class Plan:
     save_float: bool
     threads: int | None
     source: Mapping[str, Any]
+    backend: str = "onnxruntime"
 
     def __post_init__(self) -> None:
         for name, least in (("seed", 0), ("epoch", 0), ("batch_size", 1), ("shard_size", 1)):
@@ -75,8 +77,12 @@ class Plan:
         object.__setattr__(self, "shard_size", whole)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain JSON types."""
+        """Return the plan as plain JSON types; the default backend is left out, as it was when it
+        was the only one, so that plans keep their hash.
+        """
         plain: dict[str, Any] = json.loads(canonical(asdict(self)))
+        if self.backend == "onnxruntime":
+            del plain["backend"]
         return plain
 
     @property
@@ -99,6 +105,8 @@ class Plan:
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """Return how a stored plan differs: each option as it is typed, with both values."""
         there, asked = _flat(other), _flat(self.to_dict())
+        for flat in (there, asked):
+            flat.setdefault("backend", "onnxruntime")
         names = (name for name in {**there, **asked} if there.get(name) != asked.get(name))
         return [
             f"{_typed(name)} {_short(there.get(name))} there, {_short(asked.get(name))} asked"

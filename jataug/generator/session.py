@@ -75,12 +75,14 @@ class Opening:
         batch_size: images per call of the runtime.
         device: "auto", "cpu", "cuda" or "cuda:1".
         threads: of the runtime's own pool; None leaves the choice to it.
+        backend: "onnxruntime" or "openvino".
     """
 
     artifact: Path
     batch_size: int
     device: str
     threads: int | None
+    backend: str = "onnxruntime"
 
     def open(self, batch_size: int | None = None) -> Any:
         """Return a session; it takes memory with the first batch."""
@@ -88,7 +90,11 @@ class Opening:
 
         size = batch_size or self.batch_size
         return Session.open(
-            self.artifact, device=self.device, batch_size=size, threads=self.threads
+            self.artifact,
+            backend=self.backend,
+            device=self.device,
+            batch_size=size,
+            threads=self.threads,
         )
 
 
@@ -202,15 +208,16 @@ def environment(session: AttackSession, threads: int | None) -> dict[str, Any]:
     """
     from .. import __version__
 
-    # Read, not imported: a session of another runtime does not need onnxruntime.
-    onnxruntime = sys.modules.get("onnxruntime")
+    # Read, not imported: a session that a caller made needs none of them.
+    backend = getattr(session, "backend", "onnxruntime")
+    runtime = getattr(sys.modules.get(backend), "__version__", None)
     reduced = getattr(session, "reduced", None)
     return {
         "jataug": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "pillow": PIL.__version__,
-        "onnxruntime": getattr(onnxruntime, "__version__", None),
+        backend: runtime,
         "providers": list(session.providers),
         "platform": f"{platform.system()} {platform.machine()}",
         # Left to itself, the runtime starts as many threads as there are cores.

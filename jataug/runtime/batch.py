@@ -13,7 +13,7 @@ from jataug.budget import radius_of
 from jataug.errors import BudgetError, DataError
 from jataug.finalize import from_levels
 
-__all__ = ["Images", "as_images", "as_indices", "as_labels", "as_radii", "check_targets"]
+__all__ = ["Images", "as_images", "as_indices", "as_labels", "as_radii", "check_targets", "padded"]
 
 Array = NDArray[Any]
 
@@ -151,3 +151,12 @@ def as_radii(value: Any, count: int, default: float, name: str) -> NDArray[np.fl
     if not (np.isfinite(radii) & (radii >= 0)).all():
         raise BudgetError(f"{name} radius: expected finite numbers >= 0")
     return radii
+
+
+def padded(array: Array, size: int, fill: int = 0) -> Array:
+    """Return an array of `size` rows, those that are missing filled with a number."""
+    if len(array) == size:
+        return array
+    return np.concatenate(
+        [array, np.full((size - len(array), *array.shape[1:]), fill, array.dtype)]
+    )

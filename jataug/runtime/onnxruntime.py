@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jataug.errors import MissingExtra, ModelError, RuntimeUnavailable
+from jataug.errors import MissingExtra, RuntimeUnavailable
+
+from .refusal import refusal
 
 if TYPE_CHECKING:
     import onnx
@@ -62,7 +64,7 @@ class Engine:
         threads: int | None = None,
     ) -> None:
         self._ort = load()
-        self._session = self._open(model.SerializeToString(), sizes, device, threads)
+        self._session = self._open(model, sizes, device, threads)
         self.providers: list[str] = self._session.get_providers()
         self.device = "cuda" if _CUDA in self.providers else "cpu"
         self._device_id = _device_id(device)
@@ -74,7 +76,7 @@ class Engine:
         self.outputs = [v.name for v in self._session.get_outputs()]
 
     def _open(
-        self, model: bytes, sizes: Mapping[str, int], device: str, threads: int | None
+        self, model: "onnx.ModelProto", sizes: Mapping[str, int], device: str, threads: int | None
     ) -> Any:
         options = self._ort.SessionOptions()
         options.log_severity_level = 4
@@ -82,13 +84,13 @@ class Engine:
             options.add_free_dimension_override_by_name(name, size)
         if threads is not None:
             options.intra_op_num_threads = threads
-        providers = _providers(self._ort, device)
+        providers, content = _providers(self._ort, device), model.SerializeToString()
         try:
-            session = self._ort.InferenceSession(model, options, providers=providers)
+            session = self._ort.InferenceSession(content, options, providers=providers)
         except Exception as error:
             if device != "auto" or len(providers) == 1:
-                raise ModelError(f"onnxruntime refuses the model: {_line(error)}") from error
-            session = self._ort.InferenceSession(model, options, providers=[_CPU])
+                raise refusal("onnxruntime", model, error) from error
+            session = self._ort.InferenceSession(content, options, providers=[_CPU])
         wanted = [p if isinstance(p, str) else p[0] for p in providers]
         if _CUDA in wanted and _CUDA not in session.get_providers():
             if device != "auto":
@@ -155,7 +157,3 @@ def _providers(ort: Any, device: str) -> list[Any]:
         ort.preload_dlls()
     # TF32 is on by default and costs three digits.
     return [(_CUDA, {"device_id": int(number or 0), "use_tf32": 0}), _CPU]
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -2,7 +2,6 @@
 measured result out.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,12 +11,13 @@ from numpy.typing import NDArray
 
 from jataug import streams
 from jataug.artifact import Manifest, load_artifact, prune
-from jataug.errors import ArtifactError, BudgetError, RuntimeUnavailable
+from jataug.errors import ArtifactError, BudgetError
 from jataug.finalize import finalize, from_levels, quantize
 from jataug.result import AttackResult
 
-from .batch import Images, as_images, as_indices, as_labels, as_radii, check_targets
-from .onnxruntime import Engine
+from .backends import Engine, engine_type
+from .batch import as_images, as_indices, as_labels, as_radii, check_targets, padded
+from .results import joined, no_results
 from .stepper import Stepper
 from .task import Task, radii_and_steps, start_state
 
@@ -37,6 +37,7 @@ class Session:
     Use `Session.open`.
 
     Attributes:
+        backend: the runtime that it drives.
         config: the attack, as exported.
         image_shape: (channel, height, width).
         classes: number of classes.
@@ -46,11 +47,13 @@ class Session:
         self,
         model: "onnx.ModelProto",
         manifest: Manifest,
+        backend: str,
         device: str,
         batch_size: int | None,
         threads: int | None,
     ) -> None:
         self._model, self._manifest = model, manifest
+        self._engine_type, self.backend = engine_type(backend), backend
         self._device, self._batch_size, self._threads = device, batch_size, threads
         self._stepper: Stepper | None = None
         self._network: Engine | None = None
@@ -72,10 +75,9 @@ class Session:
 
         Args:
             path: the .onnx file that export wrote.
-            backend: "onnxruntime".
+            backend: "onnxruntime", or "openvino" (on the CPU, in float32).
             device: "auto" (CUDA where it loads, with a warning where it is there and does not),
-                "cpu", "cuda" or
-                "cuda:<i>".
+                "cpu", "cuda" or "cuda:<i>".
             batch_size: images per call of the runtime; smaller batches are padded to it. Default:
                 the size of the first
                 batch, at most 64.
@@ -85,8 +87,7 @@ class Session:
             ArtifactError: no artifact, edited, truncated, or newer than this version.
             RuntimeUnavailable: the backend is unknown; on first use: the device did not load.
         """
-        if backend != "onnxruntime":
-            raise RuntimeUnavailable(f"backend: expected onnxruntime, got {backend!r}")
+        engine_type(backend)
         model, manifest = load_artifact(path)
         if manifest.weights:
             raise ArtifactError(
@@ -98,7 +99,7 @@ class Session:
         for name, value in (("batch_size", batch_size), ("threads", threads)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise BudgetError(f"{name}: expected an integer >= 1, got {value!r}")
-        return cls(model, manifest, device, batch_size, threads)
+        return cls(model, manifest, backend, device, batch_size, threads)
 
     def __enter__(self) -> Self:
         return self
@@ -146,7 +147,7 @@ class Session:
         pixels = as_images(images, self.image_shape).pixels
         size = self._size(len(pixels))
         parts = [
-            self._measure(_padded(pixels[i : i + size], size))["logits"][: len(pixels) - i]
+            self._measure(padded(pixels[i : i + size], size))["logits"][: len(pixels) - i]
             for i in range(0, len(pixels), size)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self.classes), np.float32)
@@ -207,18 +208,18 @@ class Session:
         for first in range(0, count, size):
             part = slice(first, min(first + size, count))
             task = Task(
-                _padded(checked.pixels[part], size),
-                _padded(labels[part], size),
+                padded(checked.pixels[part], size),
+                padded(labels[part], size),
                 # A target differs from the label, in the padding too.
-                _padded(targets[part], size, fill=1),
-                _padded(flow_radius[part], size),
-                _padded(pixel_radius[part], size),
+                padded(targets[part], size, fill=1),
+                padded(flow_radius[part], size),
+                padded(pixel_radius[part], size),
                 rows[part],
                 seed,
                 epoch,
             )
             results.append(self._attack(task, steps, checked.eight_bit, redraw=not given))
-        return _joined(results) if results else self._nothing(checked)
+        return joined(results) if results else no_results(checked, self.classes)
 
     def _attack(self, task: Task, steps: int, eight_bit: bool, redraw: bool) -> AttackResult:
         stepper = self._engine(len(task.image))
@@ -352,7 +353,9 @@ class Session:
 
     def _engine(self, size: int) -> Stepper:
         if self._stepper is None:
-            engine = Engine(self._model, {"N": size, "R": size}, self._device, self._threads)
+            engine = self._engine_type(
+                self._model, {"N": size, "R": size}, self._device, self._threads
+            )
             self._stepper = Stepper(engine, self._manifest, size)
         return self._stepper
 
@@ -363,37 +366,4 @@ class Session:
 
     def _measuring_engine(self, size: int) -> Engine:
         pruned = prune(self._model, ["loss", "logits"])
-        return Engine(pruned, {"N": size}, self._device, self._threads)
-
-    def _nothing(self, images: Images) -> AttackResult:
-        channel, height, width = self.image_shape
-        empty = np.zeros((0, channel, height, width), np.float32)
-        levels = np.zeros((0, height, width, channel), np.uint8)
-        whole, mask = np.zeros(0, np.int64), np.zeros(0, bool)
-        return AttackResult(
-            levels if images.eight_bit else empty,
-            empty,
-            np.zeros((0, 2, height, width), np.float16),
-            empty,
-            np.zeros(0, np.float32),
-            np.zeros((0, self.classes), np.float32),
-            mask,
-            whole,
-            whole,
-            mask,
-        )
-
-
-def _padded(array: Array, size: int, fill: int = 0) -> Array:
-    if len(array) == size:
-        return array
-    return np.concatenate(
-        [array, np.full((size - len(array), *array.shape[1:]), fill, array.dtype)]
-    )
-
-
-def _joined(results: Sequence[AttackResult]) -> AttackResult:
-    if len(results) == 1:
-        return results[0]
-    columns = zip(*(vars(result).values() for result in results), strict=True)
-    return AttackResult(*(np.concatenate(column) for column in columns))
+        return self._engine_type(pruned, {"N": size}, self._device, self._threads)

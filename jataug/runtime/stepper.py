@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jataug.artifact import Manifest
 
-from .onnxruntime import Engine
+from .backends import Engine
 from .task import Task
 
 __all__ = ["Stepper"]

@@ -1,0 +1,94 @@
+"""The runtimes that a session can drive: sister modules, each with the same Engine."""
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from numpy.typing import NDArray
+
+from jataug.errors import RuntimeUnavailable
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["BACKENDS", "Buffer", "Engine", "EngineType", "backend_version", "engine_type"]
+
+BACKENDS = ("onnxruntime", "openvino")
+
+Array = NDArray[Any]
+
+
+class Buffer(Protocol):
+    """Memory of an input or output, where the runtime reads or writes it."""
+
+    def update_inplace(self, array: Array) -> None:
+        """Copy a contiguous array of the buffer's shape and type in."""
+
+    def numpy(self) -> Array:
+        """Return what is in it now; copy what has to outlive the next run."""
+
+
+class Engine(Protocol):
+    """A model compiled for one batch size.
+
+    Attributes:
+        providers: what really runs it.
+        device: "cpu" or "cuda".
+        inputs: the names of the model's inputs.
+        outputs: the names of its outputs.
+    """
+
+    providers: list[str]
+    device: str
+    inputs: list[str]
+    outputs: list[str]
+
+    def empty(self, name: str, shape: Iterable[int]) -> Buffer:
+        """Return a buffer for the input or output `name`."""
+
+    def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+        """Return a binding of buffers to inputs and outputs."""
+
+    def run_bound(self, binding: Any) -> None:
+        """Run one binding, without a copy."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return all outputs for numpy inputs; inputs that the model lacks are ignored."""
+
+
+class EngineType(Protocol):
+    """Compiles a model whose symbolic sizes are named in `sizes`."""
+
+    def __call__(
+        self,
+        model: "onnx.ModelProto",
+        sizes: Mapping[str, int],
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> Engine: ...
+
+
+def engine_type(backend: str) -> EngineType:
+    """Return what compiles models for a backend.
+
+    Raises:
+        RuntimeUnavailable: there is no such backend.
+    """
+    found: EngineType = _module(backend).Engine
+    return found
+
+
+def backend_version(backend: str) -> str:
+    """Return the version of a backend's package.
+
+    Raises:
+        RuntimeUnavailable: there is no such backend.
+        MissingExtra: it is not installed.
+    """
+    return str(_module(backend).version()).partition(" ")[2]
+
+
+def _module(backend: str) -> Any:
+    if backend not in BACKENDS:
+        raise RuntimeUnavailable(f"backend: expected {' or '.join(BACKENDS)}, got {backend!r}")
+    return import_module(f".{backend}", __package__)

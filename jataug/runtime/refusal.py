@@ -1,0 +1,83 @@
+"""Why a runtime refuses a model: the operator, opset or IR version it lacks, and what would do."""
+
+import re
+from typing import TYPE_CHECKING
+
+from jataug.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["check_age", "missing_operator", "refusal"]
+
+_MISSING = (
+    # ONNX Runtime, by the phase that notices; OpenVINO; tract.
+    r"Could not find an implementation for (?:the node )?(?P<op>[\w.]+)\(",
+    r"Fatal error: (?P<op>[\w.:]+)\(-?\d+\) is not a registered function",
+    r"No Op registered for (?P<op>[\w.]+)",
+    r"No conversion rule found for operations: (?P<op>[\w.]+)",
+    r"Unimplemented\((?P<op>[\w.]+)\)",
+)
+
+_OPSET = r"Current official support for domain \S+ is till opset (\d+)"
+_IR = r"Unsupported model IR version: \d+, max supported IR version: (\d+)"
+
+
+def missing_operator(message: str) -> str | None:
+    """Return the operator that a runtime's error message says it lacks, or None."""
+    found = (re.search(pattern, message) for pattern in _MISSING)
+    return next((hit["op"].replace(":", ".") for hit in found if hit), None)
+
+
+def refusal(runtime: str, model: "onnx.ModelProto", error: Exception) -> ModelError:
+    """Return a runtime's refusal of a model in one line."""
+    said = " ".join(str(error).split())
+    if op := missing_operator(said):
+        return ModelError(f"{runtime} lacks the operator {op}{_where(model, op)}; {_advice(op)}")
+    for pattern, what, here in (
+        (_OPSET, "opset", opset_of(model)),
+        (_IR, "IR version", model.ir_version),
+    ):
+        if hit := re.search(pattern, said):
+            return ModelError(_newer(runtime, what, here, int(hit[1])))
+    return ModelError(f"{runtime} refuses the model: {said}")
+
+
+def check_age(runtime: str, model: "onnx.ModelProto") -> None:
+    """Refuse a model newer than the ONNX that is installed, for a runtime that takes any number
+    and guesses what it means.
+
+    Raises:
+        ModelError: its opset or IR version is newer.
+    """
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    if opset_of(model) > newest:
+        raise ModelError(_newer(runtime, "opset", opset_of(model), newest))
+    if model.ir_version > onnx.IR_VERSION:
+        raise ModelError(_newer(runtime, "IR version", model.ir_version, onnx.IR_VERSION))
+
+
+def opset_of(model: "onnx.ModelProto") -> int:
+    """Return the version of ONNX's own operators that a model uses."""
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+
+def _newer(runtime: str, what: str, here: int, most: int) -> str:
+    return (
+        f"{runtime} takes models up to {what} {most}, this one has {here}; convert the classifier "
+        "to an older opset (18 runs everywhere) and export it again, or update the runtime"
+    )
+
+
+def _where(model: "onnx.ModelProto", op: str) -> str:
+    kind = op.rpartition(".")[2]
+    names = [n.name or n.output[0] for n in model.graph.node if n.op_type == kind]
+    return f" (node {names[0]!r})" if names else ""
+
+
+def _advice(op: str) -> str:
+    if op == "Loop":
+        return "export with --form step or --form unrolled, which have none"
+    return "the classifier brings it along: use another backend, or change the classifier"

@@ -1,0 +1,39 @@
+"""Results of several calls as one, and of none."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jataug.result import AttackResult
+
+from .batch import Images
+
+__all__ = ["joined", "no_results"]
+
+
+def joined(results: Sequence[AttackResult]) -> AttackResult:
+    """Return the results of consecutive batches as one."""
+    if len(results) == 1:
+        return results[0]
+    columns = zip(*(vars(result).values() for result in results), strict=True)
+    return AttackResult(*(np.concatenate(column) for column in columns))
+
+
+def no_results(images: Images, classes: int) -> AttackResult:
+    """Return the result for a batch of no images."""
+    channel, height, width = images.pixels.shape[1:]
+    empty = np.zeros((0, channel, height, width), np.float32)
+    levels = np.zeros((0, height, width, channel), np.uint8)
+    whole, mask = np.zeros(0, np.int64), np.zeros(0, bool)
+    return AttackResult(
+        levels if images.eight_bit else empty,
+        empty,
+        np.zeros((0, 2, height, width), np.float16),
+        empty,
+        np.zeros(0, np.float32),
+        np.zeros((0, classes), np.float32),
+        mask,
+        whole,
+        whole,
+        mask,
+    )
