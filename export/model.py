@@ -22,6 +22,7 @@ from .fold import drop_unused, fold
 from .graph import Shape
 from .head import as_logits, choose_output, flatten_logits
 from .pools import settle_pools
+from .reach import reached_from
 from .shapes import BATCH, MIXED, Info
 from .weights import open_weights
 
@@ -282,12 +283,14 @@ def _require_shapes(
         if any(value in needed for value in node.outputs):
             needed.update(value for value in node.inputs if value is not None)
     reached = {image}
+    quantised = reached_from(image, nodes)
     for node in nodes:
         if not any(value in reached for value in node.inputs):
             continue
         for value in node.outputs:
             known = info.get(value.name or "")
-            if known is not None and not known.dtype.is_floating_point():
+            whole = known is not None and not known.dtype.is_floating_point()
+            if whole and value not in quantised:
                 continue
             reached.add(value)
             if value not in needed:

@@ -11,8 +11,8 @@ from jataug.errors import CheckError
 from jataug.runtime.onnxruntime import Engine, version
 
 from .check import TOLERANCE, directional_error, probe_images
-from .differentiate import reached_from
 from .model import Classifier
+from .reach import reached_from, straight_through
 from .rules import FLAT
 
 __all__ = ["Report", "check_vjp", "report"]

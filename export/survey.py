@@ -9,9 +9,10 @@ import onnx
 from jataug.errors import ModelError, UnsupportedOperator
 from jataug.preprocessing import Preprocessing
 
-from .differentiate import reached_from, vjp
+from .differentiate import vjp
 from .graph import Shape
 from .model import Classifier, image_shape, load_model, prepare
+from .reach import reached_from, straight_through
 from .rules import find_rule
 
 __all__ = ["Survey", "survey"]
