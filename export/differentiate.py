@@ -189,8 +189,12 @@ def differentiate(
     return vjp(prepare(widen(proto) if float32 else proto, wrt=wrt, of=of, size=size))
 
 
-def vjp(network: Classifier) -> onnx.ModelProto:
+def vjp(network: Classifier, *, rounded: bool = True) -> onnx.ModelProto:
     """Return what `differentiate` returns, of a network that was prepared.
+
+    Args:
+        network: what is differentiated.
+        rounded: False takes the float twin of a quantised network in its place.
 
     Raises:
         ModelError: the output does not depend on the input.
@@ -200,7 +204,7 @@ def vjp(network: Classifier) -> onnx.ModelProto:
     image = graph.input(_name(network.image), _dtype(network.image), network.image_shape)
     shape, name = network.logits_shape, f"grad_{_name(network.logits)}"
     cotangent = graph.input(name, _dtype(network.logits), shape)
-    instance = trace(graph, network, image)
+    instance = trace(graph, network, image, rounded=rounded)
     gradient = instance.pullback(cotangent)
     _check_shape(gradient, network.image_shape)
     outputs = {_name(value): instance.terms[value] for value in network.outputs}

@@ -1,4 +1,4 @@
-"""What quantised ops are: the float op that each stands for, and the real numbers behind its integers.
+"""Quantised ops: the float op that each stands for, and the numbers behind its integers.
 
 q stands for (q - zero_point) * scale. A quantiser rounds x / scale + zero_point, ties to even, and
 saturates at the ends of its type: it represents x where x rounds to an integer inside.
@@ -74,7 +74,9 @@ LINEAR: dict[Op, Linear] = {
     ("", "QLinearMatMul"): Linear("MatMul", (0, 3), 6, axis=-1),
     (MICROSOFT, "QGemm"): Linear("Gemm", (0, 3), 7, 6, axis=1),
     (MICROSOFT, "QLinearAdd"): Linear("Add", (0, 3), 6),
-    (MICROSOFT, "QLinearAveragePool"): Linear("AveragePool", (0,), 3, extra=(("channels_last", 0),)),
+    (MICROSOFT, "QLinearAveragePool"): Linear(
+        "AveragePool", (0,), 3, extra=(("channels_last", 0),)
+    ),
     (MICROSOFT, "QLinearConcat"): Linear("Concat", None, 0),
     (MICROSOFT, "QLinearGlobalAveragePool"): Linear(
         "GlobalAveragePool", (0,), 3, extra=(("channels_last", 0),)

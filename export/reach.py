@@ -2,10 +2,13 @@
 
 import onnx_ir as ir
 
+from jataug.errors import ModelError, UnsupportedOperator
+
 from .quantised import STRAIGHT
 from .rules.table import FLAT
+from .shapes import MIXED, Info
 
-__all__ = ["reached_from", "straight_through"]
+__all__ = ["reached_from", "require_shapes", "straight_through"]
 
 _INTEGERS = {
     ir.DataType[name]
@@ -48,3 +51,42 @@ def straight_through(image: ir.Value, logits: ir.Value, nodes: list[ir.Node]) ->
             if moved and (node.domain, node.op_type) in STRAIGHT:
                 found.append(node)
     return found[::-1]
+
+
+def require_shapes(
+    nodes: list[ir.Node], image: ir.Value, logits: ir.Value, info: dict[str, Info]
+) -> None:
+    """Check that every value between the image and the logits has a type and a shape.
+
+    Raises:
+        ModelError: one has not.
+        UnsupportedOperator: the size of one mixes images.
+    """
+    needed = {logits}
+    for node in reversed(nodes):
+        if any(value in needed for value in node.outputs):
+            needed.update(value for value in node.inputs if value is not None)
+    reached = {image}
+    quantised = reached_from(image, nodes)
+    for node in nodes:
+        if not any(value in reached for value in node.inputs):
+            continue
+        for value in node.outputs:
+            known = info.get(value.name or "")
+            whole = known is not None and not known.dtype.is_floating_point()
+            if whole and value not in quantised:
+                continue
+            reached.add(value)
+            if value not in needed:
+                continue
+            if known is not None and MIXED in known.shape:
+                raise UnsupportedOperator(
+                    f"{node.op_type} (node {node.name!r}): the size of its result is no multiple "
+                    "of the batch; it mixes images and has no derivative here"
+                )
+            if known is None or "?" in known.shape:
+                raise ModelError(
+                    f"the shape of {value.name!r} cannot be inferred ({node.op_type}, domain "
+                    f"{node.domain or 'ai.onnx'}, node {node.name!r}); declare it: an entry of "
+                    "the graph's value_info with its type and sizes, the batch left symbolic"
+                )

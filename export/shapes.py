@@ -196,8 +196,7 @@ class Walk:
             shape = source.shape if source else None
         elif all(name in self.infos for name in proto.input):
             types = {
-                name: _type(Info(ir.DataType.FLOAT, self.infos[name].shape))
-                for name in proto.input
+                name: _type(Info(ir.DataType.FLOAT, self.infos[name].shape)) for name in proto.input
             }
             schema = onnx.defs.get_schema(proto.op_type, self._model.opset_imports[""], "")
             try:
