@@ -195,7 +195,13 @@ def test_the_attack_works_on_the_model_as_deployed(files, kind, levels, tmp_path
     assert span_difference(found, alone) < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["QDQ int8", "QOperator int8", "dynamic"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "QDQ int8",
+        *(pytest.param(k, marks=pytest.mark.heavy) for k in ("QOperator int8", "dynamic")),
+    ],
+)
 def test_the_commands(files, kind, tmp_path):
     model, images = files[kind], material.DEMO / "images.npz"
     told = run("inspect", model)
@@ -210,7 +216,11 @@ def test_the_commands(files, kind, tmp_path):
     assert "straight-through, in" in run("inspect", tmp_path / "a.onnx")
     run("generate", tmp_path / "a.onnx", images, tmp_path / "d", "--format", "npz", "--limit", 16)
     assert "0 problems" in run("verify", tmp_path / "d", "--model", model)
-    run("evaluate", model, images, "-o", tmp_path / "e", "--limit", 16, "--attacks", "clean,pgd")
+
+
+def test_an_evaluation_knows_that_the_gradient_is_an_estimate(files, tmp_path):
+    options = ("--limit", 8, "--attacks", "clean,pgd", "--no-curves")
+    run("evaluate", files["QDQ int8"], material.DEMO / "images.npz", "-o", tmp_path / "e", *options)
     report = json.loads((tmp_path / "e" / "report.json").read_text())
     checks = report["models"][0]["sanity"]["checks"]
     (gradient,) = [check for check in checks if check["name"] == "gradient"]
@@ -276,3 +286,21 @@ def test_a_scale_that_depends_on_the_image(tmp_path):
     assert "scale or zero point depends on the image" in said
     found = survey(tmp_path / "m.onnx")
     assert any("scale or zero point" in problem for problem in found.problems)
+
+
+@pytest.mark.heavy
+def test_an_int8_efficientnet(efficientnet_lite0, photos, tmp_path):
+    pixels = np.concatenate([material.efficientnet_photo(p) for p in sorted(photos.iterdir())])
+    inside = (pixels - material.EFFICIENTNET_MEAN) / material.EFFICIENTNET_STD
+    model = tmp_path / "int8.onnx"
+    quantising.static(efficientnet_lite0.path, model, inside.astype(np.float32), per_channel=True)
+    seen = ("--scale", 255, "--mean", 127, "--std", 128)
+    sizes = ("--resize", 256, "--crop", 224)
+    assert "straight-through, in QuantizeLinear" in run("inspect", model, *seen)
+    attack = ("--preset", "evaluation", "--steps", 2, "--pixel", "1/255")
+    run("export", model, "-o", tmp_path / "a.onnx", *seen, *attack)
+    predicted = ("--labels", "predicted", "--format", "npz", "--limit", 6)
+    run("generate", tmp_path / "a.onnx", photos, tmp_path / "d", *sizes, *predicted)
+    told = run("verify", tmp_path / "d", "--model", tmp_path / "a.onnx")
+    assert "0 problems" in told
+    assert float(told.split("stored files: ")[1].split(",")[0]) < 0.2
