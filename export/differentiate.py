@@ -89,7 +89,8 @@ class Trace:
         if value in active and value.dtype is not None and not value.dtype.is_floating_point():
             return term.cast(np.float32)
         if maker is not None and maker.op_type == "DequantizeLinear" and is_quantised(maker):
-            q, scale, zero = [self.terms.get(v) for v in [*maker.inputs, None][:3]]
+            given = [*maker.inputs, None][:3]
+            q, scale, zero = (None if v is None else self.terms.get(v) for v in given)
             if q and scale and q.const is not None and scale.const is not None:
                 number = maker.attributes
                 axis = number["axis"].as_int() if "axis" in number else 1

@@ -55,8 +55,13 @@ def report(network: Classifier) -> Report:
         elif (node.domain, node.op_type) in FLAT and any(v in active for v in node.inputs):
             flat[node.op_type] += 1
     estimates = Counter(node.op_type for node in network.straight_through)
-    ordered = (dict(counts.most_common()) for counts in (rules, flat))
-    return Report(len(network.nodes), *ordered, network.opset, dict(estimates.most_common()))
+    return Report(
+        nodes=len(network.nodes),
+        rules=dict(rules.most_common()),
+        flat=dict(flat.most_common()),
+        opset=network.opset,
+        straight_through=dict(estimates.most_common()),
+    )
 
 
 def check_vjp(vjp: onnx.ModelProto, network: Classifier, device: str = "cpu") -> tuple[str, float]:

@@ -4,6 +4,7 @@ There a straight-through gradient is exact, so that finite differences can confi
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -126,10 +127,14 @@ def _unrounded(
 def _cast(x: Term, result: Term) -> Term:
     if _is_whole(result):
         return x
-    return x.graph.op("Cast", x, to=int(ir.DataType.from_numpy(result.dtype or np.float32)))
+    return x.graph.op(
+        "Cast", x, to=int(ir.DataType.from_numpy(result.dtype or np.dtype(np.float32)))
+    )
 
 
-def _op(graph: Builder, op_type: str, inputs: list[Term], result: Term, attributes: dict) -> Term:
+def _op(
+    graph: Builder, op_type: str, inputs: list[Term], result: Term, attributes: dict[str, Any]
+) -> Term:
     return graph.op(op_type, *inputs, dtype=inputs[0].dtype, shape=result.shape, **attributes)
 
 
