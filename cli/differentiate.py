@@ -58,10 +58,13 @@ def command(
     click.echo(f"  nodes      {found.nodes}, with the gradient {len(gradient.graph.node)}")
     click.echo(f"  rules      {_counts(found.rules)}")
     click.echo(f"  flat       {_counts(found.flat) or 'none'}")
+    if found.straight_through:
+        click.echo(f"  estimated  straight-through in {_counts(found.straight_through)}")
     if checked is None:
         click.echo("  gradient   not checked")
     else:
-        click.echo(f"  gradient   off by {checked[1]:.2%} from differences, on {checked[0]}")
+        twin = " of its float twin" if found.straight_through else ""
+        click.echo(f"  gradient   off by {checked[1]:.2%} from differences{twin}, on {checked[0]}")
 
 
 def _counts(ops: dict[str, int]) -> str:

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import click
 
-from jataug.artifact import Form
+from jataug.artifact import Form, Manifest
 from jataug.budget import FlowBudget, PixelBudget
 from jataug.config import AttackConfig
 
@@ -66,6 +66,10 @@ def command(model: Path, output: Path, **given: Any) -> None:
         device=given["device"],
         target=given["target"],
     )
+    _tell(manifest, config, output)
+
+
+def _tell(manifest: Manifest, config: AttackConfig, output: Path) -> None:
     channel, height, width = manifest.image_shape
     size = output.stat().st_size
     click.echo(f"{output}: {manifest.form}, {size / 1e6:.1f} MB")
@@ -77,6 +81,13 @@ def command(model: Path, output: Path, **given: Any) -> None:
     click.echo(
         f"  gradient   {'checked on ' + manifest.checked if manifest.checked else 'not checked'}"
     )
+    if manifest.straight_through:
+        click.echo(f"  quantised  straight-through in {len(manifest.straight_through)} nodes")
+    if manifest.logits_difference is not None:
+        click.echo(
+            f"  logits     beside the gradient they differ from the model's by "
+            f"{manifest.logits_difference:.2%} of their span"
+        )
 
 
 def _of_run(folder: Path, given: dict[str, Any]) -> tuple[Any, Any, AttackConfig]:

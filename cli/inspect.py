@@ -1,11 +1,12 @@
 """jataug inspect."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 
-from jataug.artifact import is_artifact, load_artifact
+from jataug.artifact import Manifest, is_artifact, load_artifact
 
 from .command import Command
 from .options import PATH, model_options, preprocessing
@@ -58,9 +59,21 @@ def _of_artifact(file: Path) -> list[tuple[str, str]]:
         ("outputs", ", ".join(value.name for value in model.graph.output)),
         ("nodes", f"{len(model.graph.node)}, opset {model.opset_import[0].version}"),
         ("model", f"sha256 {manifest.model_sha256}"),
+        *_of_estimates(manifest),
         ("checked", manifest.checked or "no"),
         ("versions", _said(manifest.versions)),
     ]
+
+
+def _of_estimates(manifest: Manifest) -> list[tuple[str, str]]:
+    if not manifest.straight_through:
+        return []
+    counts = Counter(entry.split()[0] for entry in manifest.straight_through).most_common()
+    rows = [("gradient", f"straight-through, in {_said(dict(counts))}")]
+    if manifest.logits_difference is not None:
+        difference = f"{manifest.logits_difference:.2%} of their span"
+        rows.append(("logits", f"beside the gradient they differ from the model's by {difference}"))
+    return rows
 
 
 def _of_model(file: Path, given: dict[str, Any]) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from jataug.runtime.onnxruntime import Engine
 
 from .fold import fold_constants, register, replace_by_constants
 from .graph import Dim, Shape
+from .quantised import is_quantised
 from .shapes import BATCH, MIXED, PROBES, Info, Walk, constant, merged
 from .strided import settle_gather, settle_gather_nd
 
@@ -45,7 +46,7 @@ def settle(model: ir.Model, image: str, shape: Shape) -> dict[str, Info]:
 
 
 def _settle_node(model: ir.Model, node: ir.Node, infos: dict[str, Info], walks: list[Walk]) -> bool:
-    if node.domain:
+    if node.domain or is_quantised(node):  # a runtime fuses a weight that is stored quantised
         return False
     names = [value.name or "" for value in node.outputs if value.name]
     data = [[walk.data.get(name) for walk in walks] for name in names]

@@ -20,6 +20,7 @@ from jataug.preprocessing import Preprocessing
 from . import forms
 from .attack import Body
 from .check import check_artifact, check_gradient
+from .deployed import logits_difference
 from .graph import Graph
 from .model import Classifier, image_shape, load_model, model_digest, prepare
 from .portable import check_portable
@@ -107,7 +108,11 @@ def export_attack(
     if check:
         runtime = check_gradient(network, preprocessing, device, feeds)
         check_artifact(artifact, manifest, device, feeds)
-        manifest = Manifest(**{**vars(manifest), "checked": runtime})
+        difference = None
+        if manifest.straight_through:
+            difference = logits_difference(computed, network, preprocessing, device)
+        found = {"checked": runtime, "logits_difference": difference}
+        manifest = Manifest(**{**vars(manifest), **found})
         sign(artifact, manifest)
     save_model(artifact, destination)
     return manifest
@@ -141,6 +146,7 @@ def build_attack(
         model_sha256=digest,
         versions=_versions(),
         weights=tuple(f"{PREFIX}{value.name}" for value in network.weights),
+        straight_through=tuple(f"{node.op_type} {node.name}" for node in network.straight_through),
     )
     graph = Graph(reserved=forms.OUTPUTS)
     named = [name for name in manifest.inputs if name not in manifest.weights]

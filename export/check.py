@@ -21,7 +21,15 @@ from .graph import Graph
 from .model import Classifier
 from .weights import weight_inputs
 
-__all__ = ["check_artifact", "check_gradient", "directional_error", "probe_images"]
+__all__ = [
+    "check_alive",
+    "check_artifact",
+    "check_gradient",
+    "directional_error",
+    "gradient_graph",
+    "nchw",
+    "probe_images",
+]
 
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]
@@ -57,6 +65,9 @@ def check_gradient(
 ) -> str:
     """Check the network's gradient on the runtime; return the runtime's name and version.
 
+    Of a quantised network the float twin is checked, where a straight-through gradient is exact,
+    and the network itself for a gradient that is not zero everywhere.
+
     Args:
         network: what is checked.
         preprocessing: between an image in [0, 1] and the network.
@@ -69,10 +80,11 @@ def check_gradient(
     """
     batch = network.image_shape[0]
     size = batch if isinstance(batch, int) else 3
-    vjp = _vjp(network, preprocessing)
+    quantised = bool(network.straight_through)
+    vjp = gradient_graph(network, preprocessing, rounded=not quantised)
     engine = Engine(vjp, {"N": size}, device)
     forward = Engine(prune(vjp, ["logits"]), {"N": size}, device)
-    images = probe_images(size, _nchw(network, preprocessing))
+    images = probe_images(size, nchw(network, preprocessing))
     generator = np.random.Generator(np.random.Philox(key=1))
     cotangent = generator.standard_normal((size, int(network.logits_shape[1]))).astype(np.float32)
 
@@ -85,6 +97,10 @@ def check_gradient(
         found = forward.run({"image": x.astype(np.float32), **(weights or {})})
         return found["logits"].astype(np.float64)
 
+    if quantised:
+        own = Engine(gradient_graph(network, preprocessing), {"N": size}, device)
+        feeds = {"image": images.astype(np.float32), "cotangent": cotangent, **(weights or {})}
+        check_alive(own.run(feeds)["gradient"])
     if not np.isfinite(np.concatenate([part.ravel() for part in run(images)])).all():
         raise CheckError("self-check: the logits or the gradient of a random image are not finite")
     error = directional_error(evaluate, lambda x: run(x)[1], images, cotangent)
@@ -107,14 +123,35 @@ def _advice(network: Classifier) -> str:
     return f"; the output is a {head.op_type}: attack its logits with --outputs probabilities"
 
 
-def _vjp(network: Classifier, preprocessing: Preprocessing) -> onnx.ModelProto:
-    """Return the gradient graph of the network with its preprocessing."""
+def check_alive(gradient: Array) -> None:
+    """Check that a straight-through gradient reaches the image.
+
+    Raises:
+        CheckError: it is zero everywhere, or not finite.
+    """
+    if not np.isfinite(gradient).all():
+        raise CheckError("self-check: the gradient of a random image is not finite")
+    if not gradient.any():
+        raise CheckError(
+            "self-check: the straight-through gradient is zero everywhere: on random images, some "
+            "quantiser saturates in every entry; are the mean, std and scale those that the model "
+            "was calibrated with? (--no-check skips this)"
+        )
+
+
+def gradient_graph(
+    network: Classifier, preprocessing: Preprocessing, *, rounded: bool = True
+) -> onnx.ModelProto:
+    """Return the gradient graph of the network, or of its float twin, with its preprocessing:
+    "image", "cotangent" -> "logits", "gradient".
+    """
     graph = Graph(reserved=("logits", "gradient"))
     batch = network.image_shape[0]
-    image = graph.input("image", np.float32, (batch, *_nchw(network, preprocessing)))
+    image = graph.input("image", np.float32, (batch, *nchw(network, preprocessing)))
     cotangent = graph.input("cotangent", np.float32, network.logits_shape)
     opened = weight_inputs(graph, network)
-    instance = trace(graph, network, into_network(image, preprocessing, network))
+    inside = into_network(image, preprocessing, network)
+    instance = trace(graph, network, inside, rounded=rounded)
     gradient = instance.pullback(cotangent.cast(instance.logits.dtype))
     outputs = {
         "logits": instance.logits.cast(np.float32),
@@ -125,7 +162,8 @@ def _vjp(network: Classifier, preprocessing: Preprocessing) -> onnx.ModelProto:
     return ir.to_proto(ir.Model(finished, ir_version=10))
 
 
-def _nchw(network: Classifier, preprocessing: Preprocessing) -> tuple[int, int, int]:
+def nchw(network: Classifier, preprocessing: Preprocessing) -> tuple[int, int, int]:
+    """Return (channel, height, width) of the images that go into the preprocessing."""
     a, b, c = (int(size) for size in network.image_shape[1:])
     return (c, a, b) if preprocessing.layout == "nhwc" else (a, b, c)
 

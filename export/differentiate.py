@@ -2,6 +2,7 @@
 jataug.export.rules.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from jataug.errors import ModelError, UnsupportedOperator
 
 from .graph import Graph
 from .model import Classifier, load_model, prepare
-from .rules import FLAT, find_rule
+from .quantised import dequantised, is_quantised
+from .reach import reached_from
+from .rules import find_rule
 from .term import Builder, Shape, Term
+from .twin import Twin
 from .widen import widen
 
-__all__ = ["Trace", "differentiate", "reached_from", "trace", "vjp"]
+__all__ = ["Trace", "differentiate", "trace", "vjp"]
 
 
 @dataclass(frozen=True)
@@ -62,46 +66,87 @@ class Trace:
                 if x is None or x not in active:
                     continue
                 found = find_rule(node, i, self.opset)
-                ys = [self.terms[y] for y in node.outputs if y in self.terms]
+                ys = [self._read(node, y, active) for y in node.outputs if y in self.terms]
                 if not found.every_output and any(g is not None for g in gs[1:]):
                     raise UnsupportedOperator(
                         f"{node.op_type} (node {node.name!r}): only its first output has a "
                         "derivative rule"
                     )
-                inputs = [None if v is None else self.terms[v] for v in node.inputs]
+                inputs = [None if v is None else self._read(node, v, active) for v in node.inputs]
                 whole = found.every_output
                 g = found(gs if whole else gs[0], ys if whole else ys[0], node, inputs, i)
                 g = unbroadcast(g, self.terms[x])
                 cotangents[x] = cotangents[x] + g if x in cotangents else g
         return cotangents[self.image]
 
+    def _read(self, node: ir.Node, value: ir.Value, active: set[ir.Value]) -> Term:
+        """Return a value as the rules of a node read it: quantised numbers as float, but for the
+        rules of quantised ops; a constant that is stored quantised as a float constant.
+        """
+        term, maker = self.terms[value], value.producer()
+        if is_quantised(node):
+            return term
+        if value in active and value.dtype is not None and not value.dtype.is_floating_point():
+            return term.cast(np.float32)
+        if maker is not None and maker.op_type == "DequantizeLinear" and is_quantised(maker):
+            given = [*maker.inputs, None][:3]
+            q, scale, zero = (None if v is None else self.terms.get(v) for v in given)
+            if q and scale and q.const is not None and scale.const is not None:
+                number = maker.attributes
+                axis = number["axis"].as_int() if "axis" in number else 1
+                block = number["block_size"].as_int() if "block_size" in number else 0
+                return dequantised(q, scale, zero, axis, block)
+        return term
 
-def trace(graph: Builder, network: Classifier, image: Term) -> Trace:
+
+def trace(graph: Builder, network: Classifier, image: Term, *, rounded: bool = True) -> Trace:
     """Add an instance of `network` that reads `image` to `graph`; weights are shared among
     instances.
+
+    Args:
+        graph: where to.
+        network: what.
+        image: what it reads.
+        rounded: False writes the float twin of a quantised network.
     """
     terms = {network.image: image}
+    twin = None if rounded else Twin(graph)
     for node in network.nodes:
         for value in node.inputs:
             if value is not None and value not in terms:
                 terms[value] = graph.adopt(value)
-        inputs = [None if v is None else terms[v].value for v in node.inputs]
-        outputs = [ir.Value(name=graph.unique(v.name) if v.name else "") for v in node.outputs]
-        graph.add(
-            ir.Node(
-                node.domain,
-                node.op_type,
-                inputs,
-                attributes=list(node.attributes.values()),
-                outputs=outputs,
-                name=node.name,
-            )
-        )
-        for value, output in zip(node.outputs, outputs, strict=True):
-            info = network.info.get(value.name or "")
-            dtype, shape = (None, None) if info is None else (info.dtype.numpy(), info.shape)
-            terms[value] = Term(graph, output, dtype, shape)
+        inputs = [None if v is None else terms[v] for v in node.inputs]
+        outputs = [_declared(graph, network, value) for value in node.outputs]
+        written = twin and twin.write(node, inputs, outputs)
+        if not written:
+            _copy(graph, node, twin.adapted(inputs) if twin else inputs, outputs)
+            if twin:
+                twin.follow(inputs, outputs)
+        terms.update(zip(node.outputs, written or outputs, strict=True))
     return Trace(graph, network.nodes, terms, network.image, terms[network.logits], network.opset)
+
+
+def _declared(graph: Builder, network: Classifier, value: ir.Value) -> Term:
+    """Return a fresh term for a value of the network, with the type and shape it has there."""
+    info = network.info.get(value.name or "")
+    dtype, shape = (None, None) if info is None else (info.dtype.numpy(), info.shape)
+    fresh = ir.Value(name=graph.unique(value.name) if value.name else "")
+    return Term(graph, fresh, dtype, shape)
+
+
+def _copy(
+    graph: Builder, node: ir.Node, inputs: Sequence[Term | None], outputs: Sequence[Term]
+) -> None:
+    graph.add(
+        ir.Node(
+            node.domain,
+            node.op_type,
+            [None if term is None else term.value for term in inputs],
+            attributes=list(node.attributes.values()),
+            outputs=[term.value for term in outputs],
+            name=node.name,
+        )
+    )
 
 
 def unbroadcast(g: Term, x: Term) -> Term:
@@ -114,16 +159,6 @@ def unbroadcast(g: Term, x: Term) -> Term:
     ]
     axes = [*range(extra), *stretched]
     return (g.sum(axes) if axes else g).reshape_like(x)
-
-
-def reached_from(image: ir.Value, nodes: list[ir.Node]) -> set[ir.Value]:
-    """Return the values that the image moves: not through flat ops, and floating point only."""
-    active = {image}
-    for node in nodes:
-        if (node.domain, node.op_type) in FLAT or not any(v in active for v in node.inputs):
-            continue
-        active.update(y for y in node.outputs if y.dtype is None or y.dtype.is_floating_point())
-    return active
 
 
 def differentiate(
@@ -155,8 +190,12 @@ def differentiate(
     return vjp(prepare(widen(proto) if float32 else proto, wrt=wrt, of=of, size=size))
 
 
-def vjp(network: Classifier) -> onnx.ModelProto:
+def vjp(network: Classifier, *, rounded: bool = True) -> onnx.ModelProto:
     """Return what `differentiate` returns, of a network that was prepared.
+
+    Args:
+        network: what is differentiated.
+        rounded: False takes the float twin of a quantised network in its place.
 
     Raises:
         ModelError: the output does not depend on the input.
@@ -166,7 +205,7 @@ def vjp(network: Classifier) -> onnx.ModelProto:
     image = graph.input(_name(network.image), _dtype(network.image), network.image_shape)
     shape, name = network.logits_shape, f"grad_{_name(network.logits)}"
     cotangent = graph.input(name, _dtype(network.logits), shape)
-    instance = trace(graph, network, image)
+    instance = trace(graph, network, image, rounded=rounded)
     gradient = instance.pullback(cotangent)
     _check_shape(gradient, network.image_shape)
     outputs = {_name(value): instance.terms[value] for value in network.outputs}

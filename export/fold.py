@@ -81,7 +81,7 @@ def fold_constants(model: ir.Model) -> None:
             replace_by_constants(model.graph, node, arrays)
 
 
-_GROWING = {"QuantizeLinear", "DequantizeLinear"}
+_GROWING = {"QuantizeLinear", "DequantizeLinear"}  # as a runtime wants them, to fuse
 
 
 def drop_identities(model: ir.Model) -> None:

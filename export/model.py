@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
-from jataug.errors import MissingExtra, ModelError, UnsupportedOperator
+from jataug.errors import MissingExtra, ModelError
 from jataug.preprocessing import Preprocessing
 
 from .batch import free_batch, settle, works_alike
@@ -22,7 +22,8 @@ from .fold import drop_unused, fold
 from .graph import Shape
 from .head import as_logits, choose_output, flatten_logits
 from .pools import settle_pools
-from .shapes import BATCH, MIXED, Info
+from .reach import require_shapes, straight_through
+from .shapes import BATCH, Info
 from .weights import open_weights
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Classifier:
     def opset(self) -> int:
         """The ai.onnx version."""
         return self.opsets[""]
+
+    @property
+    def straight_through(self) -> list[ir.Node]:
+        """The quantised nodes whose gradient is a straight-through estimate."""
+        return straight_through(self.image, self.logits, self.nodes)
 
     @property
     def image_shape(self) -> Shape:
@@ -244,7 +250,7 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
     for value in (v for node in model.graph for v in node.outputs):
         if (known := info.get(value.name or "")) is not None:
             value.dtype = known.dtype
-    _require_shapes(list(model.graph), image, logits, info)
+    require_shapes(list(model.graph), image, logits, info)
     if plan.preprocessing is not None:
         logits = flatten_logits(model, logits, info, shape[0])
     return Classifier(
@@ -271,38 +277,6 @@ def _require_batch(plan: _Plan, way: str, dims: list[Any], output: Info | None) 
         return
     if plan.preprocessing is not None or way == "freed" or not dims or dims[0]:
         raise _OtherBatch("the output does not follow the batch")
-
-
-def _require_shapes(
-    nodes: list[ir.Node], image: ir.Value, logits: ir.Value, info: dict[str, Info]
-) -> None:
-    """Every value between the image and the logits needs a type and a shape."""
-    needed = {logits}
-    for node in reversed(nodes):
-        if any(value in needed for value in node.outputs):
-            needed.update(value for value in node.inputs if value is not None)
-    reached = {image}
-    for node in nodes:
-        if not any(value in reached for value in node.inputs):
-            continue
-        for value in node.outputs:
-            known = info.get(value.name or "")
-            if known is not None and not known.dtype.is_floating_point():
-                continue
-            reached.add(value)
-            if value not in needed:
-                continue
-            if known is not None and MIXED in known.shape:
-                raise UnsupportedOperator(
-                    f"{node.op_type} (node {node.name!r}): the size of its result is no multiple "
-                    "of the batch; it mixes images and has no derivative here"
-                )
-            if known is None or "?" in known.shape:
-                raise ModelError(
-                    f"the shape of {value.name!r} cannot be inferred ({node.op_type}, domain "
-                    f"{node.domain or 'ai.onnx'}, node {node.name!r}); declare it: an entry of "
-                    "the graph's value_info with its type and sizes, the batch left symbolic"
-                )
 
 
 def _one_output(model: ir.Model, image: ir.Value, logits: ir.Value, shape: Shape) -> Any:

@@ -1,7 +1,7 @@
 """What was done to differentiate a model, and the check of what came out."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -10,9 +10,10 @@ from jataug.artifact import prune
 from jataug.errors import CheckError
 from jataug.runtime.onnxruntime import Engine, version
 
-from .check import TOLERANCE, directional_error, probe_images
-from .differentiate import reached_from
+from .check import TOLERANCE, check_alive, directional_error, probe_images
+from .differentiate import vjp as gradient_of
 from .model import Classifier
+from .reach import reached_from
 from .rules import FLAT
 
 __all__ = ["Report", "check_vjp", "report"]
@@ -26,6 +27,7 @@ class Report:
         nodes: of the folded model.
         rules: how often the rule of each op was used, the most frequent first.
         flat: how often a gradient ended at each op whose derivative is zero; likewise.
+        straight_through: how often the gradient of each quantised op is an estimate; likewise.
         opset: of the gradient graph.
     """
 
@@ -33,6 +35,7 @@ class Report:
     rules: dict[str, int]
     flat: dict[str, int]
     opset: int
+    straight_through: dict[str, int] = field(default_factory=dict)
 
 
 def report(network: Classifier) -> Report:
@@ -51,13 +54,20 @@ def report(network: Classifier) -> Report:
             rules[node.op_type] += 1
         elif (node.domain, node.op_type) in FLAT and any(v in active for v in node.inputs):
             flat[node.op_type] += 1
+    estimates = Counter(node.op_type for node in network.straight_through)
     return Report(
-        len(network.nodes), dict(rules.most_common()), dict(flat.most_common()), network.opset
+        nodes=len(network.nodes),
+        rules=dict(rules.most_common()),
+        flat=dict(flat.most_common()),
+        opset=network.opset,
+        straight_through=dict(estimates.most_common()),
     )
 
 
 def check_vjp(vjp: onnx.ModelProto, network: Classifier, device: str = "cpu") -> tuple[str, float]:
     """Compare a gradient graph, as `differentiate` makes it, with differences on the runtime.
+
+    That of a quantised network must reach the image; compared is its float twin's.
 
     Returns:
         The runtime, and the relative error.
@@ -69,12 +79,17 @@ def check_vjp(vjp: onnx.ModelProto, network: Classifier, device: str = "cpu") ->
     dtype = network.image.dtype
     kind = np.dtype(np.float32) if dtype is None else dtype.numpy()
     sizes = tuple(2 if isinstance(size, str) else size for size in network.image_shape)
-    engine = Engine(vjp, {"N": 2}, device)
-    forward = Engine(prune(vjp, [output]), {"N": 2}, device)
+    quantised = bool(network.straight_through)
+    checked = gradient_of(network, rounded=False) if quantised else vjp
+    engine = Engine(checked, {"N": 2}, device)
+    forward = Engine(prune(checked, [output]), {"N": 2}, device)
     start = _start(sizes)
     logits = forward.run({image: start.astype(kind)})[output]
     generator = np.random.Generator(np.random.Philox(key=1))
     cotangent = generator.standard_normal(logits.shape).astype(logits.dtype)
+    if quantised:
+        feeds = {image: start.astype(kind), f"grad_{output}": cotangent}
+        check_alive(Engine(vjp, {"N": 2}, device).run(feeds)[f"grad_{image}"])
     head = network.logits.producer()
     # A network that is sure of itself does not move its probabilities, but their logarithms.
     in_logarithms = head is not None and head.op_type == "Softmax"

@@ -20,6 +20,7 @@ from jataug.errors import ModelError
 
 from .graph import Dim, Shape
 from .pools import pool_size
+from .quantised import float_node
 
 __all__ = [
     "BATCH",
@@ -157,6 +158,8 @@ class Walk:
         self._compute(node, proto)
 
     def _infer(self, node: ir.Node, proto: onnx.NodeProto) -> dict[str, Info]:
+        if (stand_in := float_node(node, proto)) is not None:
+            return self._infer_quantised(node, *stand_in)
         schema = _schema(self._model, node)
         if schema is None:
             return {}
@@ -181,12 +184,31 @@ class Walk:
             onnx.checker.ValidationError,
             RuntimeError,
         ) as error:
-            reason = " ".join(str(error).split())
-            raise ModelError(
-                f"{node.op_type} (node {node.name!r}): its inputs do not fit together at image "
-                f"shape {self._shape}: {reason}"
-            ) from None
+            raise ModelError(_misfit(node, self._shape, error)) from None
         return {n: info for n, t in found.items() if (info := _info(t)) is not None}
+
+    def _infer_quantised(
+        self, node: ir.Node, proto: onnx.NodeProto | None, typed: str
+    ) -> dict[str, Info]:
+        """Infer an op of a runtime's own domain from its float op, or from its first input."""
+        shape, source = None, self.infos.get(_name(node.inputs[0]))
+        if proto is None:
+            shape = source.shape if source else None
+        elif all(name in self.infos for name in proto.input):
+            types = {
+                name: _type(Info(ir.DataType.FLOAT, self.infos[name].shape)) for name in proto.input
+            }
+            schema = onnx.defs.get_schema(proto.op_type, self._model.opset_imports[""], "")
+            try:
+                found = onnx.shape_inference.infer_node_outputs(schema, proto, types)
+            except (onnx.shape_inference.InferenceError, RuntimeError) as error:
+                raise ModelError(_misfit(node, self._shape, error)) from None
+            known = _info(found[proto.output[0]])
+            shape = known.shape if known else None
+        kind = self.infos.get(typed)
+        if shape is None or kind is None:
+            return {}
+        return {_name(node.outputs[0]): Info(kind.dtype, shape)}
 
     def _count_compressed(self, node: ir.Node) -> None:
         """Compress keeps what its mask says, which onnx's inference does not read."""
@@ -270,6 +292,14 @@ class Walk:
             bounds = (node.attributes.get(key) for key in ("start", "end"))
             sizes = sizes[slice(*(None if b is None else b.as_int() for b in bounds))]
         self.data[_name(node.outputs[0])] = sizes
+
+
+def _misfit(node: ir.Node, shape: Shape, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    return (
+        f"{node.op_type} (node {node.name!r}): its inputs do not fit together at image shape "
+        f"{shape}: {reason}"
+    )
 
 
 def constant(value: ir.Value | None) -> Array | None:

@@ -9,9 +9,11 @@ import onnx
 from jataug.errors import ModelError, UnsupportedOperator
 from jataug.preprocessing import Preprocessing
 
-from .differentiate import reached_from, vjp
+from .differentiate import vjp
 from .graph import Shape
 from .model import Classifier, image_shape, load_model, prepare
+from .quantised import STRAIGHT
+from .reach import reached_from
 from .rules import find_rule
 
 __all__ = ["Survey", "survey"]
@@ -55,7 +57,9 @@ def survey(
     try:
         network = prepare(proto, of=preprocessing.logits, preprocessing=preprocessing, size=size)
     except (ModelError, UnsupportedOperator) as error:
-        return Survey(opset, ops, None, None, (str(error),))
+        whole = any((n.domain, n.op_type) in STRAIGHT for n in proto.graph.node)
+        notes = ("quantised: its gradient would be straight-through",) if whole else ()
+        return Survey(opset, ops, None, None, (str(error),), notes)
     problems = _missing(network)
     try:
         preprocessing.check_channels(image_shape(network, preprocessing)[0])
@@ -98,6 +102,14 @@ def _missing(network: Classifier) -> list[str]:
 
 def _notes(network: Classifier, preprocessing: Preprocessing) -> tuple[str, ...]:
     notes = []
+    if estimates := Counter(node.op_type for node in network.straight_through):
+        counts = ", ".join(f"{op} {count}" for op, count in estimates.most_common())
+        notes.append(f"quantised: its gradient is straight-through, in {counts}")
+    if "DynamicQuantizeLinear" in estimates:
+        notes.append(
+            "its scales are taken over the whole batch: only a batch of 1 gives the logits that a "
+            "single image has"
+        )
     last = network.logits.producer()
     if preprocessing.outputs == "logits" and last is not None and last.op_type in _HEADS:
         notes.append(f"the output is a {last.op_type}: --outputs probabilities attacks its logits")

@@ -51,6 +51,11 @@ class Manifest:
         versions: of the packages that made the file.
         checked: the runtime on which the gradient was checked, or None.
         weights: the names of the inputs that are weights; none where they are in the file.
+        straight_through: the names of the model's quantised nodes whose gradient is a
+            straight-through estimate; none where it is exact.
+        logits_difference: of a quantised model: the largest difference between the logits beside
+            the gradient and those of the model alone, relative to the span of the latter, where it
+            was measured.
         format_version: of this manifest.
     """
 
@@ -67,6 +72,8 @@ class Manifest:
     versions: dict[str, str]
     checked: str | None = None
     weights: tuple[str, ...] = ()
+    straight_through: tuple[str, ...] = ()
+    logits_difference: float | None = None
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,6 +103,7 @@ class Manifest:
                 "preprocessing": Preprocessing.from_dict(data["preprocessing"]),
                 "image_shape": tuple(data["image_shape"]),
                 "weights": tuple(data.get("weights", ())),
+                "straight_through": tuple(data.get("straight_through", ())),
             }
             return cls(**{**data, **parsed})
         except (KeyError, TypeError, BudgetError, ModelError) as error:

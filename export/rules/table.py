@@ -13,7 +13,7 @@ from jataug.errors import UnsupportedOperator
 
 from ..graph import Term
 
-__all__ = ["FLAT", "Rule", "find_rule", "has_rule", "rule"]
+__all__ = ["FLAT", "Rule", "add_rule", "find_rule", "has_rule", "rule", "rule_of"]
 
 Pullback = Callable[..., Term]
 
@@ -82,10 +82,21 @@ def rule(
         keywords = {name for name, p in signature.items() if p.kind is p.KEYWORD_ONLY}
         entry = Rule(pullback, frozenset(keywords - {"index"}), variadic, every_output)
         key = "*" if variadic else positions.index(wrt)
-        _RULES.setdefault((domain, op_type), {})[key] = entry
+        add_rule(domain, op_type, key, entry)
         return pullback
 
     return register
+
+
+def add_rule(domain: str, op_type: str, key: str | int, entry: Rule) -> None:
+    """Put an entry into the table, for the input at position `key`, or for any where it is "*"."""
+    _RULES.setdefault((domain, op_type), {})[key] = entry
+
+
+def rule_of(op_type: str, i: int) -> Rule:
+    """Return the rule for input `i` of an ai.onnx op that is known to have one."""
+    rules = _RULES["", op_type]
+    return rules[i] if i in rules else rules["*"]
 
 
 def has_rule(domain: str, op_type: str) -> bool:

@@ -81,6 +81,11 @@ class OnnxModel:
         """The execution provider that runs the model."""
         return self._plain.providers[0]
 
+    @property
+    def straight_through(self) -> bool:
+        """Whether the model is quantised, and its gradient an estimate."""
+        return bool(self._network.straight_through)
+
     @cached_property
     def module(self) -> Any:
         """The same model as a torch module: jataug.bridge.OnnxModule.

@@ -9,7 +9,7 @@ import jataug
 from jataug.artifact import load_artifact
 from jataug.errors import ArtifactError, ModelError
 from jataug.export import export_attack
-from jataug.export.check import _vjp
+from jataug.export.check import gradient_graph
 from jataug.export.model import load_model, prepare
 from jataug.export.weights import weight_arrays, weight_names
 from jataug.preprocessing import Preprocessing
@@ -21,7 +21,7 @@ def engine_of(module, images) -> Engine:
     proto = load_model(module, images, optimize=False)
     network = prepare(proto, preprocessing=plain, weights=weight_names(module))
     assert network.weights
-    return Engine(_vjp(network, plain), {"N": len(images)}, "cpu", 1)
+    return Engine(gradient_graph(network, plain), {"N": len(images)}, "cpu", 1)
 
 
 def both(engine, module, images, cotangent):
