@@ -3,12 +3,14 @@
     python benchmarks/conformance.py            # prints the table
     python benchmarks/conformance.py --write    # and writes benchmarks/results/conformance.*
 
-Needs jataug[cpu,openvino,torch] and tract. Each cell is a row of `jataug runtimes`: the largest
-difference of loss and logits, the part of the update that is another one, and the time of a call
-in calls of ONNX Runtime's CPU provider; or why there is none.
+Needs jataug[cpu,openvino,torch], tract, Node.js and npm. Each cell is a row of `jataug runtimes`, but
+for the runtimes of JavaScript, which this script drives itself: the largest difference of loss and
+logits, the part of the update that is another one, and the time of a call in calls of ONNX
+Runtime's CPU provider; or why there is none.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -17,17 +19,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / name) for name in ("tests", "examples", "examples/vector")]
+PLACES = ("benchmarks", "tests", "examples", "examples/vector")
+sys.path[:0] = [str(HERE.parent / name) for name in PLACES]
 
 import make  # noqa: E402  # of examples/vector
 import material  # noqa: E402
+from javascript import javascript  # noqa: E402
 
 from jataug import AttackConfig, FlowBudget, PixelBudget  # noqa: E402
 from jataug.export import export_attack  # noqa: E402
 from jataug.selfcheck import survey  # noqa: E402
+from jataug.selfcheck.candidates import candidates  # noqa: E402
 
 FORMS = ("step", "loop", "unrolled")
 STEPS = 3
+IMAGES = 2
+"""In a call of `jataug runtimes`."""
 
 
 def models():
@@ -42,9 +49,13 @@ def measured(model, form, folder, threads):
     config = AttackConfig.preset(
         "claim-1", flow=FlowBudget(0.3), pixel=PixelBudget("8/255"), steps=STEPS
     )
-    path = folder / "attack.onnx"
+    path, processes = folder / "attack.onnx", {}
     export_attack(model, config, path, form=form, check=False)
-    rows = [row for row in survey(path, threads=threads).rows if row.status != "not installed"]
+    more = javascript(folder, processes, threads)
+    found = survey(path, threads=threads, found=lambda proto: [*candidates(proto), *more])
+    rows = [_timed(row, processes) for row in found.rows if row.status != "not installed"]
+    for process in processes.values():
+        process.close()
     golden = next(row for row in rows if row.provider == "CPUExecutionProvider")
     return [
         {
@@ -58,6 +69,13 @@ def measured(model, form, folder, threads):
         }
         for row in rows
     ]
+
+
+def _timed(row, processes):
+    """A JavaScript runtime's own clock, without what its inputs and outputs take."""
+    if row.milliseconds is None or row.runtime not in processes:
+        return row
+    return dataclasses.replace(row, milliseconds=processes[row.runtime].median() / IMAGES)
 
 
 def cell(row):
