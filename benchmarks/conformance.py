@@ -3,8 +3,8 @@
     python benchmarks/conformance.py            # prints the table
     python benchmarks/conformance.py --write    # and writes benchmarks/results/conformance.*
 
-Needs jataug[cpu,openvino,torch], tract, Node.js and npm. Each cell is a row of `jataug runtimes`, but
-for the runtimes of JavaScript, which this script drives itself: the largest difference of loss and
+Needs jataug[cpu,openvino,torch], tract, Node.js and npm. Each cell is a row of `jataug runtimes`,
+but for those of JavaScript, which this script drives itself: the largest difference of loss and
 logits, the part of the update that is another one, and the time of a call in calls of ONNX
 Runtime's CPU provider; or why there is none.
 """
