@@ -3,6 +3,7 @@
 import io
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from PIL import Image
 
 __all__ = ["Spool", "png", "write_npz"]
 
-_COMPRESS_LEVEL = 1
-"""An adversarial perturbation does not compress: level 6 saves 6% of a photo and takes twice as
-long.
+_PNG: dict[str, Any] = {"compress_level": 1, "compress_type": zlib.Z_RLE}
+"""An adversarial perturbation has no repetitions to search for. Beside the usual search at level 1,
+photographs changed by 2/255 and 8/255 are 6% smaller, written in 80% of the time and read in 85%.
 """
 
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -26,7 +27,7 @@ def png(image: NDArray[np.uint8]) -> bytes:
     """Return an image (height, width, 1 or 3), uint8, as a PNG file."""
     file = io.BytesIO()
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    picture.save(file, "PNG", compress_level=_COMPRESS_LEVEL)
+    picture.save(file, "PNG", **_PNG)
     return file.getvalue()
 
 
