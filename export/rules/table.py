@@ -64,7 +64,7 @@ def rule(
     cotangent of `wrt`; broadcasting is undone by the engine. For a variadic input the function
     takes *inputs and a
     keyword `index`. An attribute that the signature does not name is refused when a node carries
-    it.
+    it::
 
         @rule("Swish", "X", domain="com.example")
         def swish(g, Y, X, *, beta=1.0):
