@@ -38,7 +38,7 @@ def command(**given: Any) -> None:
     jataug train train-images-idx3-ubyte.gz -o run --model small-cnn \\
         --flow 1 --pixel 0.1
     jataug train photos/ -o run --model resnet-18-imagenet --resize 256 \\
-        --crop 224 --mix attack=0.5 --mix dataset:adversarial/=0.25 --mix clean=0.25
+        --crop 224 --mix attack=0.5 --mix dataset:made/=0.25 --mix clean=0.25
     torchrun --nproc-per-node 4 --no-python jataug train photos/ -o run \\
         --resize 36 --crop 32
     """
