@@ -17,7 +17,7 @@ PIP := -m pip --disable-pip-version-check --quiet
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint mypy bench clean
+.PHONY: help demo test test-all lint mypy docs dist bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## */  make \1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -44,11 +44,17 @@ mypy: $(INSTALLED)
 	$(BIN)/python $(PIP) install --no-deps --target .whl/site .whl/dist/*.whl
 	cd .whl && MYPYPATH=site $(abspath $(BIN))/mypy --config-file ../pyproject.toml -p jataug
 
+docs: $(INSTALLED)  ## the pages of docs/ and the API, into .docs/; a warning fails
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs .docs
+
+dist: $(INSTALLED)  ## wheel and sdist, the same bytes from the same tree
+	$(BIN)/python .ci/dist.py dist
+
 bench: $(INSTALLED)  ## every benchmark, one after the other
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## remove what these targets made; the downloads in .cache stay
-	rm -rf $(VENV) $(DEMO_VENV) $(DEMO_OUT) build dist .whl *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO_VENV) $(DEMO_OUT) build dist .docs .whl *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -38,8 +38,10 @@ def command(model: Path, output: Path, **given: Any) -> None:
     images in [0, 1] goes inside. A run brings the budgets it was trained with; options change them.
 
     \b
-    jataug export resnet50.onnx -o attack.onnx --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
-    jataug export lite0.onnx -o attack.onnx --scale 255 --mean 127 --std 128 --preset evaluation
+    jataug export resnet50.onnx -o attack.onnx \\
+        --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+    jataug export lite0.onnx -o attack.onnx --preset evaluation \\
+        --scale 255 --mean 127 --std 128
     jataug export run/ -o attack.onnx --save-model model.onnx
     """
     from jataug.export import export_attack

@@ -74,9 +74,10 @@ def command(
     Ctrl-C stops after the batch, a second one at once; then the exit code is 130.
 
     \b
-    jataug generate attack.onnx photos/ out/ --resize 256 --crop 224 --labels predicted
-    jataug generate attack.onnx t10k-images-idx3-ubyte.gz out/ --format npz --dry-run
-    jataug generate weak.onnx strong.onnx photos/ out/ --labels predicted --workers 2 --threads 4
+    jataug generate attack.onnx photos/ out/ --resize 256 --crop 224 \\
+        --labels predicted
+    jataug generate attack.onnx t10k-images-idx3-ubyte.gz out/ --dry-run
+    jataug generate weak.onnx strong.onnx photos/ out/ --workers 2 --threads 4
     """
     from jataug.generator import generate, generate_all
 

@@ -26,7 +26,8 @@ def command(
     confidences.
 
     \b
-    jataug preview attack.onnx photos/ -o grid.png --resize 256 --crop 224 --labels predicted
+    jataug preview attack.onnx photos/ -o grid.png --labels predicted \\
+        --resize 256 --crop 224
     """
     from jataug.drawing import save
     from jataug.errors import DataError

@@ -35,10 +35,12 @@ def command(**given: Any) -> None:
     attacks with.
 
     \b
-    jataug train train-images-idx3-ubyte.gz -o run --model small-cnn --flow 1 --pixel 0.1
-    jataug train photos/ -o run --resize 256 --crop 224 --model resnet-18-imagenet \\
-        --mix attack=0.5 --mix dataset:adversarial/=0.25 --mix clean=0.25
-    torchrun --nproc-per-node 4 --no-python jataug train photos/ -o run --resize 36 --crop 32
+    jataug train train-images-idx3-ubyte.gz -o run --model small-cnn \\
+        --flow 1 --pixel 0.1
+    jataug train photos/ -o run --model resnet-18-imagenet --resize 256 \\
+        --crop 224 --mix attack=0.5 --mix dataset:made/=0.25 --mix clean=0.25
+    torchrun --nproc-per-node 4 --no-python jataug train photos/ -o run \\
+        --resize 36 --crop 32
     """
     from jataug.trainer import Part, TrainConfig, train
 

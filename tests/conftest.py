@@ -19,6 +19,12 @@ def _have(make: Callable[..., Any], *args: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
+def have() -> Callable[..., Any]:
+    """Material that a test asks for by itself, or the reason why there is none."""
+    return _have
+
+
+@pytest.fixture(scope="session")
 def efficientnet_lite0() -> material.Model:
     return _have(material.efficientnet_lite0)
 

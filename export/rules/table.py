@@ -61,7 +61,7 @@ def rule(
     standard's defaults). g is the cotangent of the first output, Y that output, an optional input
     that is absent is None. It returns the cotangent of `wrt`; broadcasting is undone by the engine.
     For a variadic input the function takes *inputs and a keyword `index`. An attribute that the
-    signature does not name is refused when a node carries it.
+    signature does not name is refused when a node carries it::
 
         @rule("Swish", "X", domain="com.example")
         def swish(g, Y, X, *, beta=1.0):

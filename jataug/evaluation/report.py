@@ -283,7 +283,9 @@ def load_report(path: str | PathLike[str]) -> Report:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: expected a report.json: {error}") from None
     if version != FORMAT_VERSION:
-        raise DataError(f"{path}: expected format version {FORMAT_VERSION}, got {version}")
+        raise DataError(
+            f"{path}: expected format_version {FORMAT_VERSION}, got {version}; update jataug"
+        )
     try:
         found: Report = _read(Report, data)
     except (KeyError, TypeError, AttributeError) as error:

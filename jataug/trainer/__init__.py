@@ -1,5 +1,7 @@
 """Joint adversarial training (claims 15-20) in torch: one configuration, one loop.
 
+For example::
+
     from jataug.trainer import TrainConfig, train
     train(TrainConfig(source="train-images-idx3-ubyte.gz", output="run", model="small-cnn"))
 

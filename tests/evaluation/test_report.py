@@ -66,7 +66,7 @@ def test_a_report_reads_back() -> None:
 def test_newer_or_broken_reports_are_refused(tmp_path: Path) -> None:
     newer = tmp_path / "report.json"
     newer.write_text(json.dumps({**example(), "format_version": FORMAT_VERSION + 1}))
-    with pytest.raises(DataError, match=f"expected format version {FORMAT_VERSION}"):
+    with pytest.raises(DataError, match=f"expected format_version {FORMAT_VERSION}"):
         load_report(newer)
     newer.write_text("[]")
     with pytest.raises(DataError, match=r"expected a report\.json"):

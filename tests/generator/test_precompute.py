@@ -44,7 +44,7 @@ def test_the_commands_of_the_page(place):
     lines = [line for line in commands() if "--engine ray" not in line]
     assert len(lines) == 7
     said = [run(line, place) for line in lines]
-    shown = re.search(r"^    out: .*?(?=\n\n)", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    shown = re.search(r"^out: .*?(?=\n```)", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     assert shown is not None
     told = [line.split()[0] for line in said[0].splitlines()]
     assert told == [line.split()[0] for line in shown[0].splitlines()]
