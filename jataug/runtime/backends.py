@@ -11,7 +11,15 @@ from jataug.errors import RuntimeUnavailable
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["BACKENDS", "Buffer", "Engine", "EngineType", "backend_version", "engine_type"]
+__all__ = [
+    "BACKENDS",
+    "Buffer",
+    "Engine",
+    "EngineType",
+    "backend_version",
+    "check_device",
+    "engine_type",
+]
 
 BACKENDS = ("onnxruntime", "openvino")
 
@@ -76,6 +84,15 @@ def engine_type(backend: str) -> EngineType:
     """
     found: EngineType = _module(backend).Engine
     return found
+
+
+def check_device(backend: str, device: str) -> None:
+    """Refuse a device that a backend cannot load here.
+
+    Raises:
+        RuntimeUnavailable: there is no such backend or device, or no provider for it.
+    """
+    _module(backend).check_device(device)
 
 
 def backend_version(backend: str) -> str:

@@ -14,7 +14,7 @@ from .refusal import refusal
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Engine", "load", "version"]
+__all__ = ["Engine", "check_device", "load", "version"]
 
 Array = NDArray[Any]
 
@@ -140,24 +140,32 @@ _NUMPY: dict[str, Any] = {
 }
 
 
+def check_device(device: str) -> None:
+    """Refuse a device that cannot load here; one that is listed may still fail to.
+
+    Raises:
+        RuntimeUnavailable: no such device, or no provider for it.
+        MissingExtra: the runtime is not installed.
+    """
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
+        raise RuntimeUnavailable(f"device: expected auto, cpu, cuda or cuda:<i>, got {device!r}")
+    if kind == "cuda" and _CUDA not in load().get_available_providers():
+        raise RuntimeUnavailable(
+            f"device {device!r}: this onnxruntime has no CUDA provider; pip install "
+            "'jataug[gpu]' in place of [cpu]"
+        )
+
+
 def _device_id(device: str) -> int:
     return int(device.partition(":")[2] or 0) if device.startswith("cuda") else 0
 
 
 def _providers(ort: Any, device: str) -> list[Any]:
-    kind, _, number = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (number and not number.isdigit()):
-        raise RuntimeUnavailable(f"device: expected auto, cpu, cuda or cuda:<i>, got {device!r}")
-    if kind == "cpu":
-        return [_CPU]
-    if _CUDA not in ort.get_available_providers():
-        if kind == "cuda":
-            raise RuntimeUnavailable(
-                f"device {device!r}: this onnxruntime has no CUDA provider; pip install "
-                "'jataug[gpu]' in place of [cpu]"
-            )
+    check_device(device)
+    if device.startswith("cpu") or _CUDA not in ort.get_available_providers():
         return [_CPU]
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     # TF32 is on by default and costs three digits.
-    return [(_CUDA, {"device_id": int(number or 0), "use_tf32": 0}), _CPU]
+    return [(_CUDA, {"device_id": _device_id(device), "use_tf32": 0}), _CPU]

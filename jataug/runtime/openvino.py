@@ -16,7 +16,7 @@ from .values import shape_of, type_of
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Engine", "HostBuffer", "load", "version"]
+__all__ = ["Engine", "HostBuffer", "check_device", "load", "version"]
 
 Array = NDArray[Any]
 
@@ -53,6 +53,18 @@ def _without_telemetry() -> Iterator[None]:
 def version() -> str:
     """Return the runtime's version."""
     return f"openvino {load().__version__.partition('-')[0]}"
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that it does not run on.
+
+    Raises:
+        RuntimeUnavailable: another than "auto" or "cpu".
+    """
+    if device not in ("auto", "cpu"):
+        raise RuntimeUnavailable(
+            f"device: expected auto or cpu with the backend openvino, got {device!r}"
+        )
 
 
 class HostBuffer:
@@ -103,10 +115,7 @@ class Engine:
         threads: int | None = None,
     ) -> None:
         self._ov = load()
-        if device not in ("auto", "cpu"):
-            raise RuntimeUnavailable(
-                f"device: expected auto or cpu with the backend openvino, got {device!r}"
-            )
+        check_device(device)
         check_age(version(), model)
         self.inputs = [value.name for value in model.graph.input]
         self.outputs = [value.name for value in model.graph.output]

@@ -15,7 +15,7 @@ from jataug.errors import ArtifactError, BudgetError
 from jataug.finalize import finalize, from_levels, quantize
 from jataug.result import AttackResult
 
-from .backends import Engine, engine_type
+from .backends import Engine, check_device, engine_type
 from .batch import as_images, as_indices, as_labels, as_radii, check_targets, padded
 from .results import joined, no_results
 from .stepper import Stepper
@@ -79,15 +79,15 @@ class Session:
             device: "auto" (CUDA where it loads, with a warning where it is there and does not),
                 "cpu", "cuda" or "cuda:<i>".
             batch_size: images per call of the runtime; smaller batches are padded to it. Default:
-                the size of the first
-                batch, at most 64.
+                the size of the first batch, at most 64.
             threads: of the runtime's pool; default its own choice.
 
         Raises:
             ArtifactError: no artifact, edited, truncated, or newer than this version.
-            RuntimeUnavailable: the backend is unknown; on first use: the device did not load.
+            RuntimeUnavailable: the backend or the device is unknown, or has no provider here; on
+                first use: the device did not load.
         """
-        engine_type(backend)
+        check_device(backend, device)
         model, manifest = load_artifact(path)
         if manifest.weights:
             raise ArtifactError(

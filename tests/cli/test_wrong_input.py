@@ -163,6 +163,15 @@ def test_class_folders_that_are_not_the_models(run, artifact, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--device", "gpu"), "got 'gpu'"), (("--backend", "openvino", "--device", "cuda"), "cuda")],
+)
+def test_a_device_that_is_none_leaves_nothing(run, artifact, images, tmp_path, options, said):
+    refused(run("generate", artifact, images, tmp_path / "out", *options), said)
+    assert not (tmp_path / "out").exists()
+
+
 def corrupt(path):
     path.write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
 

@@ -305,11 +305,8 @@ def test_an_artifact_newer_than_the_runtime(path, tmp_path, backend, what):
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "gpu", ""])
 def test_a_device_that_it_does_not_have(path, device):
-    with (
-        Session.open(path, backend="openvino", device=device) as session,
-        pytest.raises(RuntimeUnavailable, match=f"expected auto or cpu .* got '{device}'"),
-    ):
-        session.predict(images(1))
+    with pytest.raises(RuntimeUnavailable, match=f"expected auto or cpu .* got '{device}'"):
+        Session.open(path, backend="openvino", device=device)
 
 
 def test_it_is_not_installed(path, monkeypatch):
