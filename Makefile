@@ -14,7 +14,8 @@ DEMO_INSTALLED := $(DEMO_VENV)/.installed
 PIP := -m pip --disable-pip-version-check --quiet
 
 # One thread a worker: torch and OpenMP would otherwise start as many threads each as there are cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+# A worker that has nothing left takes tests from one that waits for a long one.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint mypy docs dist bench clean

@@ -147,7 +147,7 @@ def test_a_damaged_claim_counts_until_it_is_old(tmp_path, text):
 def test_of_many_at_once_one_gets_it(tmp_path):
     for turn in range(5):
         root, won, lost = tmp_path / str(turn), [], []
-        together, done = threading.Barrier(6), threading.Barrier(6)
+        together, done = threading.Barrier(6, timeout=60), threading.Barrier(6, timeout=60)
 
         def try_it(root=root, won=won, lost=lost, together=together, done=done):
             together.wait()
@@ -190,7 +190,7 @@ def test_shares_that_end_together_write_one_right_index(new_session, folder, tmp
     run(new_session(), folder, tmp_path / "once")
     for turn in range(4):
         out, reports = tmp_path / f"out {turn}", []
-        together = threading.Barrier(3)
+        together = threading.Barrier(3, timeout=60)
 
         def share(part, out=out, reports=reports, together=together):
             def wait(progress):

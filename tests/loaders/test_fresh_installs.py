@@ -18,7 +18,8 @@ import pytest
 from jataug.demo import run_demo
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.heavy
+# On a loaded machine and a slow line: TensorFlow alone is 700 MB.
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(2400)]
 
 
 class Fresh(NamedTuple):
@@ -118,7 +119,9 @@ def demo(tmp_path_factory):
 
 def install(python, packages, wheel):
     named = [package.format(wheel=wheel) for package in packages]
-    options = ["--disable-pip-version-check", "--quiet", "-c", str(ROOT / "constraints.txt")]
+    # Compiled are only the modules that are imported: half of the time goes into the others.
+    options = ["--disable-pip-version-check", "--quiet", "--no-compile"]
+    options += ["-c", str(ROOT / "constraints.txt")]
     done = subprocess.run(
         [str(python), "-m", "pip", "install", *options, *named], capture_output=True, text=True
     )
