@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 _CODE = "from jataug.cli import main; main()"
@@ -24,7 +25,8 @@ def finish(process: "subprocess.Popen[str]", seconds: float = 120) -> tuple[int,
         said, complained = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=20)  # a process that it started may hold the pipes
         raise
     return process.returncode, complained + said
 

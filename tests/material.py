@@ -205,8 +205,9 @@ def installed(*requirements: str) -> Path:
         command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-compile", "--quiet"]
         site = Path(scratch) / "site"
         run = subprocess.run(
-            [*command, "--target", str(site), *requirements], capture_output=True, text=True
-        )
+            [*command, "--target", str(site), *requirements],
+            capture_output=True, text=True, timeout=500,
+        )  # fmt: skip
         if run.returncode:
             said = (run.stderr.strip().splitlines() or ["no message"])[-1]
             raise UnavailableError(f"pip install {' '.join(requirements)}: {said}")

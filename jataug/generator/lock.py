@@ -186,8 +186,9 @@ class Lock:
     def _tidy(self) -> None:
         """Remove the unfinished files of runs that are gone."""
         folder = self._path.parent
+        there = list(folder.iterdir())  # before the claims: a run that comes in meanwhile has one
         known = {path.stem for path in folder.glob(f"*{_CLAIM}")}
-        for path in folder.iterdir():
+        for path in there:
             if path.name.split(".")[0] not in known:
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)

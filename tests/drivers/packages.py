@@ -66,7 +66,8 @@ def _drop_other_systems(folder: Path) -> None:
 
 
 def _npm(folder: Path, *words: str) -> None:
-    run = subprocess.run([program("npm"), *words], cwd=folder, capture_output=True, text=True)
+    command = [program("npm"), *words]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
     if run.returncode:
         said = [line for line in run.stderr.splitlines() if "error" in line.lower()]
         raise UnavailableError(f"npm {words[0]}: {(said or ['no message'])[0]}")

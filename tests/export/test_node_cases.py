@@ -42,6 +42,7 @@ OTHER_RUNTIME = {
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(2400)  # minutes, where nothing else runs
 @pytest.mark.filterwarnings("ignore")  # onnx makes some of the numbers by overflow
 def test_every_case(capsys):
     outcomes = [(case, outcome(case)) for case in node_cases()]

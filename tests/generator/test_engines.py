@@ -1,10 +1,12 @@
 """However many work, and wherever: the same bytes."""
 
 import functools
+import json
 import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from commands import call, finish, start, tree_hash, until
@@ -131,7 +133,7 @@ def test_a_ray_worker_that_is_killed_is_replaced(command, tmp_path, once):
     words = (*command, tmp_path / "out", *OPTIONS, "--engine", "ray", "--workers", "2")
     running = start(*words)
     tries = tmp_path / "out" / ".tmp"
-    until(lambda: list(tries.glob("*.tries/*")))
+    until(lambda: list(tries.glob("*.tries/[0-9]*")))
     actors = [pid for pid, name in processes_of(running.pid).items() if "MapWorker" in name]
     time.sleep(0.3)
     os.kill(actors[0], 9)
@@ -148,10 +150,33 @@ def test_a_shard_that_kills_every_worker_is_given_up(tmp_path):
     actor = _Actor.__new__(_Actor)
     actor._tries = tmp_path / "tries"
     for _ in range(4):
-        actor._count(7)
+        actor._count("7", "shard 7: its worker died")
     with pytest.raises(RuntimeUnavailable, match="shard 7: its worker died 4 times"):
-        actor._count(7)
-    assert actor._count(8) == 1
+        actor._count("7", "shard 7: its worker died")
+    assert actor._count("8", "").stat().st_size == 1
+
+
+def test_workers_that_die_while_they_open_are_given_up(tmp_path, monkeypatch):
+    """Ray starts an actor again without end."""
+    from jataug.generator.engines import ray as engine
+
+    class Killed(BaseException):
+        pass
+
+    class Dying:
+        def __init__(self, lanes, name):
+            raise Killed
+
+    lane = SimpleNamespace(job=SimpleNamespace(root=tmp_path), scratch="run")
+    monkeypatch.setattr(engine, "Worker", Dying)
+    for _ in range(4):
+        with pytest.raises(Killed):
+            engine._Actor([lane], "one")
+    answer = json.loads(engine._Actor([lane], "one")({"number": [3]})["said"][0])
+    assert answer["error"][0] == "RuntimeUnavailable"
+    assert "a worker died while it opened 4 times" in answer["error"][1]
+    with pytest.raises(Killed):
+        engine._Actor([lane], "another")
 
 
 def test_gpus_are_placed_by_ray_alone(attacks, images, tmp_path):

@@ -1,5 +1,6 @@
 """Who may work on a destination, when somebody else does, or did."""
 
+import functools
 import json
 import os
 import subprocess
@@ -29,7 +30,7 @@ def claim_of(held: Lock) -> Path:
 def plant(root: Path, claim: Claim, *, age: float = 0.0, name: str = "00000000000000000001-dead"):
     """Leave a claim behind, and what its run was writing."""
     folder = root / ".tmp"
-    (folder / f"{name}.0").mkdir(parents=True)
+    (folder / f"{name}.0").mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.0" / "7").write_bytes(b"half a file")
     (folder / f"{name}.held").touch()
     path = folder / f"{name}.claim"
@@ -43,6 +44,26 @@ def mine(tmp_path: Path) -> Claim:
     with lock(tmp_path / "elsewhere") as held:
         value = json.loads(claim_of(held).read_text())
     return Claim(**{**value, "part": tuple(value["part"])})
+
+
+def in_threads(together: threading.Barrier, work) -> list[BaseException]:
+    """Run functions side by side; return what they raised. One that fails lets the others go."""
+    raised: list[BaseException] = []
+
+    def guarded(one):
+        try:
+            one()
+        except BaseException as error:
+            raised.append(error)
+            together.abort()
+
+    threads = [threading.Thread(target=guarded, args=(one,), daemon=True) for one in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads)
+    return raised
 
 
 def test_the_second_is_told_who_holds_it(tmp_path):
@@ -144,6 +165,20 @@ def test_a_damaged_claim_counts_until_it_is_old(tmp_path, text):
         assert len(held.notes) == 1
 
 
+def test_a_claim_that_comes_while_another_run_tidies_up_stays(tmp_path, monkeypatch):
+    other, real = replace(mine(tmp_path), part=(2, 2)), Path.iterdir
+    planted = []
+
+    def late(folder):
+        if folder.name == ".tmp" and not planted:
+            planted.append(plant(folder.parent, other, name="99999999999999999999-late"))
+        return real(folder)
+
+    monkeypatch.setattr(Path, "iterdir", late)
+    with lock(tmp_path, (1, 2)):
+        assert planted[0].exists()
+
+
 def test_of_many_at_once_one_gets_it(tmp_path):
     for turn in range(5):
         root, won, lost = tmp_path / str(turn), [], []
@@ -159,11 +194,7 @@ def test_of_many_at_once_one_gets_it(tmp_path):
                 lost.append(str(error))
                 done.wait()
 
-        threads = [threading.Thread(target=try_it) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        assert not in_threads(together, [try_it] * 6)
         assert (len(won), len(lost)) == (1, 5)
         assert not (root / ".tmp").exists()
 
@@ -199,11 +230,8 @@ def test_shares_that_end_together_write_one_right_index(new_session, folder, tmp
 
             reports.append(run(new_session(), folder, out, shard=part, progress=wait))
 
-        threads = [threading.Thread(target=share, args=(f"{k}/3",)) for k in (1, 2, 3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        shares = [functools.partial(share, f"{k}/3") for k in (1, 2, 3)]
+        assert not in_threads(together, shares)
         assert sum(report.generated for report in reports) == 11
         assert any(report.complete for report in reports)
         assert files_of(out) == files_of(tmp_path / "once")

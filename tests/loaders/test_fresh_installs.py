@@ -31,7 +31,7 @@ class Fresh(NamedTuple):
     tests: tuple[str, ...] = ()
 
 
-TESTING = ("{wheel}[cpu,parquet]", "pytest")
+TESTING = ("{wheel}[cpu,parquet]", "pytest", "pytest-timeout")
 KINDS = {
     "torch": Fresh(
         ("torch==2.13.0", "{wheel}[torch]"),
@@ -122,9 +122,15 @@ def install(python, packages, wheel):
     # Compiled are only the modules that are imported: half of the time goes into the others.
     options = ["--disable-pip-version-check", "--quiet", "--no-compile"]
     options += ["-c", str(ROOT / "constraints.txt")]
-    done = subprocess.run(
-        [str(python), "-m", "pip", "install", *options, *named], capture_output=True, text=True
-    )
+    try:
+        done = subprocess.run(
+            [str(python), "-m", "pip", "install", *options, *named],
+            capture_output=True, text=True, timeout=1200,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise material.UnavailableError(
+            f"pip install {' '.join(named)}: not done in 20 min"
+        ) from None
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise material.UnavailableError(f"pip install {' '.join(named)}: {said}")

@@ -39,6 +39,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def loader(data, workers, context, **options):
+    options = {"timeout": 120 if workers else 0, **options}
     return DataLoader(
         data, batch_size=8, num_workers=workers, multiprocessing_context=context, **options
     )

@@ -20,6 +20,8 @@ from jataug.trainer.checkpoint import read_checkpoint
 
 TESTS = Path(__file__).resolve().parent.parent
 PATHS = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
+# As many threads as here, or the run is told that it goes on elsewhere.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": str(torch.get_num_threads())}
 
 
 def lines(run: Path) -> list[dict]:
@@ -36,11 +38,13 @@ def test_two_processes_are_one(options, tmp_path) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps(config.to_dict()))
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
+        "--nproc-per-node", "2",
         str(TESTS / "trainer_process.py"), str(file),
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    # The name of a machine may resolve slowly, or not at all.
+    environment = {**ENVIRONMENT, "GLOO_SOCKET_IFNAME": "lo"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert run.returncode == 0, run.stderr
 
     two = Path(config.output)
@@ -69,8 +73,7 @@ def test_a_compiled_network_trains_alike(options, tmp_path) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps(config.to_dict()))
     command = [sys.executable, str(TESTS / "trainer_process.py"), str(file)]
-    environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert lines(Path(config.output))[0]["loss"] == pytest.approx(plain.loss, rel=1e-3)
 

@@ -2,11 +2,11 @@
 
 import multiprocessing
 import os
-import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from multiprocessing import connection
 from typing import Any
 
 from ...errors import JataugError, RuntimeUnavailable
@@ -16,7 +16,7 @@ from ..worker import Event, Lane, Worker
 
 __all__ = ["run"]
 
-_END = "end"
+_END, _NEXT, _HALT = "end", "next", "halt"
 _PATIENCE = 0.1
 """Seconds between two looks at whether workers live and whether to stop."""
 
@@ -39,89 +39,109 @@ def run(
             worker.make(shards, tell, stop)
         return
     context = multiprocessing.get_context("spawn")
-    todo, events, halt = context.Queue(), context.Queue(), context.Event()
-    for shard in [*shards, *[None] * workers]:
-        todo.put(shard)
-    crew = [
-        context.Process(target=_serve, args=(lanes, str(number), todo, events, halt), daemon=True)
-        for number in range(workers)
-    ]
+    crew: dict[Any, Any] = {}
     try:
-        for process in crew:
+        for number in range(workers):
+            # A pipe each: a worker that is killed could leave a shared one locked or half written.
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(lanes, str(number), theirs), daemon=True)
+            crew[ours] = process
             process.start()
-        _listen(crew, events, halt, tell, stop)
+            theirs.close()  # nobody else holds it: the end of the worker is the end of the file
+        _listen(crew, iter(shards), tell, stop)
     finally:
-        for process in crew:
-            process.terminate()
-        for process in crew:
-            process.join()
-        for channel in (todo, events):
-            channel.cancel_join_thread()
+        for channel, process in crew.items():
+            if process.pid is not None:
+                process.terminate()
+                process.join()
             channel.close()
 
 
 def _listen(
-    crew: list[Any],
-    events: Any,
-    halt: Any,
+    crew: dict[Any, Any],
+    shards: Iterator[Shard],
     tell: Callable[[Event], object],
     stop: Callable[[], bool],
 ) -> None:
-    """Pass on what the workers say, until each has said that it is done."""
-    ended = 0
+    """Hand out shards and pass on what the workers say, until each has said that it is done."""
+    busy, halted = list(crew), False
     failure: BaseException | None = None
-    while ended < len(crew):
-        if stop():
-            halt.set()
-        try:
-            said = events.get(timeout=_PATIENCE)
-        except queue.Empty:
-            if failure is None and (failure := _killed(crew)):
-                halt.set()
-            ended = (
-                max(ended, sum(not process.is_alive() for process in crew)) if failure else ended
-            )
-            continue
-        if isinstance(said, Event):
-            tell(said)
-        elif isinstance(said, BaseException):
-            failure = failure or said
-            halt.set()
-        else:
-            ended += 1
+    while busy:
+        if (failure or stop()) and not halted:
+            halted = True
+            for channel in busy:
+                with suppress(OSError):
+                    channel.send(_HALT)
+        ready: list[Any] = connection.wait(busy, _PATIENCE)
+        for channel in ready:
+            try:
+                said = channel.recv()
+                if said == _NEXT:
+                    channel.send(None if halted else next(shards, None))
+            except (EOFError, OSError):
+                said = _killed(crew, channel)
+            if isinstance(said, Event):
+                tell(said)
+            elif isinstance(said, BaseException):
+                failure = failure or said
+            if said == _END or isinstance(said, BaseException):
+                busy.remove(channel)
     if failure:
         raise failure
 
 
-def _killed(crew: list[Any]) -> JataugError | None:
-    for number, process in enumerate(crew):
-        if code := process.exitcode:
-            how = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            return RuntimeUnavailable(
-                f"worker {number + 1} (process {process.pid}) was {how}"
-                f"{', as happens where memory runs out' if code == -9 else ''}; "
-                "what is whole is kept, run the same command again"
-            )
-    return None
+def _killed(crew: dict[Any, Any], channel: Any) -> JataugError:
+    process = crew[channel]
+    process.join(10)
+    code, number = process.exitcode or 0, list(crew).index(channel)
+    how = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return RuntimeUnavailable(
+        f"worker {number + 1} (process {process.pid}) was {how}"
+        f"{', as happens where memory runs out' if code == -9 else ''}; "
+        "what is whole is kept, run the same command again"
+    )
 
 
-def _serve(lanes: Sequence[Lane], name: str, todo: Any, events: Any, halt: Any) -> None:
+class _Line:
+    """What a worker says and hears; batches and shards are told from two threads."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel, self._lock, self._halted = channel, threading.Lock(), False
+
+    def put(self, said: Any) -> None:
+        with self._lock:
+            self._channel.send(said)
+
+    def shards(self) -> Iterator[Shard]:
+        self.put(_NEXT)
+        while (heard := self._channel.recv()) is not None:
+            if heard == _HALT:
+                self._halted = True
+                continue
+            yield heard
+            self.put(_NEXT)
+
+    def halted(self) -> bool:
+        while not self._halted and self._channel.poll():
+            self._halted = self._channel.recv() == _HALT
+        return self._halted
+
+
+def _serve(lanes: Sequence[Lane], name: str, channel: Any) -> None:
     """Run one worker in its own process."""
     # A Ctrl-C reaches every process of a terminal; the first one decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    line = _Line(channel)
     try:
         with Worker(lanes, name) as worker:
-            worker.make(_until_none(todo), events.put, halt.is_set)
+            worker.make(line.shards(), line.put, line.halted)
     except JataugError as error:
-        events.put(type(error)(str(error)))
+        line.put(type(error)(str(error)))
     except Exception as error:
-        events.put(RuntimeError(f"worker {name}: {type(error).__name__}: {error}"))
-    events.put(_END)
-
-
-def _until_none(todo: Any) -> Iterator[Shard]:
-    return iter(todo.get, None)
+        line.put(RuntimeError(f"worker {name}: {type(error).__name__}: {error}"))
+    else:
+        line.put(_END)
 
 
 def _die_with_parent() -> None:

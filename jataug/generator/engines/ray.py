@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -27,36 +28,55 @@ _PATIENCE = 0.1
 class _Actor:
     """One worker, in a process that Ray places; its sessions stay open from shard to shard."""
 
-    def __init__(self, lanes: Sequence[Lane]) -> None:
-        self._worker = Worker(lanes, uuid4().hex[:12]).__enter__()
+    def __init__(self, lanes: Sequence[Lane], name: str | None = None) -> None:
         self._tries = lanes[0].job.root / SCRATCH / f"{lanes[0].scratch}.tries"
+        self._refusal: RuntimeUnavailable | None = None
+        try:
+            opening = self._count(f"opening {name or _actor()}", "a worker died while it opened")
+        except RuntimeUnavailable as error:
+            self._refusal = error  # raised here, Ray would try again
+            return
+        self._worker = Worker(lanes, uuid4().hex[:12]).__enter__()
+        opening.unlink()
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         return {"said": [self._make(int(number)) for number in batch["number"]]}
 
-    def _count(self, number: int) -> int:
-        """Count the tries on the disk: who dies of a shard cannot remember it."""
-        file = self._tries / str(number)
+    def _count(self, what: str, death: str) -> Path:
+        """Count the tries on the disk: who dies of one cannot remember it. Return the file.
+
+        Raises:
+            RuntimeUnavailable: there were too many.
+        """
+        file = self._tries / what
         with writing(file):
-            self._tries.mkdir(exist_ok=True)
+            self._tries.mkdir(parents=True, exist_ok=True)
             with file.open("ab") as tries:
                 tries.write(b".")
             count = file.stat().st_size
         if count > 1 + _RETRIES:
             raise RuntimeUnavailable(
-                f"shard {number}: its worker died {_RETRIES + 1} times, as happens where memory "
-                "runs out; what is whole is kept, run the same command again"
+                f"{death} {_RETRIES + 1} times, as happens where memory runs out; what is whole is "
+                "kept, run the same command again"
             )
-        return count
+        return file
 
     def _make(self, number: int) -> str:
         told: list[Event] = []
         try:
-            tries = self._count(number)
+            if self._refusal is not None:
+                raise self._refusal
+            tries = self._count(str(number), f"shard {number}: its worker died").stat().st_size
             self._worker.make([self._worker.shard(number)], told.append)
         except JataugError as error:
             return json.dumps({"error": [type(error).__name__, str(error)]})
         return json.dumps({"tries": tries, "events": [event.to_dict() for event in told]})
+
+
+def _actor() -> str:
+    """Return what tells this actor from others; Ray keeps it when it starts the actor again."""
+    ray = _load()
+    return str(ray.get_runtime_context().get_actor_id())
 
 
 def run(
