@@ -12,9 +12,10 @@ import argparse
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ sys.path[:0] = [str(ROOT / place) for place in PLACES]
 
 import material  # noqa: E402  (from tests/)
 from strength_peers import FLOW, PIXEL, art, foolbox_pgd, torchattacks  # noqa: E402
-from timing import interleaved, machine, ratios  # noqa: E402
+from timing import Row, interleaved, machine, ratios  # noqa: E402
 
 import jataug  # noqa: E402
 from jataug.attack import JointAttack  # noqa: E402
@@ -40,6 +41,7 @@ JOINT = jataug.AttackConfig.preset(
     "evaluation", flow=jataug.FlowBudget(FLOW), pixel=jataug.PixelBudget(PIXEL), steps=STEPS
 )
 UNIT = "onnxruntime forward"
+OURS = "jataug, Session.attack"
 Work = dict[str, Callable[[], object]]
 
 
@@ -62,7 +64,9 @@ def session_of(model: material.Model, config: jataug.AttackConfig, folder: Path)
 
 def contestants(model: material.Model, compiled: nn.Module, folder: Path) -> tuple[Work, Work]:
     torch.manual_seed(0)
-    images, labels = torch.rand(BATCH, 3, 32, 32), torch.arange(BATCH) % 10
+    shape = onnx.load(model.path).graph.input[0].type.tensor_type.shape.dim
+    images = torch.rand(BATCH, *(d.dim_value for d in shape[1:]))
+    labels = torch.arange(BATCH) % 10
     arrays, module = (images.numpy(), labels.numpy()), model.module.eval()
     for parameter in module.parameters():
         parameter.requires_grad_(True)  # as a model comes; torchattacks wants it
@@ -77,18 +81,41 @@ def contestants(model: material.Model, compiled: nn.Module, folder: Path) -> tup
     ours = {config.flow.radius: session_of(model, config, folder) for config in (PGD, JOINT)}
     unit = {UNIT: lambda: ours[0.0].predict(arrays[0])}
     pixel = {
-        "jataug, Session.attack": lambda: ours[0.0].attack(*arrays),
+        OURS: lambda: ours[0.0].attack(*arrays),
         "eager torch": lambda: eager_pgd(module, images, labels),
         "torch.compile": lambda: eager_pgd(compiled, images, labels),
         **{name: lambda attack=attack: attack(module, images, labels)
            for name, attack in peers.items()},
     }  # fmt: skip
     joint = {
-        "jataug, Session.attack": lambda: ours[FLOW].attack(*arrays),
-        "jataug in eager torch": lambda: JointAttack(JOINT)(module, images, labels),
-        "jataug in torch, network compiled": lambda: JointAttack(JOINT)(compiled, images, labels),
+        OURS: lambda: ours[FLOW].attack(*arrays),
+        "eager torch": lambda: JointAttack(JOINT)(module, images, labels),
+        "torch.compile": lambda: JointAttack(JOINT)(compiled, images, labels),
     }
     return {**unit, **pixel}, {**unit, **joint}
+
+
+def rows(rounds: int, smoke: bool = False) -> Iterator[Row]:
+    """Yield the rows of benchmarks/README.md: ours in forwards, the others in ours."""
+    model = material.demo_classifier() if smoke else material.resnet18_cifar()
+    name = "demo classifier" if smoke else "ResNet-18"
+    module = model.module.eval()
+    compiled = module if smoke else torch.compile(module, fullgraph=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for (title, most, least), work in zip(
+            (("PGD", 21.5, 1.45), ("joint", 43.0, 1.6)),
+            contestants(model, compiled, Path(folder)),
+            strict=True,
+        ):
+            title = f"{name}, batch {BATCH}, {title}, {STEPS} steps"
+            seconds = interleaved(work, rounds)
+            forwards, ours = ratios(seconds, UNIT), ratios(seconds, OURS)
+            yield Row(f"{title}: {OURS}", "forwards", *forwards[OURS], most=most)
+            for peer in work:
+                if peer in (UNIT, OURS):
+                    continue
+                bound = 1.15 if peer == "torch.compile" else least
+                yield Row(f"{title}: {peer}", OURS, *ours[peer], least=bound)
 
 
 def main() -> None:
@@ -96,17 +123,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    model = material.resnet18_cifar()
-    compiled = torch.compile(model.module.eval(), fullgraph=True)
     print(f"{machine()}; onnxruntime {onnxruntime.__version__}, torch {torch.__version__}")
-    print(f"in forward passes of onnxruntime: median [quartiles], n = {options.rounds}")
-    with tempfile.TemporaryDirectory() as folder:
-        pixel, joint = contestants(model, compiled, Path(folder))
-        for title, work in ((f"PGD, {STEPS} steps", pixel), (f"joint, {STEPS} steps", joint)):
-            print(f"\nResNet-18, 32x32, batch {BATCH}: {title}")
-            found = ratios(interleaved(work, options.rounds), UNIT)
-            for name, (median, low, high) in found.items():
-                print(f"  {name:<34} {median:6.2f}   [{low:.2f}, {high:.2f}]")
+    print(f"median [quartiles], n = {options.rounds}")
+    for row in rows(options.rounds):
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,45 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["interleaved", "machine", "ratios"]
+__all__ = ["Row", "interleaved", "machine", "ratios", "spread"]
+
+
+class Row(NamedTuple):
+    """One line of the table in benchmarks/README.md.
+
+    Attributes:
+        work: what was done.
+        unit: what it was divided by.
+        median: of the quotients, round by round.
+        low: their first quartile.
+        high: their third quartile.
+        most: what the median may be at most, or None.
+        least: what it must be at least, or None.
+    """
+
+    work: str
+    unit: str
+    median: float
+    low: float
+    high: float
+    most: float | None = None
+    least: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the median is within its bound; None without one."""
+        if self.most is None and self.least is None:
+            return None
+        return self.median <= (self.most or np.inf) and self.median >= (self.least or 0)
+
+    def __str__(self) -> str:
+        return f"{self.work}, in {self.unit}: {self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 def interleaved(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -24,14 +57,19 @@ def interleaved(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
     return seconds
 
 
+def spread(values: Iterable[float]) -> tuple[float, float, float]:
+    """Return the median and both quartiles."""
+    found = sorted(values)
+    low, high = np.quantile(found, [0.25, 0.75])
+    return statistics.median(found), float(low), float(high)
+
+
 def ratios(seconds: Mapping[str, list[float]], base: str) -> dict[str, tuple[float, float, float]]:
     """Return median and quartiles of each contestant's time over the base's, round by round."""
-    found = {}
-    for name, times in seconds.items():
-        quotients = [t / b for t, b in zip(times, seconds[base], strict=True)]
-        low, high = np.quantile(quotients, [0.25, 0.75])
-        found[name] = (statistics.median(quotients), float(low), float(high))
-    return found
+    return {
+        name: spread(t / b for t, b in zip(times, seconds[base], strict=True))
+        for name, times in seconds.items()
+    }
 
 
 def machine() -> str:

@@ -1,0 +1,98 @@
+"""Peak memory of forward + gradient on ONNX Runtime, in that of eager torch.
+
+    python benchmarks/memory.py [--rounds 3]
+
+Every measurement is a process of its own that has loaded the model and its inputs; counted is how
+far the process grows above that while the gradient is computed twice. Eager torch comes as a model
+comes, with parameters that want gradients, and frozen, which keeps less. Needs Linux.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parent / "examples"), str(HERE)]
+
+import gradient  # noqa: E402
+import numpy as np  # noqa: E402
+from timing import Row, machine, spread  # noqa: E402
+
+KINDS = ("jataug", "eager torch", "eager torch, frozen")
+CASES = (
+    "ResNet-18, 32x32, batch 32", "EfficientNet-Lite0, 224x224, batch 8",
+    "ViT-S/16, 224x224, batch 8",
+)  # fmt: skip
+
+
+def grown(work: Callable[[], object]) -> float:
+    """Return by how many MiB the process grows at most while `work` runs twice."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = field("VmRSS")
+    work()
+    work()
+    return field("VmHWM") - before
+
+
+def field(name: str) -> float:
+    """Return a size of this process in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
+
+
+def prepared(case: gradient.Case, kind: str) -> Callable[[], object]:
+    """Return what computes the gradient once."""
+    model, batch = case.load(), case.batch
+    shape = gradient.onnx.load(model.path).graph.input[0].type.tensor_type.shape.dim
+    image = np.random.default_rng(0).random((batch, *(d.dim_value for d in shape[1:])), np.float32)
+    torch = gradient.torch
+    if kind == "jataug":
+        engine = gradient.Engine(gradient.differentiate(model.path), {"N": batch}, "cpu")
+        classes = int(model.module(torch.zeros(1, *image.shape[1:])).shape[1])
+        both = dict(zip(engine.inputs, (image, np.ones((batch, classes), np.float32)), strict=True))
+        return lambda: engine.run(both)
+    module = model.module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_("frozen" not in kind)
+    tensor = torch.from_numpy(image).requires_grad_()
+    return lambda: torch.autograd.grad(module(tensor).sum(), tensor)
+
+
+def rows(rounds: int, smoke: bool = False) -> Iterator[Row]:
+    """Yield the rows of benchmarks/README.md."""
+    for title in gradient.SMOKE if smoke else CASES:
+        found = {kind: [measured(title, kind) for _ in range(rounds)] for kind in KINDS}
+        for kind, bound in zip(KINDS[1:], (1.1, None), strict=True):
+            quotients = [a / b for a, b in zip(found["jataug"], found[kind], strict=True)]
+            size = f"{np.median(found['jataug']):.0f} MiB"
+            yield Row(f"{title}: {size}", kind, *spread(quotients), most=bound)
+
+
+def measured(title: str, kind: str) -> float:
+    """Return the MiB of one process."""
+    command = [sys.executable, __file__, "--one", title, kind]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--one", nargs=2, metavar=("CASE", "KIND"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if options.one:
+        title, kind = options.one
+        print(grown(prepared((gradient.SMOKE | gradient.CASES)[title], kind)))
+        return
+    print(f"{machine()}; {os.uname().sysname}")
+    for row in rows(options.rounds):
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
