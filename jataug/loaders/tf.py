@@ -4,6 +4,7 @@ Images are channels last: (height, width, channel), uint8.
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any
@@ -33,6 +34,10 @@ _AT_ONCE = 32
 
 _CHUNK_BYTES = 4 << 20
 """Of the images that TensorFlow reads between two looks at what failed."""
+
+
+_IN_FLIGHT = 4
+"""Chunks, or one for each processor where there are more."""
 
 
 def dataset(
@@ -198,7 +203,10 @@ def _pipeline(
     else:
         count = min(max(_CHUNK_BYTES // math.prod(samples.shape), 16), 256)
         read = places.batch(count).interleave(
-            _native(samples, files), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            _native(samples, files),
+            cycle_length=max(_IN_FLIGHT, os.cpu_count() or 1),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
         )
     own = len(range(part, len(samples), parts))
     count = tf.data.INFINITE_CARDINALITY if epochs is None else epochs * own
