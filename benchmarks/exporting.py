@@ -19,6 +19,7 @@ sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parent / "examples")]
 import material  # noqa: E402
 import onnx  # noqa: E402
 import torch  # noqa: E402
+from families import declare_operators  # noqa: E402
 from timing import Row, interleaved, machine, ratios  # noqa: E402
 
 import jataug  # noqa: E402
@@ -29,6 +30,7 @@ CONFIG = jataug.AttackConfig(flow=jataug.FlowBudget(1.0), pixel=jataug.PixelBudg
 
 def resnet50() -> torch.nn.Module:
     """A ResNet-50 of transformers with random weights."""
+    declare_operators()  # transformers imports torchvision where it finds it
     from transformers import ResNetConfig, ResNetForImageClassification
 
     class Logits(torch.nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LIST", "NEWER", "OLDER"]
+__all__ = ["LIST", "NEWER", "OLDER", "declare_operators"]
 
 
 class _Logits(nn.Module):
@@ -24,7 +24,7 @@ class _Logits(nn.Module):
 
 def _transformers(prefix: str, **options: Any) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
-        _declare_operators()  # transformers imports torchvision where it finds it
+        declare_operators()  # transformers imports torchvision where it finds it
         package = importlib.import_module("transformers")
         config = getattr(package, f"{prefix}Config")(num_labels=10, **options)
         return _Logits(getattr(package, f"{prefix}ForImageClassification")(config))
@@ -36,7 +36,7 @@ def _torchvision(name: str, **options: Any) -> Callable[[], nn.Module]:
     """A function or a class (named with its module) of torchvision.models."""
 
     def make() -> nn.Module:
-        _declare_operators()
+        declare_operators()
         module, _, function = f"torchvision.models.{name}".rpartition(".")
         return getattr(importlib.import_module(module), function)(num_classes=10, **options)
 
@@ -59,7 +59,7 @@ def _resnet(block: str, **options: Any) -> Callable[[], nn.Module]:
     """A residual network of torchvision with one block a stage."""
 
     def make() -> nn.Module:
-        _declare_operators()
+        declare_operators()
         resnet = importlib.import_module("torchvision.models.resnet")
         return resnet.ResNet(getattr(resnet, block), [1, 1, 1, 1], num_classes=10, **options)
 
@@ -70,7 +70,7 @@ def _regnet(se_ratio: float | None) -> Callable[[], nn.Module]:
     """RegNetX, or RegNetY with squeeze and excitation: six blocks."""
 
     def make() -> nn.Module:
-        _declare_operators()
+        declare_operators()
         regnet = importlib.import_module("torchvision.models.regnet")
         blocks = regnet.BlockParams.from_init_params(6, 16, 20, 2.0, 8, se_ratio=se_ratio)
         return regnet.RegNet(blocks, num_classes=10)
@@ -79,14 +79,14 @@ def _regnet(se_ratio: float | None) -> Callable[[], nn.Module]:
 
 
 def _convnext() -> nn.Module:
-    _declare_operators()
+    declare_operators()
     convnext = importlib.import_module("torchvision.models.convnext")
     widths = [(16, 24, 1), (24, 32, 1), (32, None, 1)]
     return convnext.ConvNeXt([convnext.CNBlockConfig(*w) for w in widths], num_classes=10)
 
 
 def _swin_v2() -> nn.Module:
-    _declare_operators()
+    declare_operators()
     swin = importlib.import_module("torchvision.models.swin_transformer")
     return swin.SwinTransformer(
         **_SHIFTED,
@@ -99,7 +99,7 @@ def _swin_v2() -> nn.Module:
 _LIBRARY: list[Any] = []
 
 
-def _declare_operators() -> None:
+def declare_operators() -> None:
     """Make torchvision importable beside the CPU's torch.
 
     Its own kernels are built against CUDA's torch and do not load; its import then wants these two

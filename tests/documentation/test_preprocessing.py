@@ -54,9 +54,9 @@ def test_every_row_has_a_test() -> None:
 
 
 def test_torchvision() -> None:
-    from families import _declare_operators
+    from families import declare_operators
 
-    _declare_operators()
+    declare_operators()
     from torchvision import models
 
     checked = 0
@@ -99,9 +99,9 @@ def test_timm(models: str, name: str, have) -> None:
     ],
 )
 def test_transformers(models: str, name: str) -> None:
-    from families import _declare_operators
+    from families import declare_operators
 
-    _declare_operators()
+    declare_operators()
     from transformers import image_utils
 
     mean, std = (getattr(image_utils, f"{name}_{part}") for part in ("MEAN", "STD"))

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from families import _declare_operators as declare_operators
+from families import declare_operators
 
 from jataug.export import differentiate
 from jataug.export.rules import table
