@@ -19,7 +19,7 @@ from .session import AttackSession
 from .shard import Finished
 from .sketch import sketched
 
-__all__ = ["Loaded", "attack", "crew", "in_turn", "read_ahead"]
+__all__ = ["Loaded", "attack", "crew", "draw", "drawn_ahead", "in_turn", "read_ahead"]
 
 _AHEAD = 2
 """Batches that are read while the attack runs on one."""
@@ -83,8 +83,35 @@ def read_ahead(
             stream.shutdown(cancel_futures=True)
 
 
-def attack(job: Job, session: AttackSession, batch: Loaded) -> Finished:
-    """Run the attack on a batch; skipped samples keep their slots in it and leave afterwards."""
+def drawn_ahead(
+    batches: Iterable[tuple[Shard, Loaded]],
+    starts: Callable[[Shard, Loaded], Any],
+    pool: Executor,
+) -> Iterator[tuple[Shard, Loaded, Future[Any]]]:
+    """Yield the batches, each with its starts, while those of the next are drawn."""
+    last: tuple[Shard, Loaded, Future[Any]] | None = None
+    for shard, batch in batches:
+        drawn = pool.submit(starts, shard, batch)
+        if last is not None:
+            yield last
+        last = shard, batch, drawn
+    if last is not None:
+        yield last
+
+
+def draw(job: Job, session: AttackSession, batch: Loaded) -> Any:
+    """Return where the attack on a batch begins, or None where the session draws by itself."""
+    ahead = getattr(session, "draw", None)
+    if ahead is None:
+        return None
+    indices = np.asarray(batch.span, np.int64)
+    return ahead(batch.images, indices, seed=job.plan.seed, epoch=job.plan.epoch)
+
+
+def attack(job: Job, session: AttackSession, batch: Loaded, start: Any = None) -> Finished:
+    """Run the attack on a batch from where `draw` begins; skipped samples keep their slots in it
+    and leave afterwards.
+    """
     skipped = [
         {"index": batch.span[slot], "key": job.source.key(batch.span[slot]), "reason": reason}
         for slot, reason in batch.reasons.items()
@@ -93,7 +120,8 @@ def attack(job: Job, session: AttackSession, batch: Loaded) -> Finished:
     indices = np.asarray(batch.span, np.int64)
     given = clean.argmax(-1).astype(np.int64) if job.labels is None else job.labels[indices]
     plan = job.plan
-    result = session.attack(batch.images, given, indices, seed=plan.seed, epoch=plan.epoch)
+    begin = {} if start is None else {"start": start}
+    result = session.attack(batch.images, given, indices, seed=plan.seed, epoch=plan.epoch, **begin)
     kept = [slot for slot in range(len(batch.span)) if slot not in batch.reasons]
     records = [
         {

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Self
 
 from .job import Job
-from .pipeline import attack, crew, in_turn, read_ahead
+from .pipeline import Loaded, attack, crew, draw, drawn_ahead, in_turn, read_ahead
 from .plan import Shard
 from .report import Skip, Tally
 from .session import AttackSession, Opening, environment, opened
@@ -132,18 +132,20 @@ class Worker:
                 session.note = partial(_remark, tell, number)
         pending: deque[Future[Any]] = deque()
         with crew() as (pool, writer):
-            batches = read_ahead(self._lanes[0].job, self._work(shards), pool)
+            read = read_ahead(self._lanes[0].job, self._work(shards), pool)
+            batches = drawn_ahead(read, self._starts, pool)
             shelves: dict[int, ShardWriter] = {}
             while True:
                 began = time.perf_counter()
-                shard, batch = next(batches, (None, None))
-                waited = time.perf_counter() - began
-                if shard is None or batch is None:
+                following = next(batches, None)
+                if following is None:
                     break
+                shard, batch, starts = following[0], following[1], following[2].result()
+                waited = time.perf_counter() - began
                 for number, lane in enumerate(self._lanes):
                     if shard.number not in lane.missing:
                         continue
-                    result = attack(lane.job, self._sessions[number], batch)
+                    result = attack(lane.job, self._sessions[number], batch, starts[number])
                     if batch.span.start == shard.start:
                         shelves[number] = self._shelf(number, shard, pool)
                     began = time.perf_counter()
@@ -167,6 +169,14 @@ class Worker:
         for shard in shards:
             for span in self._lanes[0].job.plan.batches(shard):
                 yield shard, span
+
+    def _starts(self, shard: Shard, batch: Loaded) -> list[Any]:
+        """Return where the attack on a batch begins in each lane; None where it is not made."""
+        pairs = zip(self._lanes, self._sessions, strict=True)
+        return [
+            draw(lane.job, session, batch) if shard.number in lane.missing else None
+            for lane, session in pairs
+        ]
 
     def _shelf(self, number: int, shard: Shard, pool: Any) -> ShardWriter:
         job = self._lanes[number].job

@@ -16,10 +16,11 @@ from jataug.finalize import finalize, from_levels, quantize
 from jataug.result import AttackResult
 
 from .backends import Engine, check_device, engine_type
-from .batch import as_images, as_indices, as_labels, as_radii, check_targets, padded
+from .batch import as_images, as_indices, as_labels, check_targets, padded
+from .limits import radii_of, steps_of
 from .results import joined, no_results
 from .stepper import Stepper
-from .task import Task, radii_and_steps, start_state
+from .task import Start, Task, radii_and_steps, start_state
 
 if TYPE_CHECKING:
     import onnx
@@ -164,6 +165,7 @@ class Session:
         flow: Any = None,
         pixel: Any = None,
         steps: int | None = None,
+        start: Start | None = None,
     ) -> AttackResult:
         """Return adversarial images for a batch, finalised and measured.
 
@@ -183,26 +185,29 @@ class Session:
             pixel: pixel radius in image units, likewise ("8/255" is accepted).
             steps: iterations; default the config's. Fixed in an artifact of the form loop or
                 unrolled.
+            start: what `draw` returned for the same images, indices, radii, seed and epoch.
 
         Raises:
-            DataError: images, labels, targets or indices that do not fit the model or each other.
+            DataError: images, labels, targets, indices or start that do not fit the model or each
+                other.
             BudgetError: a radius or step count that the artifact cannot serve.
         """
         checked = as_images(images, self.image_shape)
         count = len(checked)
-        steps = self._steps(steps)
+        steps = steps_of(self._manifest, steps)
         if labels is None:
             labels = self.predict(checked.pixels).argmax(axis=1)
         labels = as_labels(labels, count, self.classes)
         rows = as_indices(indices, count)
-        flow_radius = self._flow_radii(flow, count)
-        pixel_radius = self._radii(pixel, count, "pixel", self.config.pixel.radius)
+        flow_radius, pixel_radius = radii_of(self._manifest, flow, pixel, count)
         given = targets is not None
         if given:
             targets = as_labels(targets, count, self.classes, "targets")
             check_targets(targets, labels)
         else:
             targets = streams.target_labels(seed, rows, labels, self.classes, epoch=epoch)
+        if start is not None:
+            start.check(rows, seed, epoch)
         size = self._size(count)
         results = []
         for first in range(0, count, size):
@@ -218,14 +223,54 @@ class Session:
                 seed,
                 epoch,
             )
-            results.append(self._attack(task, steps, checked.eight_bit, redraw=not given))
+            begin = start_state(task, self.config) if start is None else start.part(part, size)
+            results.append(self._attack(task, begin, steps, checked.eight_bit, redraw=not given))
         return joined(results) if results else no_results(checked, self.classes)
 
-    def _attack(self, task: Task, steps: int, eight_bit: bool, redraw: bool) -> AttackResult:
+    def draw(
+        self,
+        images: Any,
+        indices: Any = None,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        flow: Any = None,
+        pixel: Any = None,
+    ) -> Start:
+        """Return where `attack` would begin, for its argument `start`: the random draws need no
+        runtime, and may be made in another thread while the batch before is attacked.
+
+        Args:
+            images: as of `attack`, like all others.
+            indices: likewise.
+            seed: likewise.
+            epoch: likewise.
+            flow: likewise.
+            pixel: likewise.
+
+        Raises:
+            DataError, BudgetError: as `attack`.
+        """
+        checked = as_images(images, self.image_shape)
+        count = len(checked)
+        none = np.zeros(count, np.int64)
+        radii = radii_of(self._manifest, flow, pixel, count)
+        rows = as_indices(indices, count)
+        task = Task(checked.pixels, none, none, *radii, rows, seed, epoch)
+        return Start.of(task, self.config)
+
+    def _attack(
+        self,
+        task: Task,
+        begin: tuple[Array | None, Array | None],
+        steps: int,
+        eight_bit: bool,
+        redraw: bool,
+    ) -> AttackResult:
         stepper = self._engine(len(task.image))
         count = len(task.index)
         stepper.load(task, radii_and_steps(task, self.config, steps))
-        stepper.start(*start_state(task, self.config))
+        stepper.start(*begin)
         target = task.target
         for number in range(0 if not steps else max(1, steps // self._manifest.iterations)):
             if number and redraw and self.config.redraw_targets:
@@ -311,40 +356,6 @@ class Session:
             "delta": np.zeros_like(image) if delta is None else delta,
         }
         return self._measurer(size).run(feeds)
-
-    def _steps(self, steps: int | None) -> int:
-        if steps is None:
-            return self.config.steps
-        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 0:
-            raise BudgetError(f"steps: expected an integer >= 0, got {steps!r}")
-        steps = int(steps)
-        if self._manifest.form != "step" and steps not in (0, self.config.steps):
-            raise BudgetError(
-                f"steps: this artifact has the form {self._manifest.form} with "
-                f"{self.config.steps} steps; "
-                "export the form step to choose at run time"
-            )
-        return steps
-
-    def _radii(self, value: Any, count: int, branch: str, default: float) -> NDArray[np.float32]:
-        radii = as_radii(value, count, default, branch)
-        if branch not in self.config.branches and radii.any():
-            raise BudgetError(
-                f"{branch} radius: the artifact was exported without this branch (radius 0); "
-                "export it again"
-            )
-        return radii
-
-    def _flow_radii(self, value: Any, count: int) -> NDArray[np.float32]:
-        radii = self._radii(value, count, "flow", self.config.flow.radius)
-        largest = np.float32(self._manifest.max_flow_radius)
-        if (radii > largest).any():
-            raise BudgetError(
-                f"flow radius: the artifact serves at most {largest:g} pixels, got "
-                f"{radii.max():g}; "
-                "export it again with a larger --max-flow"
-            )
-        return radii
 
     def _size(self, count: int) -> int:
         if self._batch_size is None:

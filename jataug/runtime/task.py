@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from jataug import streams
 from jataug.budget import FlowBudget, PixelBudget
 from jataug.config import AttackConfig
+from jataug.errors import DataError
 from jataug.finalize import project
 from jataug.warp import warp
 
-__all__ = ["Task", "radii_and_steps", "start_state"]
+from .batch import padded
+
+__all__ = ["Start", "Task", "radii_and_steps", "start_state"]
 
 Array = NDArray[Any]
 
@@ -30,6 +33,46 @@ class Task:
     index: Sequence[int]
     seed: int
     epoch: int
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where the attack on a batch begins, drawn ahead of it; None for a branch that is off.
+
+    Attributes:
+        flow: (batch, 2, height, width), pixels.
+        delta: (batch, channel, height, width), image units.
+        index: sample indices that it was drawn for.
+        seed: likewise.
+        epoch: likewise.
+    """
+
+    flow: Array | None
+    delta: Array | None
+    index: Sequence[int]
+    seed: int
+    epoch: int
+
+    @classmethod
+    def of(cls, task: Task, config: AttackConfig) -> Self:
+        """Draw the start of a batch."""
+        return cls(*start_state(task, config), list(task.index), task.seed, task.epoch)
+
+    def check(self, index: Sequence[int], seed: int, epoch: int) -> None:
+        """Raise DataError where it was drawn for other samples."""
+        if (self.index, self.seed, self.epoch) != (list(index), seed, epoch):
+            raise DataError(
+                f"start: expected one drawn for the same indices, seed and epoch, got one for "
+                f"{len(self.index)} images, seed {self.seed}, epoch {self.epoch}"
+            )
+
+    def part(self, rows: slice, size: int) -> tuple[Array | None, Array | None]:
+        """Return flow and perturbation of some rows, padded with zeros to `size`."""
+        flow, delta = (
+            None if state is None else padded(state[rows], size)
+            for state in (self.flow, self.delta)
+        )
+        return flow, delta
 
 
 def start_state(task: Task, config: AttackConfig) -> tuple[Array | None, Array | None]:

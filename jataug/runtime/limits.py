@@ -1,0 +1,60 @@
+"""What an artifact can serve: its step counts and radii."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jataug.artifact import Manifest
+from jataug.errors import BudgetError
+
+from .batch import as_radii
+
+__all__ = ["radii_of", "steps_of"]
+
+Radii = NDArray[np.float32]
+
+
+def steps_of(manifest: Manifest, steps: int | None) -> int:
+    """Return the checked number of iterations; default the config's.
+
+    Raises:
+        BudgetError: no count, or one that the form of the artifact fixes otherwise.
+    """
+    config = manifest.config
+    if steps is None:
+        return config.steps
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 0:
+        raise BudgetError(f"steps: expected an integer >= 0, got {steps!r}")
+    steps = int(steps)
+    if manifest.form != "step" and steps not in (0, config.steps):
+        raise BudgetError(
+            f"steps: this artifact has the form {manifest.form} with {config.steps} steps; "
+            "export the form step to choose at run time"
+        )
+    return steps
+
+
+def radii_of(manifest: Manifest, flow: Any, pixel: Any, count: int) -> tuple[Radii, Radii]:
+    """Return the checked radii of each image, flow and pixel: (batch,) each; default the config's.
+
+    Raises:
+        BudgetError: no radii, or such as the artifact does not serve.
+    """
+    config = manifest.config
+    found = {
+        "flow": as_radii(flow, count, config.flow.radius, "flow"),
+        "pixel": as_radii(pixel, count, config.pixel.radius, "pixel"),
+    }
+    for branch, radii in found.items():
+        if branch not in config.branches and radii.any():
+            raise BudgetError(
+                f"{branch} radius: the artifact was exported without this branch (radius 0); "
+                "export it again"
+            )
+    if (found["flow"] > np.float32(manifest.max_flow_radius)).any():
+        raise BudgetError(
+            f"flow radius: the artifact serves at most {manifest.max_flow_radius:g} pixels, got "
+            f"{found['flow'].max():g}; export it again with a larger --max-flow"
+        )
+    return found["flow"], found["pixel"]
