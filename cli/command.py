@@ -9,6 +9,8 @@ import click
 
 from jataug.errors import CheckError, JataugError
 
+from .interrupt import INTERRUPTED
+
 __all__ = ["Command", "FailedCheck", "Refused"]
 
 
@@ -80,12 +82,13 @@ class Command(click.Command):
             with warnings.catch_warnings():
                 warnings.showwarning = _show
                 return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, click.exceptions.Exit):
             raise
         except JataugError as error:
             self._fail(ctx, error, str(error))
-        except KeyboardInterrupt:
-            raise click.Abort from None
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("stopped", err=True)
+            raise click.exceptions.Exit(INTERRUPTED) from None
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             self._fail(ctx, error, f"{where}{error.strerror or error}")

@@ -38,7 +38,7 @@ def _names(value: Any) -> list[str]:
 @click.option("--flow-norm", type=click.Choice(["l2", "linf"]), default="l2", show_default=True)
 @click.option(
     "--pixel", default="8/255", show_default=True, metavar="R",
-    help="Pixel radius (linf), of images in [0, 1]."
+    help="Pixel radius (linf), of images in [0, 1]: 8/255 or 0.03."
 )  # fmt: skip
 @click.option(
     "--transfer", type=PATH, multiple=True, metavar="OTHER",

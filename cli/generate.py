@@ -28,7 +28,9 @@ __all__ = ["command"]
     show_default=True, help="PNG files, or a shard an archive, WebDataset tar or Parquet file."
 )  # fmt: skip
 @source_options
-@click.option("--batch-size", type=int, default=64, show_default=True)
+@click.option(
+    "--batch-size", type=int, help="Images a call. [default: 64, or as many as there are]"
+)
 @click.option("--shard-size", type=int, default=1024, show_default=True, help="Images a shard.")
 @click.option("--shard", metavar="I/N", help="Make the I-th of N parts.")
 @click.option("--save-flow", is_flag=True, help="Store the flows, so that verify is exact.")

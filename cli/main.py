@@ -1,5 +1,6 @@
 """The group of all commands, and what becomes of errors: one line, and an exit code."""
 
+import difflib
 from importlib import import_module
 
 import click
@@ -32,7 +33,9 @@ class _Group(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
-            return None
+            close = difflib.get_close_matches(name, _COMMANDS, 1)
+            meant = f"did you mean {close[0]}?" if close else f"commands are {', '.join(_COMMANDS)}"
+            ctx.fail(f"no such command {name!r}; {meant}")
         command = import_module(f".{name}", __package__).command
         if not isinstance(command, Command):
             raise TypeError(f"{name}: expected a Command")
@@ -53,5 +56,5 @@ def main() -> None:
     jataug generate attack.onnx photos/ adversarial/ --resize 256 --crop 224
     jataug verify adversarial/
 
-    Exit codes: 0 done, 1 a check failed, 2 wrong usage or input.
+    Exit codes: 0 done, 1 a check failed, 2 wrong usage or input, 130 stopped.
     """

@@ -76,7 +76,7 @@ attack_options = options(
         click.option("--flow-step", type=float, help="Pixels per update."),
         click.option(
             "--pixel", default="8/255", show_default=True, metavar="R",
-            help="Pixel radius, of images in [0, 1]."
+            help="Pixel radius, of images in [0, 1]: 8/255 or 0.03."
         ),
         click.option("--pixel-norm", type=_choice(Norm), default="linf", show_default=True),
         click.option("--pixel-step", type=float, help="Image units per update."),
@@ -113,13 +113,14 @@ model_options = options(
     [
         click.option(
             "--mean", type=read_numbers, default="0", metavar="NUMBERS",
-            help="One number, or one a channel."
+            help="Subtracted after --scale: one number, or one a channel. [default: 0]"
         ),
-        click.option("--std", type=read_numbers, default="1", metavar="NUMBERS", help="Likewise."),
+        click.option("--std", type=read_numbers, default="1", metavar="NUMBERS",
+            help="Divided by at last, likewise. [default: 1]"),
         click.option(
             "--scale", type=float, default=1.0,
             help="The model sees (image * scale - mean) / std, with image in [0, 1]; 255 where it "
-            "takes 8-bit levels."
+            "takes 8-bit levels. [default: 1]"
         ),
         click.option("--layout", type=_choice(Layout), default="nchw", show_default=True),
         click.option("--channels", type=_choice(Channels), default="rgb", show_default=True),
@@ -147,7 +148,11 @@ source_options = options(
             "--labels", type=click.Choice(["source", "predicted"]), default="source",
             show_default=True, help="What the label of an image is."
         ),
-        click.option("--classes", type=PATH, help="What the class folders mean: a name a line."),
+        click.option(
+            "--classes", type=PATH,
+            help="What class folders mean: a line for each class of the model, in its order, or "
+            "JSON {name: class}."
+        ),
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--epoch", type=int, default=0, help="Another epoch draws other starts."),
     ]

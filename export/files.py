@@ -20,6 +20,17 @@ from jataug.errors import ModelError
 
 __all__ = ["normalized", "read_model"]
 
+_TORCH = (
+    'PyTorch; export it: torch.onnx.export(module.eval(), (images,), "model.onnx", dynamo=True)'
+)
+_KERAS = 'Keras; export it: model.export("model.onnx", format="onnx")'
+_OTHERS = {
+    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".safetensors"), _TORCH),
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), _KERAS),
+    ".tflite": "TensorFlow Lite; convert it with tf2onnx",
+}
+"""What people have in place of an .onnx file, by suffix, and how it becomes one."""
+
 _MOST = 2**31 - 1
 """Bytes: what protobuf can write, and a runtime can be given."""
 
@@ -38,6 +49,10 @@ def read_model(path: Path) -> onnx.ModelProto:
         )
     if not path.is_file():
         raise ModelError(f"{path}: expected an .onnx file, found none")
+    if path.suffix.lower() in _OTHERS:
+        raise ModelError(
+            f"{path}: expected an .onnx file, got one of {_OTHERS[path.suffix.lower()]}"
+        )
     try:
         proto = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:

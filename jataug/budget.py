@@ -67,7 +67,8 @@ class PixelBudget:
         norm: "linf" bounds every entry, "l2" the 2-norm over the whole image.
 
     Raises:
-        BudgetError: the radius is negative, not finite or not a number; the norm is unknown.
+        BudgetError: the radius is negative, not finite, not a number, or, with "linf", above 1; the
+            norm is unknown.
     """
 
     radius: float
@@ -77,3 +78,8 @@ class PixelBudget:
         object.__setattr__(self, "radius", radius_of(radius, "pixel radius"))
         _check_norm(norm, "pixel budget")
         object.__setattr__(self, "norm", norm)
+        if norm == "linf" and self.radius > 1:
+            raise BudgetError(
+                f"pixel radius: images are in [0, 1], expected at most 1, got {radius!r}; levels "
+                f"of 255 are written {radius}/255"
+            )

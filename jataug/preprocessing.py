@@ -10,6 +10,9 @@ from .errors import ModelError
 
 __all__ = ["Preprocessing"]
 
+_LEVELS = 10
+"""A mean beyond it is one of 8-bit levels, and none of images in [0, 1]."""
+
 Layout = Literal["nchw", "nhwc"]
 Channels = Literal["rgb", "bgr"]
 Outputs = Literal["logits", "probabilities"]
@@ -30,7 +33,8 @@ class Preprocessing:
         outputs: what that output holds: "logits", or "probabilities" after a softmax.
 
     Raises:
-        ModelError: a number is not finite, a std is 0, or a word is unknown.
+        ModelError: a number is not finite, a std is 0, a mean is of 8-bit levels and the scale is
+            not, or a word is unknown.
     """
 
     mean: tuple[float, ...] = (0.0,)
@@ -47,6 +51,11 @@ class Preprocessing:
         object.__setattr__(self, "scale", _numbers(self.scale, "scale")[0])
         if not self.scale or not all(self.std):
             raise ModelError("preprocessing: scale and std must not be 0")
+        if self.scale == 1 and (beyond := max(self.mean)) > _LEVELS:
+            raise ModelError(
+                f"mean: {beyond:g} is beyond images in [0, 1]; a mean of 8-bit levels wants scale "
+                "255 (--scale 255)"
+            )
         for name, choices in (("layout", Layout), ("channels", Channels), ("outputs", Outputs)):
             if (value := getattr(self, name)) not in get_args(choices):
                 expected = " or ".join(get_args(choices))

@@ -64,3 +64,10 @@ def test_a_budget_does_not_change():
     with pytest.raises(dataclasses.FrozenInstanceError):
         FlowBudget(0.3).radius = 1.0
     assert dataclasses.replace(FlowBudget(0.3, "linf"), radius="1/2") == FlowBudget(0.5, "linf")
+
+
+def test_levels_are_no_pixel_radius():
+    assert PixelBudget(1).radius == 1
+    assert PixelBudget(8, "l2").radius == 8
+    with pytest.raises(BudgetError, match=r"expected at most 1, got 8; levels of 255 .* 8/255"):
+        PixelBudget(8)

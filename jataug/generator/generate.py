@@ -25,6 +25,8 @@ __all__ = ["generate", "generate_all"]
 
 StrPath = str | PathLike[str]
 
+_LARGEST_DEFAULT_BATCH = 64
+
 
 def generate(
     artifact: StrPath | None,
@@ -33,7 +35,7 @@ def generate(
     *,
     format: Literal["folder", "npz", "tar", "parquet"] = "folder",
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     shard_size: int = 1024,
     labels: Literal["source", "predicted"] = "source",
     classes: Classes = None,
@@ -68,7 +70,8 @@ def generate(
         format: "folder" stores a PNG an image, "npz" an archive a shard, "tar" WebDataset shards,
             "parquet" shards with the Hugging Face Image feature.
         seed: of the random starts and targets.
-        batch_size: images per call of the model; part of what decides the last bits.
+        batch_size: images per call of the model; part of what decides the last bits. Default 64, or
+            as many as there are.
         shard_size: images per shard, rounded up to whole batches.
         labels: "source", or "predicted" for the model's own prediction.
         classes: what class folders mean to the model: a text file with a name a line, JSON {name:
@@ -150,7 +153,7 @@ def _generate(
     source: StrPath | Source,
     roots: Sequence[Path],
     *,
-    batch_size: int,
+    batch_size: int | None,
     shard: str | None,
     engine: str,
     workers: int,
@@ -165,7 +168,8 @@ def _generate(
     """Return a report for each artifact."""
     began = time.monotonic()
     crew, part = Crew(engine, workers, gpus_per_worker), part_of(shard)
-    check_integer("batch_size", batch_size, 1)
+    if batch_size is not None:
+        check_integer("batch_size", batch_size, 1)
     if any(session is not None for session in sessions) and (engine, workers) != ("local", 1):
         raise DataError(
             "session: expected none, each worker opens its own; give the artifact's path"
@@ -173,22 +177,21 @@ def _generate(
     if engine == "ray":  # its workers may stand in another folder
         source = source if isinstance(source, Source) else Path(source).absolute()
         roots = [root.absolute() for root in roots]
+    held = source if isinstance(source, Source) else open_source(source)
+    size = batch_size or _batch_size(len(held), options["limit"])
     with ExitStack() as stack:
         openings = [
             None
             if artifact is None
-            else Opening(Path(artifact).absolute(), batch_size, device, options["threads"], backend)
+            else Opening(Path(artifact).absolute(), size, device, options["threads"], backend)
             for artifact in artifacts
         ]
         attackers = [
-            stack.enter_context(opened(opening, session, batch_size=batch_size))
+            stack.enter_context(opened(opening, session, batch_size=size))
             for opening, session in zip(openings, sessions, strict=True)
         ]
-        held = source if isinstance(source, Source) else open_source(source)
         shares = [
-            Share(
-                prepare_job(attacker, artifact, held, root, batch_size=batch_size, **options), part
-            )
+            Share(prepare_job(attacker, artifact, held, root, batch_size=size, **options), part)
             for attacker, artifact, root in zip(attackers, artifacts, roots, strict=True)
         ]
         estimates: list[Estimate | None] = [None] * len(shares)
@@ -204,6 +207,12 @@ def _generate(
             share.report(seconds, stopped=asked.answer, estimate=found)
             for share, found in zip(shares, estimates, strict=True)
         ]
+
+
+def _batch_size(count: int, limit: Any) -> int:
+    """Return the default: a batch is padded to its size, so a few images make a small one."""
+    wanted = min(count, limit) if isinstance(limit, int) and limit > 0 else count
+    return max(1, min(_LARGEST_DEFAULT_BATCH, wanted))
 
 
 class _Asked:

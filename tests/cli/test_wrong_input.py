@@ -88,7 +88,9 @@ OPTIONS = {
     "infinite": (["--pixel", "inf"], ["pixel radius"]),
     "division by zero": (["--pixel", "8/0"], ["pixel radius", "8/0"]),
     "nothing to do": (["--flow", "0", "--pixel", "0"], ["both 0"]),
+    "levels": (["--pixel", "8"], ["pixel radius", "at most 1", "got '8'", "written 8/255"]),
     "steps": (["--steps", "-3"], ["steps", "-3"]),
+    "mean of levels": (["--mean", "123.7"], ["mean: 123.7", "[0, 1]", "--scale 255"]),
     "max flow": (["--max-flow", "0.1"], ["max_flow", "0.3", "0.1"]),
     "mean": (["--mean", "1,2"], ["mean", "got 2"]),
     "std": (["--std", "0"], ["std"]),
@@ -109,6 +111,38 @@ def test_export_options(run, tmp_path, given):
     out.write_bytes(b"here before")
     refused(run("export", DEMO / "classifier.onnx", "-o", out, *options), *words)
     assert out.read_bytes() == b"here before"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("net.pt", ["one of PyTorch", "torch.onnx.export(module.eval()"]),
+        ("net.PTH", ["one of PyTorch"]),
+        ("net.keras", ["one of Keras", 'format="onnx"']),
+        ("net.tflite", ["tf2onnx"]),
+    ],
+)
+def test_files_of_other_libraries(run, tmp_path, name, words):
+    (tmp_path / name).write_bytes(b"something")
+    refused(run("export", tmp_path / name, "-o", tmp_path / "a.onnx"), name, ".onnx", *words)
+
+
+def test_a_command_that_is_none(run):
+    refused(run("exprot", "model.onnx"), "no such command 'exprot'", "did you mean export?")
+    refused(run("xyz"), "no such command 'xyz'", "commands are export, differentiate,")
+
+
+@pytest.mark.parametrize("command", ["preview", "verify"])
+def test_a_stopped_command_is_no_failed_check(run, tmp_path, monkeypatch, command):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"jataug.generator.{command}", stopped)
+    monkeypatch.setattr("jataug.runtime.Session.open", stopped)
+    words = {"preview": ("a.onnx", "photos", "-o", tmp_path / "a.png"), "verify": (tmp_path,)}
+    result = run(command, *words[command])
+    assert result.exit_code == 130
+    assert result.output.strip().splitlines()[-1] == "stopped"
 
 
 def providers():

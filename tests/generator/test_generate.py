@@ -256,3 +256,17 @@ def test_strange_but_legal_names(session, tmp_path):
 def test_the_public_names():
     assert jataug.generate is generate
     assert jataug.open_dataset is open_dataset
+
+
+def test_a_batch_is_no_larger_than_the_source(new_session, folder, tmp_path):
+    def size(name, **options):
+        generate(None, folder, tmp_path / name, session=new_session(), **options)
+        return json.loads((tmp_path / name / "plan.json").read_text())["plan"]["batch_size"]
+
+    assert size("all") == 11
+    assert size("some", limit=3) == 3
+    assert size("more", limit=3, batch_size=7) == 7
+    big = tmp_path / "big.npz"
+    np.savez(big, images=np.zeros((70, 10, 12, 3), np.uint8), labels=np.zeros(70, np.int64))
+    generate(None, big, tmp_path / "big", session=new_session())
+    assert json.loads((tmp_path / "big" / "plan.json").read_text())["plan"]["batch_size"] == 64
