@@ -135,7 +135,8 @@ def test_draws_scale_with_the_radius():
     ):
         for norm in ("l2", "linf"):
             one = draw(0, 0, size, budget(1, norm))
-            np.testing.assert_allclose(draw(0, 0, size, budget(4, norm)), 4 * one, rtol=1e-6)
+            quarter = draw(0, 0, size, budget(0.25, norm))
+            np.testing.assert_allclose(quarter, one / 4, rtol=1e-6)
             assert not draw(0, 0, size, budget(0, norm)).any()
             assert one.dtype == np.float32
 
@@ -176,11 +177,11 @@ def test_flow_starts_are_uniform_in_the_disc():
 
 def test_linf_starts_are_uniform_in_the_box():
     for found in (
-        streams.flow_start(5, 0, (100, 150), FlowBudget(2.0, "linf")),
-        streams.pixel_start(5, 0, (2, 100, 150), PixelBudget(2.0)),
+        streams.flow_start(5, 0, (100, 150), FlowBudget(0.5, "linf")),
+        streams.pixel_start(5, 0, (2, 100, 150), PixelBudget(0.5)),
     ):
         for channel in found:
-            assert distance(channel / 4 + 0.5) < 1.95
+            assert distance(channel + 0.5) < 1.95
         assert abs(np.corrcoef(found[0].ravel(), found[1].ravel())[0, 1]) < 0.02
 
 
