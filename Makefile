@@ -51,8 +51,10 @@ docs: $(INSTALLED)  ## the pages of docs/ and the API, into .docs/; a warning fa
 dist: $(INSTALLED)  ## wheel and sdist, the same bytes from the same tree
 	$(BIN)/python .ci/dist.py dist
 
-bench: $(INSTALLED)  ## every benchmark, one after the other
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+BENCHES := speed excess bridge loaders conformance coverage scale strength training training_colour
+
+bench: $(INSTALLED)  ## every benchmark, one after the other: hours
+	@set -e; for name in $(BENCHES); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
 
 clean:  ## remove what these targets made; the downloads in .cache stay
 	rm -rf $(VENV) $(DEMO_VENV) $(DEMO_OUT) build dist .docs .whl *.egg-info .pytest_cache .mypy_cache .ruff_cache

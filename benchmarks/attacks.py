@@ -8,15 +8,12 @@ quantises and measures, as every call of it does. The others return what they co
 runs in one process, in turns; medians and quartiles are of the ratios within a round.
 """
 
-import argparse
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +23,7 @@ sys.path[:0] = [str(ROOT / place) for place in PLACES]
 
 import material  # noqa: E402  (from tests/)
 from strength_peers import FLOW, PIXEL, art, foolbox_pgd, torchattacks  # noqa: E402
-from timing import Row, interleaved, machine, ratios  # noqa: E402
+from timing import Row, interleaved, print_rows, ratios  # noqa: E402
 
 import jataug  # noqa: E402
 from jataug.attack import JointAttack  # noqa: E402
@@ -118,16 +115,5 @@ def rows(rounds: int, smoke: bool = False) -> Iterator[Row]:
                 yield Row(f"{title}: {peer}", OURS, *ours[peer], least=bound)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    print(f"{machine()}; onnxruntime {onnxruntime.__version__}, torch {torch.__version__}")
-    print(f"median [quartiles], n = {options.rounds}")
-    for row in rows(options.rounds):
-        print(row, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(__doc__, rows, 9)

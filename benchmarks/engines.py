@@ -6,11 +6,9 @@ The strength is the robust accuracy of what `Session.attack` returns, each engin
 Runtime in float32. bfloat16 is not a choice of jataug's: this asks OpenVINO for it.
 """
 
-import argparse
 import contextlib
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +17,7 @@ sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parent / "examples")]
 
 import material  # noqa: E402
 import numpy as np  # noqa: E402
-from timing import Row, interleaved, machine, ratios  # noqa: E402
+from timing import Row, interleaved, print_rows, ratios  # noqa: E402
 
 import jataug  # noqa: E402
 from jataug.export import export_attack  # noqa: E402
@@ -95,15 +93,5 @@ def robust(session, golden, images, labels) -> float:
     return 100 * float((golden.predict(made).argmax(1) == labels).mean())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    print(f"{machine()}; {openvino.version()}")
-    for row in rows(options.rounds):
-        print(row, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(__doc__, rows, 9)

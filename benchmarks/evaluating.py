@@ -6,10 +6,8 @@ The demo classifier at several pixel radii, by what `jataug evaluate` runs. "Wit
 image to the last step, and with every restart. The robust accuracy is the same, which is checked.
 """
 
-import argparse
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -19,7 +17,7 @@ sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parent / "examples")]
 
 import material  # noqa: E402
 import numpy as np  # noqa: E402
-from timing import Row, machine, spread  # noqa: E402
+from timing import Row, print_rows, spread  # noqa: E402
 
 from jataug.evaluation.ascent import Ascent  # noqa: E402
 from jataug.evaluation.best import Best  # noqa: E402
@@ -79,15 +77,5 @@ def rows(rounds: int, smoke: bool = False) -> Iterator[Row]:
             yield Row(f"{title}: time", "without", *spread(a / b for a, b in pairs))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    print(machine())
-    for row in rows(options.rounds):
-        print(row, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(__doc__, rows, 5)

@@ -6,10 +6,8 @@ A ResNet-50 (25.6 million weights): torch.onnx.export makes the classifier's fil
 export_attack the attack's file from that. Each in turn, in one process.
 """
 
-import argparse
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import material  # noqa: E402
 import onnx  # noqa: E402
 import torch  # noqa: E402
 from families import declare_operators  # noqa: E402
-from timing import Row, interleaved, machine, ratios  # noqa: E402
+from timing import Row, interleaved, print_rows, ratios  # noqa: E402
 
 import jataug  # noqa: E402
 from jataug.export import export_attack  # noqa: E402
@@ -69,15 +67,5 @@ def rows(rounds: int, smoke: bool = False) -> Iterator[Row]:
     yield Row(f"export_attack, {name}", "torch.onnx.export", *found, most=0.5)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    print(f"{machine()}; torch {torch.__version__}")
-    for row in rows(options.rounds):
-        print(row)
-
-
 if __name__ == "__main__":
-    main()
+    print_rows(__doc__, rows, 3)

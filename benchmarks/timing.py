@@ -1,16 +1,18 @@
 """Timing for machines that drift: contestants take turns, only ratios within a round count."""
 
+import argparse
 import os
 import platform
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Row", "interleaved", "machine", "ratios", "spread"]
+__all__ = ["Row", "interleaved", "machine", "print_rows", "ratios", "spread"]
 
 
 class Row(NamedTuple):
@@ -43,6 +45,23 @@ class Row(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.work}, in {self.unit}: {self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def print_rows(about: str | None, rows: Callable[[int], Iterable[Row]], rounds: int) -> None:
+    """Be the command line of a part of speed.py: print its rows as they come.
+
+    Args:
+        about: the script's docstring.
+        rows: a number of rounds to rows.
+        rounds: by default.
+    """
+    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=rounds)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print(machine())
+    for row in rows(options.rounds):
+        print(row, flush=True)
 
 
 def interleaved(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

@@ -20,16 +20,14 @@ from jataug.errors import ModelError
 
 __all__ = ["normalized", "read_model"]
 
-_TORCH = (
-    'PyTorch; export it: torch.onnx.export(module.eval(), (images,), "model.onnx", dynamo=True)'
-)
-_KERAS = 'Keras; export it: model.export("model.onnx", format="onnx")'
-_OTHERS = {
-    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".safetensors"), _TORCH),
-    **dict.fromkeys((".h5", ".hdf5", ".keras"), _KERAS),
-    ".tflite": "TensorFlow Lite; convert it with tf2onnx",
+_TORCH = 'torch.onnx.export(module.eval(), (images,), "model.onnx", dynamo=True)'
+_KERAS = 'model.export("model.onnx", format="onnx")'
+_EXPORT = {
+    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".safetensors"), f"PyTorch's? {_TORCH}"),
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), f"Keras's? {_KERAS}"),
+    ".tflite": "TensorFlow Lite's? convert it with tf2onnx",
 }
-"""What people have in place of an .onnx file, by suffix, and how it becomes one."""
+"""What people have in place of an ONNX file, by suffix, and how it becomes one."""
 
 _MOST = 2**31 - 1
 """Bytes: what protobuf can write, and a runtime can be given."""
@@ -49,20 +47,20 @@ def read_model(path: Path) -> onnx.ModelProto:
         )
     if not path.is_file():
         raise ModelError(f"{path}: expected an .onnx file, found none")
-    if path.suffix.lower() in _OTHERS:
-        raise ModelError(
-            f"{path}: expected an .onnx file, got one of {_OTHERS[path.suffix.lower()]}"
-        )
     try:
         proto = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"{path}: not a readable ONNX file (truncated?): {reason}") from None
+        raise ModelError(f"{path}: not a readable ONNX file ({_guess(path)}): {reason}") from None
     if not proto.graph.node or not proto.opset_import:
-        raise ModelError(f"{path}: expected an ONNX model, found an empty graph (truncated?)")
+        raise ModelError(f"{path}: expected an ONNX model, found an empty graph ({_guess(path)})")
     for tensor in _external(proto):
         _read_external(tensor, path)
     return proto
+
+
+def _guess(path: Path) -> str:
+    return _EXPORT.get(path.suffix.lower(), "truncated?")
 
 
 def _read_external(tensor: TensorProto, path: Path) -> None:

@@ -80,6 +80,6 @@ class PixelBudget:
         object.__setattr__(self, "norm", norm)
         if norm == "linf" and self.radius > 1:
             raise BudgetError(
-                f"pixel radius: images are in [0, 1], expected at most 1, got {radius!r}; levels "
-                f"of 255 are written {radius}/255"
+                f"pixel radius: images are in [0, 1], expected at most 1, got {radius!r}; 8-bit "
+                "levels are written as fractions such as 8/255"
             )

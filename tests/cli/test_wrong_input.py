@@ -1,5 +1,6 @@
 """Wrong input: one clear line on stderr, the right exit code, nothing written, no traceback."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ OPTIONS = {
     "infinite": (["--pixel", "inf"], ["pixel radius"]),
     "division by zero": (["--pixel", "8/0"], ["pixel radius", "8/0"]),
     "nothing to do": (["--flow", "0", "--pixel", "0"], ["both 0"]),
-    "levels": (["--pixel", "8"], ["pixel radius", "at most 1", "got '8'", "written 8/255"]),
+    "levels": (["--pixel", "8"], ["pixel radius", "at most 1", "got '8'", "such as 8/255"]),
     "steps": (["--steps", "-3"], ["steps", "-3"]),
     "mean of levels": (["--mean", "123.7"], ["mean: 123.7", "[0, 1]", "--scale 255"]),
     "max flow": (["--max-flow", "0.1"], ["max_flow", "0.3", "0.1"]),
@@ -116,15 +117,17 @@ def test_export_options(run, tmp_path, given):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("net.pt", ["one of PyTorch", "torch.onnx.export(module.eval()"]),
-        ("net.PTH", ["one of PyTorch"]),
-        ("net.keras", ["one of Keras", 'format="onnx"']),
+        ("net.pt", ["PyTorch's? torch.onnx.export(module.eval()"]),
+        ("net.PTH", ["PyTorch's?"]),
+        ("net.keras", ["Keras's?", 'format="onnx"']),
         ("net.tflite", ["tf2onnx"]),
     ],
 )
 def test_files_of_other_libraries(run, tmp_path, name, words):
     (tmp_path / name).write_bytes(b"something")
-    refused(run("export", tmp_path / name, "-o", tmp_path / "a.onnx"), name, ".onnx", *words)
+    refused(run("export", tmp_path / name, "-o", tmp_path / "a.onnx"), name, "ONNX", *words)
+    shutil.copy(DEMO / "classifier.onnx", tmp_path / name)  # a name says nothing for certain
+    assert run("inspect", tmp_path / name).exit_code == 0
 
 
 def test_a_command_that_is_none(run):

@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from material import ROOT, UnavailableError, cache
+from material import ROOT, UnavailableError, cache, fetched
 
 __all__ = ["EXAMPLES", "NoProgramError", "compiled", "example", "program"]
 
@@ -66,11 +66,7 @@ def _drop_other_systems(folder: Path) -> None:
 
 
 def _npm(folder: Path, *words: str) -> None:
-    command = [program("npm"), *words]
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
-    if run.returncode:
-        said = [line for line in run.stderr.splitlines() if "error" in line.lower()]
-        raise UnavailableError(f"npm {words[0]}: {(said or ['no message'])[0]}")
+    fetched(f"npm {words[0]}", [program("npm"), *words], 500, folder)
 
 
 def _moved(source: Path, target: Path) -> None:

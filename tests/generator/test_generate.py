@@ -266,6 +266,10 @@ def test_a_batch_is_no_larger_than_the_source(new_session, folder, tmp_path):
     assert size("all") == 11
     assert size("some", limit=3) == 3
     assert size("more", limit=3, batch_size=7) == 7
+    opened = new_session()
+    opened.batch_size = 5
+    generate(None, folder, tmp_path / "given", session=opened)
+    assert json.loads((tmp_path / "given" / "plan.json").read_text())["plan"]["batch_size"] == 5
     big = tmp_path / "big.npz"
     np.savez(big, images=np.zeros((70, 10, 12, 3), np.uint8), labels=np.zeros(70, np.int64))
     generate(None, big, tmp_path / "big", session=new_session())

@@ -54,7 +54,7 @@ def listened(crew, shards, stop=lambda: False):
     return found[0]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals that kill")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("how", HOW)
 def test_a_worker_that_is_killed_anywhere_is_named(hired, how):
     error = listened(hired((dying_worker.dies, how), (dying_worker.works,)), range(100))

@@ -122,18 +122,8 @@ def install(python, packages, wheel):
     # Compiled are only the modules that are imported: half of the time goes into the others.
     options = ["--disable-pip-version-check", "--quiet", "--no-compile"]
     options += ["-c", str(ROOT / "constraints.txt")]
-    try:
-        done = subprocess.run(
-            [str(python), "-m", "pip", "install", *options, *named],
-            capture_output=True, text=True, timeout=1200,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise material.UnavailableError(
-            f"pip install {' '.join(named)}: not done in 20 min"
-        ) from None
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise material.UnavailableError(f"pip install {' '.join(named)}: {said}")
+    what = f"pip install {' '.join(named)}"
+    material.fetched(what, [str(python), "-m", "pip", "install", *options, *named], 1200)
 
 
 def available(python, packages, wheel):

@@ -50,10 +50,12 @@ def run(
             theirs.close()  # nobody else holds it: the end of the worker is the end of the file
         _listen(crew, iter(shards), tell, stop)
     finally:
-        for channel, process in crew.items():
-            if process.pid is not None:
-                process.terminate()
-                process.join()
+        begun = [process for process in crew.values() if process.pid is not None]
+        for process in begun:
+            process.terminate()
+        for process in begun:
+            process.join()
+        for channel in crew:
             channel.close()
 
 
