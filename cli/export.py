@@ -23,8 +23,10 @@ __all__ = ["command"]
 @click.option("--max-flow", metavar="R", help="Largest flow radius to serve, pixels.")
 @click.option("--form", type=click.Choice(get_args(Form)), default="step", show_default=True)
 @click.option(
-    "--for", "target", type=click.Choice(["portable"]),
-    help="Refuse what ONNX Runtime, its builds for browsers and Node.js, OpenVINO or tract lacks."
+    "--for", "target", type=click.Choice(["cpu", "cuda", "portable"]), default="cpu",
+    show_default=True,
+    help="cpu: the nodes that are fastest there, and run everywhere. portable: refuse what ONNX "
+    "Runtime, its builds for browsers and Node.js, OpenVINO or tract lacks.",
 )  # fmt: skip
 @model_options
 @click.option("--float32", is_flag=True, help="Compute a float16 model in float32.")

@@ -22,6 +22,7 @@ from .attack import Body
 from .check import check_artifact, check_gradient
 from .deployed import logits_difference
 from .graph import Graph
+from .lowering import lower_masks
 from .model import Classifier, image_shape, load_model, model_digest, prepare
 from .portable import check_portable
 from .save import check_destination, save_model
@@ -32,7 +33,10 @@ from .widen import widen
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["build_attack", "export_attack"]
+__all__ = ["Target", "build_attack", "export_attack"]
+
+Target = Literal["cpu", "cuda", "portable"]
+"""What a file is written for."""
 
 _IR_VERSION = 10
 _LARGEST = 1_900_000_000
@@ -56,7 +60,7 @@ def export_attack(
     check: bool = True,
     device: str = "cpu",
     weights: Weights = "constant",
-    target: Literal["portable"] | None = None,
+    target: Target = "cpu",
 ) -> Manifest:
     """Write the joint attack on a classifier, with its gradient graph, as an ONNX file.
 
@@ -76,7 +80,9 @@ def export_attack(
         weights: "input" leaves a torch module's weights out and makes each an input of the graph,
             "weights/<name>", from which the backward kernels derive there; nothing is folded. Such
             a file is for `jataug.trainer`, which binds the inputs to the module's own tensors.
-        target: "portable" refuses what a runtime of docs/runtimes.md lacks.
+        target: where the file is to run. "cpu" writes the masks of activations in the nodes that
+            were fastest there, which run everywhere else too; "cuda" and "portable" leave them as
+            the rules have them, and "portable" refuses what a runtime of docs/runtimes.md lacks.
 
     Returns:
         The manifest.
@@ -88,8 +94,8 @@ def export_attack(
         CheckError: the gradient is wrong, or images of a batch influence each other; nothing is
             written.
     """
-    if target not in (None, "portable"):
-        raise BudgetError(f"target: expected portable or None, got {target!r}")
+    if target not in get_args(Target):
+        raise BudgetError(f"target: expected one of {', '.join(get_args(Target))}, got {target!r}")
     destination = Path(destination)
     check_destination(destination, model)
     names = weight_names(model) if weights == "input" else []  # type: ignore[arg-type]  # refused there
@@ -101,7 +107,7 @@ def export_attack(
         computed, of=preprocessing.logits, preprocessing=preprocessing, size=size, weights=names
     )
     artifact, manifest = build_attack(
-        network, config, preprocessing, form, max_flow, model_digest(proto)
+        network, config, preprocessing, form, max_flow, model_digest(proto), target
     )
     if target == "portable":
         check_portable(artifact)
@@ -125,6 +131,7 @@ def build_attack(
     form: Form = "step",
     max_flow: float | str | None = None,
     digest: str = "",
+    target: Target = "cpu",
 ) -> tuple[onnx.ModelProto, Manifest]:
     """Return the signed artifact as a model, unchecked, and its manifest."""
     largest = config.flow.radius if max_flow is None else radius_of(max_flow, "max_flow")
@@ -161,6 +168,8 @@ def build_attack(
     finished = graph.finish(
         [*inputs.values(), *opened], outputs, "jataug_attack", opsets=network.opsets
     )
+    if target == "cpu":
+        lower_masks(finished, network)
     model = ir.to_proto(ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug"))
     model.producer_version = jataug.__version__
     onnx.checker.check_model(model, full_check=True)

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from jataug.errors import ModelError, UnsupportedOperator
 
 from .graph import Graph
+from .lowering import lower_masks
 from .model import Classifier, load_model, prepare
 from .quantised import dequantised, is_quantised
 from .reach import reached_from
@@ -211,6 +212,7 @@ def vjp(network: Classifier, *, rounded: bool = True) -> onnx.ModelProto:
     outputs = {_name(value): instance.terms[value] for value in network.outputs}
     outputs[f"grad_{_name(network.image)}"] = gradient
     finished = graph.finish([image, cotangent], outputs, "vjp", opsets=network.opsets)
+    lower_masks(finished, network)
     result = ir.Model(finished, ir_version=10, producer_name="jataug")
     return ir.to_proto(result)
 
