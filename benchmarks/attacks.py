@@ -3,9 +3,9 @@
     python benchmarks/attacks.py [--rounds 9]
 
 The unit is one forward pass on ONNX Runtime; ten gradients are at least twenty of them, and ten
-joint steps forty. All return the last iterate. Session.attack also projects it and runs the network
-on what it returns, as every call of it does, one forward more; the others return what they computed.
-Everything runs in one process, in turns; medians and quartiles are of the ratios within a round.
+joint steps forty. All return the last iterate; Session.attack also projects it and measures what it
+returns, one forward more, as every call does. The others return what they computed. Everything
+runs in one process, in turns; medians and quartiles are of the ratios within a round.
 """
 
 import sys

@@ -1,117 +1,139 @@
-"""What decoding, encoding and writing cost beside the attack: images per second end to end, and of
-the session alone, in turns.
+"""What decoding, encoding and writing cost beside the attack: generate end to end over the session
+alone, in turns.
 
-    python benchmarks/pipeline.py [--rounds 5] [--steps 10]    # 8 batches of 64
+    python benchmarks/pipeline.py [--rounds 5]    # 8 batches of 64
 
-The session alone is what generate calls: the prediction of the clean images, and the attack.
-`waited` is the part of the run in which the attack had nothing to do, as generate counts it.
+The session alone is what generate calls: the prediction of the clean images, and the attack. The
+source is a class folder of PNG files: tiles of photographs for ResNet-18, clothes for the
+classifier of the package. `waited` is the part of the run in which the attack had nothing to do, as
+generate counts it.
 """
 
-import argparse
+import sys
 import tempfile
 import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from timing import Row, machine, spread
+from numpy.typing import NDArray
+from PIL import Image
+from timing import Row, print_rows, spread
 
 import jataug
 from jataug.export import export_attack
 
-DEMO = Path(jataug.__file__).parent / "demo"
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples")]
+
+import material  # noqa: E402  (from tests/)
+
 BATCH = 64
+FORMATS = ("folder", "npz")
+BOUND = 1 / 0.95
 
 
-def alone(session, images, labels):
-    """Seconds of predict and of attack."""
-    predicting = attacking = 0.0
-    for start in range(0, len(images), BATCH):
-        part = slice(start, start + BATCH)
-        began = time.perf_counter()
-        session.predict(images[part])
-        predicting += time.perf_counter() - began
-        began = time.perf_counter()
-        session.attack(images[part], labels[part], np.arange(len(images))[part])
-        attacking += time.perf_counter() - began
-    return predicting, attacking
+class Case(NamedTuple):
+    """A classifier, its images (batch, height, width, channel) and labels, and the bound."""
+
+    model: Path
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    steps: int
+    most: float | None
 
 
-def whole(session, attack, source, out, format):
-    """Seconds of generate, and those that the attack waited."""
-    began = time.perf_counter()
-    report = jataug.generate(
-        attack, source, out, session=session, format=format, batch_size=BATCH, shard_size=256
-    )
-    return time.perf_counter() - began, report.waited
-
-
-def measure(count, rounds, formats, steps):
-    """Return seconds of predict and attack, (rounds, 2), of generate and waited, a format each."""
-    with np.load(DEMO / "images.npz") as arrays:
+def clothes(count: int, steps: int) -> Case:
+    """The classifier and the images that ship in the package."""
+    demo = Path(jataug.__file__).parent / "demo"
+    with np.load(demo / "images.npz") as arrays:
         images, labels = arrays["images"][:count, ..., None], arrays["labels"][:count]
+    return Case(demo / "classifier.onnx", images, labels, steps, None)
+
+
+def tiles(count: int, steps: int) -> Case:
+    """ResNet-18 for 32 x 32, on tiles of photographs."""
+    with tempfile.TemporaryDirectory() as folder:
+        photos = [np.asarray(Image.open(p).convert("RGB")) for p in material.photos(Path(folder))]
+    generator = np.random.default_rng(0)
+    images = []
+    for number in range(count):
+        photo = photos[number % len(photos)]
+        y, x = (generator.integers(0, size - 32) for size in photo.shape[:2])
+        images.append(photo[y : y + 32, x : x + 32])
+    labels = np.arange(count) % 10
+    return Case(material.resnet18_cifar().path, np.stack(images), labels, steps, BOUND)
+
+
+def written(case: Case, folder: Path) -> Path:
+    """Write the images as a class folder of PNG files; return it."""
+    for number, (image, label) in enumerate(zip(case.images, case.labels, strict=True)):
+        place = folder / f"class_{label}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.squeeze()).save(place / f"{number:05}.png")
+    return folder
+
+
+def alone(session: jataug.Session, case: Case) -> float:
+    """Return the seconds of predict and attack over all images."""
+    rows = np.arange(len(case.images))
+    began = time.perf_counter()
+    for start in range(0, len(rows), BATCH):
+        part = slice(start, start + BATCH)
+        session.predict(case.images[part])
+        session.attack(case.images[part], case.labels[part], rows[part])
+    return time.perf_counter() - began
+
+
+def measure(case: Case, rounds: int) -> dict[str, tuple[list[float], list[float]]]:
+    """Return by format the ratios of generate to the session alone, and what it waited."""
+    config = jataug.AttackConfig.preset(
+        "evaluation",
+        flow=jataug.FlowBudget(0.3),
+        pixel=jataug.PixelBudget("8/255"),
+        steps=case.steps,
+    )
+    found: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in FORMATS}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        attack = place / "attack.onnx"
-        config = jataug.AttackConfig.preset(
-            "evaluation",
-            flow=jataug.FlowBudget(0.3),
-            pixel=jataug.PixelBudget("8/255"),
-            steps=steps,
-        )
-        export_attack(DEMO / "classifier.onnx", config, attack, check=False)
-        np.savez(place / "images.npz", images=images, labels=labels)
+        attack, source = place / "attack.onnx", written(case, place / "source")
+        export_attack(case.model, config, attack, check=False)
         with jataug.Session.open(attack, device="cpu", batch_size=BATCH) as session:
-            alone(session, images[:BATCH], labels[:BATCH])
-            calls, took, waits = [], {f: [] for f in formats}, {f: [] for f in formats}
+            session.attack(case.images[:BATCH], case.labels[:BATCH])
             for number in range(rounds):
-                calls.append(alone(session, images, labels))
-                for format in formats:
-                    out = place / f"{format} {number}"
-                    seconds, waited = whole(session, attack, place / "images.npz", out, format)
-                    took[format].append(seconds)
-                    waits[format].append(waited / seconds)
-    return np.array(calls), took, waits
+                unit = alone(session, case)
+                for name, (ratios, waits) in found.items():
+                    began = time.perf_counter()
+                    report = jataug.generate(
+                        attack, source, place / f"{name} {number}",
+                        session=session, format=name, batch_size=BATCH, shard_size=256,
+                    )  # fmt: skip
+                    took = time.perf_counter() - began
+                    ratios.append(took / unit)
+                    waits.append(report.waited / took)
+    return found
 
 
-def rows(rounds, smoke=False):
+def rows(rounds: int, smoke: bool = False) -> Iterator[Row]:
     """Yield the rows of benchmarks/README.md."""
-    for steps in (1,) if smoke else (10, 1):
-        count = BATCH if smoke else 8 * BATCH
-        calls, took, _ = measure(count, rounds, ["folder", "npz"], steps)
-        for format, seconds in took.items():
-            yield Row(
-                f"generate, demo classifier, {steps} steps, {format}",
-                "the session alone",
-                *spread(np.array(seconds) / calls.sum(axis=1)),
-                most=1 / 0.95,
-            )
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--formats", nargs="+", default=["folder", "npz"])
-    given = parser.parse_args()
-    count = given.batches * BATCH
-    print(machine())
-    calls, took, waits = measure(count, given.rounds, given.formats, given.steps)
-    print(f"n = {count} images, {given.rounds} rounds, median [quartiles]")
-    print(f"  the session alone  {shown(count / calls.sum(axis=1))} images/s")
-    for format in given.formats:
-        seconds = np.array(took[format])
-        print(
-            f"  {format:<8} {shown(count / seconds)} images/s; "
-            f"session/total {shown(calls.sum(axis=1) / seconds)}; "
-            f"attack/total {shown(calls[:, 1] / seconds)}; waited {shown(waits[format])}"
-        )
-
-
-def shown(values):
-    middle, low, high = spread(values)
-    return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
+    warnings.simplefilter("ignore")
+    if smoke:
+        cases = {"demo classifier, 1 step": clothes(BATCH, 1)}
+    else:
+        cases = {
+            "ResNet-18, 10 steps": tiles(8 * BATCH, 10),
+            "ResNet-18, 1 step": tiles(8 * BATCH, 1)._replace(most=None),
+            "demo classifier, 10 steps": clothes(8 * BATCH, 10),
+            "demo classifier, 1 step": clothes(8 * BATCH, 1),
+        }
+    for title, case in cases.items():
+        for name, (ratios, waits) in measure(case, rounds).items():
+            row = f"generate, {title}, {name}"
+            yield Row(row, "the session alone", *spread(ratios), most=case.most)
+            yield Row(f"{row}: waited", "of its time", *spread(waits))
 
 
 if __name__ == "__main__":
-    main()
+    print_rows(__doc__, rows, 5)

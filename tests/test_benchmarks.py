@@ -14,7 +14,7 @@ SPEED = Path(__file__).resolve().parent.parent / "benchmarks" / "speed.py"
 PARTS = {
     "gradient": [r"demo classifier, batch 2: jataug forward \+ gradient"],
     "attacks": [r"PGD, 10 steps: jataug", r"PGD, 10 steps: foolbox", r"joint, 10 steps: jataug"],
-    "pipeline": [r"generate, demo classifier, 1 steps, folder", r"generate, .* npz"],
+    "pipeline": [r"generate, demo classifier, 1 step, folder", r"generate, .* npz"],
     "memory": [r"demo classifier, batch 2: \d+ MiB"],
     "exporting": [r"export_attack, demo classifier"],
     "evaluating": [r"joint attack, 3 steps, 2 restarts, .* withstand: gradients"],
