@@ -11,7 +11,7 @@ import click
 from jataug.budget import FlowBudget, Norm
 
 from .command import Command
-from .options import PATH, device_option, model_options, preprocessing, source_options
+from .options import PATH, device_option, model_options, open_images, preprocessing, source_options
 from .progress import Bar
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
     *paths, source = models
     formats = given.pop("formats")
     with _Bars() as bars:
-        report = evaluate(paths, source, output, progress=bars, **_options(given))
+        report = evaluate(paths, open_images(source), output, progress=bars, **_options(given))
     _write(formats, output, report)
     for found in report.models:
         _say(found)

@@ -10,7 +10,7 @@ import click
 
 from .command import Command
 from .interrupt import INTERRUPTED, Interrupt
-from .options import PATH, backend_option, device_option, source_options
+from .options import PATH, backend_option, device_option, open_images, source_options
 from .progress import Bar, JsonLines, duration
 
 if TYPE_CHECKING:
@@ -85,11 +85,12 @@ def command(
 
     show = JsonLines() if log_json else Bar("generate")
     with show, Interrupt(show.say) as interrupt:
+        images = open_images(source, show.say)
         given |= {"progress": show, "stop": interrupt}
         if len(attacks) == 1:
-            reports = {"": generate(attacks[0], source, destination, **given)}
+            reports = {"": generate(attacks[0], images, destination, **given)}
         else:
-            reports = generate_all(attacks, source, destination, **given)
+            reports = generate_all(attacks, images, destination, **given)
     for report in reports.values():
         if log_json:
             done = {"event": "stopped" if report.stopped else "done", **asdict(report)}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -11,6 +11,9 @@ from jataug.config import PRESETS, AttackConfig, Composition, Keep, Objective, O
 from jataug.preprocessing import Channels, Layout, Outputs, Preprocessing
 from jataug.runtime.backends import BACKENDS
 
+if TYPE_CHECKING:
+    from jataug.data import Source
+
 __all__ = [
     "PATH",
     "attack_config",
@@ -18,6 +21,7 @@ __all__ = [
     "backend_option",
     "device_option",
     "model_options",
+    "open_images",
     "options",
     "preprocessing",
     "read_numbers",
@@ -157,6 +161,22 @@ source_options = options(
         click.option("--epoch", type=int, default=0, help="Another epoch draws other starts."),
     ]
 )  # fmt: skip
+
+
+def open_images(source: Path, say: Callable[[str], object] | None = None) -> "Source":
+    """Return the images of SOURCE; say in one line which files there are not read.
+
+    Args:
+        source: what jataug.data.open_source takes.
+        say: hears the line; by default it goes to stderr.
+    """
+    from jataug.data import open_source
+
+    held = open_source(source)
+    if held.left_out is not None and held.left_out.count:
+        line = f"{source}: {held.left_out}"
+        click.echo(f"Warning: {line}", err=True) if say is None else say(line)
+    return held
 
 
 device_option = click.option(

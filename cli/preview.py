@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .command import Command
-from .options import PATH, device_option, source_options
+from .options import PATH, device_option, open_images, source_options
 
 __all__ = ["command"]
 
@@ -37,7 +37,7 @@ def command(
     if output.suffix.lower() != ".png":
         raise DataError(f"{output}: expected a file name that ends in .png")
     with Session.open(attack, device=device) as session:
-        picture = preview(session, source, count, **given)
+        picture = preview(session, open_images(source), count, **given)
     data = io.BytesIO()
     picture.save(data, "PNG")
     save(output, data.getvalue())
