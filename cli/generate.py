@@ -10,7 +10,14 @@ import click
 
 from .command import Command
 from .interrupt import INTERRUPTED, Interrupt
-from .options import PATH, backend_option, device_option, open_images, source_options
+from .options import (
+    PATH,
+    backend_option,
+    device_option,
+    on_error_option,
+    open_images,
+    source_options,
+)
 from .progress import Bar, JsonLines, duration
 
 if TYPE_CHECKING:
@@ -36,10 +43,7 @@ __all__ = ["command"]
 @click.option("--save-flow", is_flag=True, help="Store the flows, so that verify is exact.")
 @click.option("--save-float", is_flag=True, help="Store the images before quantisation too.")
 @click.option("--source-hash", is_flag=True, help="Tell a changed source by its bytes.")
-@click.option(
-    "--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
-    help="At an image that cannot be used."
-)  # fmt: skip
+@on_error_option
 @click.option("--limit", type=int, metavar="N", help="Use the first N images.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option(

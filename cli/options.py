@@ -21,6 +21,7 @@ __all__ = [
     "backend_option",
     "device_option",
     "model_options",
+    "on_error_option",
     "open_images",
     "options",
     "preprocessing",
@@ -142,6 +143,12 @@ def preprocessing(given: dict[str, Any]) -> Preprocessing:
     """Return what the options of `model_options` say, but for the size; they are taken out."""
     names = ("mean", "std", "scale", "layout", "channels", "logits", "outputs")
     return Preprocessing(**{name: given.pop(name) for name in names})
+
+
+on_error_option = click.option(
+    "--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
+    help="At an image that cannot be used."
+)  # fmt: skip
 
 
 source_options = options(

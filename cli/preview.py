@@ -2,12 +2,15 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .command import Command
-from .options import PATH, device_option, open_images, source_options
+from .options import PATH, device_option, on_error_option, open_images, source_options
+
+if TYPE_CHECKING:
+    from jataug.data import Skip
 
 __all__ = ["command"]
 
@@ -18,6 +21,7 @@ __all__ = ["command"]
 @click.option("-o", "--output", type=PATH, required=True, help="The picture, a .png file.")
 @click.option("--count", type=int, default=8, show_default=True, help="How many images.")
 @source_options
+@on_error_option
 @device_option
 def command(
     attack: Path, source: Path, output: Path, count: int, device: str, **given: Any
@@ -37,8 +41,12 @@ def command(
     if output.suffix.lower() != ".png":
         raise DataError(f"{output}: expected a file name that ends in .png")
     with Session.open(attack, device=device) as session:
-        picture = preview(session, open_images(source), count, **given)
+        picture = preview(session, open_images(source), count, skipped=_say, **given)
     data = io.BytesIO()
     picture.save(data, "PNG")
     save(output, data.getvalue())
     click.echo(f"{output}: {picture.width} x {picture.height}")
+
+
+def _say(skip: "Skip") -> None:
+    click.echo(f"skipped: {skip.reason}", err=True)

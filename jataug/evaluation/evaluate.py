@@ -14,6 +14,7 @@ import numpy as np
 from ..budget import FlowBudget, PixelBudget
 from ..data import Geometry, Source, open_source
 from ..data.labels import Classes
+from ..data.skip import OnError
 from ..errors import DataError
 from ..preprocessing import Preprocessing
 from .assess import Assessment
@@ -55,6 +56,7 @@ def evaluate(
     device: str = "auto",
     names: Sequence[str] | None = None,
     command: str | None = None,
+    on_error: OnError = "stop",
     progress: Callable[[Progress], object] | None = None,
 ) -> Report:
     """Attack one or more models on the same images and return what was found.
@@ -89,6 +91,8 @@ def evaluate(
         device: for ONNX models: "auto", "cpu", "cuda" or "cuda:<i>".
         names: one a model; default the file's stem.
         command: what was typed, for the report.
+        on_error: "stop" at an image that cannot be used, or "skip" it: the report names it, and the
+            figures of the other images do not change.
         progress: called after every batch.
 
     Raises:
@@ -119,6 +123,7 @@ def evaluate(
         size=size,
         device=device,
         batch_size=batch_size,
+        on_error=on_error,
         names=None if names is None else [*names, *(f"transfer-{k}" for k in range(len(transfer)))],
     )
     first = subjects[0].model
@@ -131,6 +136,7 @@ def evaluate(
         resize=resize,
         crop=crop,
         limit=limit,
+        on_error=on_error,
     )
     rows = default_batch_size(first.image_shape) if batch_size is None else batch_size
     evaluation = _Evaluation(subjects, len(models), images, settings, rows, output, progress)
@@ -181,8 +187,9 @@ class _Evaluation:
             "transfer": [s.identity() for s in self._subjects[self._count :]],
             "settings": self._settings.to_dict(),
             "batch_size": self._batch_size,
-            "source": {k: v for k, v in images.described.items() if k != "path"},
+            "source": {k: v for k, v in images.described.items() if k not in ("path", "skipped")},
             "images": images.count,
+            "skipped": [skip.index for skip in images.skipped],
             "resize": images.geometry.resize,
             "crop": images.geometry.crop,
             "labels": None if images.labels is None else [int(v) for v in images.labels],

@@ -97,7 +97,7 @@ class _Trial:
 
     def __init__(self, runner: Runner, clean: Clean, where: slice, images: Array) -> None:
         self._runner, self._logits = runner, clean.logits[where]
-        index = np.arange(where.start, where.stop)
+        index = runner.images.indices[where]
         self._rows = Rows.of(images, clean.label[where], index, 0.0, 0.0)
 
     def __call__(self, attack: Ascent, branch: Branch, who: Array, radius: Array) -> Array:

@@ -5,16 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from ..data import Skip
+
 __all__ = ["Estimate", "Progress", "Report", "Skip", "Tally"]
-
-
-@dataclass(frozen=True)
-class Skip:
-    """A sample that could not be used: its index, its key and the reason, in one line."""
-
-    index: int
-    key: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -45,14 +45,17 @@ class Share:
         """Whether there is nothing to do, not even to write the index."""
         return not self.missing and (self.job.root / INDEX).exists()
 
-    def look(self) -> None:
-        """Look again at what is missing; another run may have made it since.
+    def look(self) -> bool:
+        """Look again at what is missing; another run may have made it since. Return whether what is
+        there is of this plan: another one that finished nothing gives way.
 
         Raises:
             DataError: another plan was begun there.
         """
-        check_destination(self.job.root, self.job.plan, self.job.marks)
-        self.missing = [shard for shard in self.missing if not self._there(shard)]
+        own = check_destination(self.job.root, self.job.plan, self.job.marks)
+        if own:
+            self.missing = [shard for shard in self.missing if not self._there(shard)]
+        return own
 
     def _there(self, shard: Shard) -> bool:
         marker = finished(self.job.root, shard)

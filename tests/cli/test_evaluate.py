@@ -53,7 +53,10 @@ def test_goes_on_and_refuses_another(run, tmp_path):
     assert run(*command).exit_code == 0
     other = run(*command, "--seed", 2)
     assert other.exit_code == 2
-    assert "expected the evaluation that was begun there, got another: settings" in other.output
+    assert (
+        "expected the evaluation that was begun there, got another: --seed 0 there, 2 asked"
+        in other.output
+    )
 
 
 def test_config_file(run, tmp_path):

@@ -57,3 +57,84 @@ def test_machines_are_told_too(run, artifact, photos, tmp_path):
     said = [json.loads(line) for line in done.stderr.splitlines()]
     (note,) = (line["text"] for line in said if line["event"] == "note")
     assert "2 files are not read" in note
+
+
+@pytest.fixture
+def broken(photos):
+    """The photographs, with a file that is cut off at the second place and one at the last."""
+    data = (photos / "a.png").read_bytes()
+    for name in ("b.png", "h.png"):
+        (photos / name).write_bytes(data[: len(data) // 2])
+    return photos
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_broken_image_is_left_out_by_name(run, artifact, broken, tmp_path, name):
+    words = (*commands(artifact, broken, tmp_path)[name], *COMMON)
+    refused = run(*words)
+    assert refused.exit_code == 2
+    assert "b.png: expected a whole image" in refused.stderr
+    assert refused.stderr.rstrip().endswith("(--on-error skip leaves such images out)")
+    done = run(*words, "--on-error", "skip")
+    assert done.exit_code == 0, done.output
+    said = [line for line in done.stderr.splitlines() if line.startswith("skipped: ")]
+    assert [line.split("/")[-1].split(":")[0] for line in said] == ["b.png", "h.png"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_where_all_are_broken_there_is_nothing_to_do(run, artifact, photos, tmp_path, name):
+    for letter in "aceg":
+        (photos / f"{letter}.png").write_bytes(b"")
+    words = (*commands(artifact, photos, tmp_path)[name], *COMMON, "--on-error", "skip")
+    done = run(*words)
+    assert done.exit_code == 2, done.output
+    assert "expected at least one image that can be used, got none of 4" in done.stderr
+
+
+def test_a_report_names_what_was_left_out(run, artifact, broken, tmp_path):
+    words = (*commands(artifact, broken, tmp_path)["evaluate"], *COMMON, "--format", "md")
+    done = run(*words, "--on-error", "skip")
+    assert done.exit_code == 0, done.output
+    report = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+    assert (report["images"], report["source"]["count"]) == (4, 6)
+    assert [(s["index"], s["key"]) for s in report["source"]["skipped"]] == [(1, "b"), (5, "h")]
+    assert [row["key"] for row in report["models"][0]["images"]] == list("aceg")
+    assert [row["index"] for row in report["models"][0]["images"]] == [0, 2, 3, 4]
+    warned = "2 of 6 images could not be used and were left out; the first: "
+    assert any(warning.startswith(warned) for warning in report["models"][0]["warnings"])
+    assert warned in (tmp_path / "report" / "report.md").read_text("utf-8")
+
+
+def test_a_preview_takes_the_next_image(run, artifact, broken, tmp_path):
+    (broken / "a.png").write_bytes(b"")
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    for letter in "ceg":
+        (whole / f"{letter}.png").write_bytes((broken / f"{letter}.png").read_bytes())
+    sizes = []
+    for source, left_out in ((broken, ["a.png", "b.png"]), (whole, [])):
+        grid = tmp_path / "grid.png"
+        words = ("preview", artifact, source, "-o", grid, "--count", 2, "--on-error", "skip")
+        done = run(*words, *COMMON)
+        assert done.exit_code == 0, done.output
+        said = [line for line in done.stderr.splitlines() if line.startswith("skipped: ")]
+        assert [line.split("/")[-1].split(":")[0] for line in said] == left_out
+        with Image.open(grid) as picture:
+            sizes.append(picture.size)
+    assert sizes[0] == sizes[1]
+
+
+def test_the_figures_of_the_other_images_do_not_change(run, photos, tmp_path):
+    Image.new("L", (28, 28), 90).save(photos / "b.png")
+    rows = []
+    for name in ("whole", "broken"):
+        words = ("evaluate", MODEL, photos, "-o", tmp_path / name, "--attacks", "noise:restarts=2")
+        options = ("--no-curves", "--no-sanity", "--on-error", "skip", "--format", "json")
+        assert run(*words, *options, *COMMON).exit_code == 0
+        report = json.loads((tmp_path / name / "report.json").read_text("utf-8"))
+        rows.append({row["key"]: row for row in report["models"][0]["images"]})
+        (photos / "b.png").write_bytes(b"")
+    assert set(rows[0]) - set(rows[1]) == {"b"}
+    for key, row in rows[1].items():
+        loss = rows[0][key]["loss"]["noise:restarts=2"]
+        assert row["loss"]["noise:restarts=2"] == pytest.approx(loss, rel=1e-4), key
