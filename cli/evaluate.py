@@ -19,6 +19,7 @@ from .options import (
     open_images,
     preprocessing,
     source_options,
+    threads_option,
 )
 from .progress import Bar
 
@@ -68,6 +69,7 @@ def _names(value: Any) -> list[str]:
 @on_error_option
 @model_options
 @device_option
+@threads_option
 def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
     """Attack one or more MODELs on the images of SOURCE, and report how robust they are.
 

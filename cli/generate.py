@@ -125,6 +125,8 @@ def _print(report: "Report") -> None:
             f"{report.adversarial_accuracy:.4f} ({kept} images attacked, {report.failed} failed, "
             f"{len(report.skipped)} skipped)"
         )
+    for warning in report.warnings:
+        click.echo(f"Warning: {report.destination}: {warning}", err=True)
     if report.generated:
         click.echo(
             f"speed: {report.images_per_second:.1f} images/s; the attack waited "

@@ -29,6 +29,7 @@ __all__ = [
     "read_size",
     "source_options",
     "steps_option",
+    "threads_option",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -188,6 +189,11 @@ def open_images(source: Path, say: Callable[[str], object] | None = None) -> "So
 
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<i>."
+)
+
+
+threads_option = click.option(
+    "--threads", type=int, metavar="N", help="Of the runtime. [default: its own choice]"
 )
 
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .command import Command
-from .options import PATH, device_option, on_error_option, open_images, source_options
+from .options import (
+    PATH,
+    device_option,
+    on_error_option,
+    open_images,
+    source_options,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     from jataug.data import Skip
@@ -23,8 +30,15 @@ __all__ = ["command"]
 @source_options
 @on_error_option
 @device_option
+@threads_option
 def command(
-    attack: Path, source: Path, output: Path, count: int, device: str, **given: Any
+    attack: Path,
+    source: Path,
+    output: Path,
+    count: int,
+    device: str,
+    threads: int | None,
+    **given: Any,
 ) -> None:
     """Draw a few images of SOURCE: clean, flow, perturbation, adversarial, with labels and
     confidences.
@@ -40,7 +54,7 @@ def command(
 
     if output.suffix.lower() != ".png":
         raise DataError(f"{output}: expected a file name that ends in .png")
-    with Session.open(attack, device=device) as session:
+    with Session.open(attack, device=device, threads=threads) as session:
         picture = preview(session, open_images(source), count, skipped=_say, **given)
     data = io.BytesIO()
     picture.save(data, "PNG")

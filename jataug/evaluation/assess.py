@@ -181,10 +181,11 @@ class Assessment:
     def _warnings(self, sanity: Sanity) -> list[str]:
         found, clean = [], rate(self.clean.right)
         chance = 1 / self.subject.model.classes
-        if clean.low <= chance:
+        if clean.low <= chance and clean.correct < clean.total:
+            better = "no better" if clean.value <= chance else "hardly better"
             found.append(
-                f"clean accuracy {clean.value:.1%} is no better than chance ({chance:.1%}): are "
-                "mean, std, scale, channels and the classes those of the model?"
+                f"clean accuracy {clean.value:.1%} is {better} than chance ({chance:.1%}): check "
+                "--mean, --std, --scale and --channels, and the order of the classes (--classes)"
             )
         failed = int((self.clean.outcome.prediction < 0).sum())
         if failed:

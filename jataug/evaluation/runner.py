@@ -71,7 +71,7 @@ class Runner:
         place: the model's own folder in there.
         levels: quantise to 8 bits before measuring.
         others: models that see the adversarial images too.
-        progress: called after every batch.
+        progress: called when a part begins and after every batch.
     """
 
     def __init__(
@@ -192,6 +192,7 @@ class _Gathered:
         self._transfer: dict[str, list[Array]] = {}
         self._largest = {"delta": 0.0, "flow": 0.0}
         self._done = self._correct = 0
+        runner.say(part, 0, 0)  # the first batch may take minutes
 
     def add(
         self,

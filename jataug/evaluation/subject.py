@@ -48,6 +48,7 @@ def open_subjects(
     size: tuple[int, int] | None,
     device: str,
     batch_size: int | None,
+    threads: int | None = None,
     on_error: OnError = "stop",
     names: Sequence[str] | None = None,
 ) -> list[Subject]:
@@ -61,6 +62,7 @@ def open_subjects(
         size: (height, width) for models that leave them open.
         device: for ONNX models.
         batch_size: the largest batch.
+        threads: of the runtime, for ONNX models.
         on_error: whether a first image that cannot be used is an error.
         names: one a model; default its file's stem, or its class.
 
@@ -77,7 +79,7 @@ def open_subjects(
         if _is_model(model):
             found.append(Subject(name, model, None, _anonymous(model), None))
         elif _is_file(model):
-            found.append(_onnx(name, model, preprocessing, size, device, batch_size))
+            found.append(_onnx(name, model, preprocessing, size, device, batch_size, threads))
         else:
             found.append(_torch(name, model, _first(source, geometry, on_error), preprocessing))
     return found
@@ -115,6 +117,7 @@ def _onnx(
     size: tuple[int, int] | None,
     device: str,
     batch_size: int | None,
+    threads: int | None,
 ) -> Subject:
     from jataug.export.model import load_model, model_digest
 
@@ -123,7 +126,9 @@ def _onnx(
     path = Path(model) if isinstance(model, (str, os.PathLike)) else None
     proto = load_model(model if path is None else path)
     wanted = preprocessing or Preprocessing()
-    opened = OnnxModel(proto, wanted, device=device, batch_size=batch_size or 64, size=size)
+    opened = OnnxModel(
+        proto, wanted, device=device, batch_size=batch_size or 64, size=size, threads=threads
+    )
     return Subject(name, opened, None if path is None else str(path), model_digest(proto), wanted)
 
 

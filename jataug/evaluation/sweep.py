@@ -124,6 +124,7 @@ def _gathered(
     runner: Runner, part: str, one: Callable[[slice, Array], dict[str, Array]]
 ) -> dict[str, Array]:
     found: list[dict[str, Array]] = []
+    runner.say(part, 0, 0)
     for where, images in runner.images.batches(runner.calls.batch_size):
         found.append(one(where, images))
         standing = sum(

@@ -130,6 +130,7 @@ class Report:
         notes: what else happened, a line each.
         estimate: what a dry run found; None otherwise.
         failed_keys: the keys of the first images that failed.
+        warnings: what a user must know of the result, a line each.
     """
 
     destination: Path
@@ -148,6 +149,7 @@ class Report:
     notes: tuple[str, ...] = ()
     estimate: Estimate | None = None
     failed_keys: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def images_per_second(self) -> float:

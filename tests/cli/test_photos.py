@@ -138,3 +138,85 @@ def test_the_figures_of_the_other_images_do_not_change(run, photos, tmp_path):
     for key, row in rows[1].items():
         loss = rows[0][key]["loss"]["noise:restarts=2"]
         assert row["loss"]["noise:restarts=2"] == pytest.approx(loss, rel=1e-4), key
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    ("file", "said"), [("a.png", "put it into a folder"), ("IMG_1.HEIC", "converted to PNG or")]
+)
+def test_one_image_is_no_source(run, artifact, photos, tmp_path, name, file, said):
+    done = run(*commands(artifact, photos / file, tmp_path)[name])
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert f"{file}: expected a folder of images, got one image; put it" in line
+    assert said in line
+    assert "--labels predicted" in line
+
+
+def opened_with(monkeypatch):
+    """Return the numbers of threads that runtimes are opened with from now on."""
+    from jataug.runtime.onnxruntime import Engine
+
+    found, make = [], Engine.__init__
+
+    def noted(self, model, sizes, device="auto", threads=None, *rest, **more):
+        found.append(threads)
+        make(self, model, sizes, device, threads, *rest, **more)
+
+    monkeypatch.setattr(Engine, "__init__", noted)
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_threads_reach_the_runtime(run, artifact, photos, tmp_path, name, monkeypatch):
+    found = opened_with(monkeypatch)
+    words = (*commands(artifact, photos, tmp_path)[name], *COMMON)
+    assert run(*words, "--threads", 2).exit_code == 0
+    assert found
+    assert set(found) == {2}
+    refused = run(*words, "--threads", 0)
+    assert refused.exit_code == 2
+    assert "threads: expected an integer >= 1, got 0" in refused.stderr
+
+
+def test_verify_and_demo_take_threads(run, artifact, photos, tmp_path, monkeypatch):
+    assert run(*commands(artifact, photos, tmp_path)["generate"], *COMMON).exit_code == 0
+    found = opened_with(monkeypatch)
+    words = ("verify", tmp_path / "out", "--threads", 2, "--model")
+    assert run(*words, artifact).exit_code == 0
+    assert found
+    assert set(found) == {2}
+    assert "--threads: expected an attack artifact" in run(*words, MODEL).stderr
+
+
+class Labelled:
+    """Twelve images of ten classes, each labelled as the class after the model's own."""
+
+    def __init__(self, folder, artifact):
+        with jataug.Session.open(artifact, device="cpu") as session:
+            images = np.load(MODEL.parent / "images.npz")["images"][:12]
+            said = session.predict(images[..., None]).argmax(1)
+        self.wrong, self.right = folder / "wrong.npz", folder / "right.npz"
+        np.savez(self.wrong, images=images, labels=(said + 1) % 10)
+        np.savez(self.right, images=images, labels=said)
+
+
+def test_an_accuracy_of_chance_is_remarked(run, artifact, tmp_path):
+    sources = Labelled(tmp_path, artifact)
+    for source, warned in ((sources.wrong, True), (sources.right, False)):
+        for name in ("generate", "evaluate"):
+            words = commands(artifact, source, tmp_path / source.stem)[name]
+            done = run(*words, "--device", "cpu")
+            assert done.exit_code == 0, done.output
+            lines = [line for line in done.stderr.splitlines() if "chance" in line]
+            assert len(lines) == warned, done.stderr
+            for line in lines:
+                assert "clean accuracy 0.0% is no better than chance (10.0%): check" in line
+                assert "--mean, --std, --scale and --channels" in line
+                assert "--classes" in line
+
+
+def test_an_evaluation_says_which_attack_is_under_way(run, artifact, photos, tmp_path):
+    words = (*commands(artifact, photos, tmp_path)["evaluate"], *COMMON)
+    done = run(*words)
+    assert "classifier fgsm: 4/4, " in done.stderr

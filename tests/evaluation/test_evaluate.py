@@ -38,9 +38,13 @@ def finished(model: Path, source: Path, tmp_path: Path) -> tuple[Any, Path]:
 
 
 def test_a_whole_report(model: Path, source: Path, tmp_path: Path) -> None:
+    told: dict[str, list[int]] = {}
     report = jataug.evaluate(
-        model, source, tmp_path / "out", attacks=FEW, limit=6, device="cpu", transfer=[model]
-    )
+        model, source, tmp_path / "out", attacks=FEW, limit=6, device="cpu", transfer=[model],
+        progress=lambda p: told.setdefault(p.part, []).append(p.done),
+    )  # fmt: skip
+    assert {f"classifier {name}" for name in ("clean", "map", "gradient", *FEW)} <= set(told)
+    assert all(done[0] == 0 and done[-1] == 6 for done in told.values()), told
     written = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
     jsonschema.validate(written, schema())
     assert load_report(tmp_path / "out" / "report.json").to_dict() == written == report.to_dict()
