@@ -31,7 +31,7 @@ def plan_differences(there: Stored, asked: Stored) -> list[Difference]:
 def _models(name: str, there: Sequence[Stored], asked: Sequence[Stored]) -> Iterator[Difference]:
     names = [[model.get("name", "") for model in models] for models in (there, asked)]
     if names[0] != names[1]:
-        yield Difference(name, *names)
+        yield Difference(name, names[0], names[1])
         return
     for before, now in zip(there, asked, strict=True):
         if before.get("sha256") != now.get("sha256"):

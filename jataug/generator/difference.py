@@ -55,14 +55,17 @@ def _limit(plan: Stored) -> int | None:
 
 
 def _default_batch(plan: Stored) -> int:
-    return max(1, min(DEFAULT_BATCH, plan.get("count", 0)))
+    count: int = plan.get("count", 0)
+    return max(1, min(DEFAULT_BATCH, count))
 
 
 def _one_request(there: Stored, asked: Stored) -> bool:
     """Whether one --shard-size, rounded up to whole batches, may have become both."""
     if there.get("batch_size") == asked.get("batch_size"):
         return False
-    ends = [(plan.get("shard_size", 0), plan.get("batch_size", 0)) for plan in (there, asked)]
+    ends: list[tuple[int, int]] = [
+        (plan.get("shard_size", 0), plan.get("batch_size", 0)) for plan in (there, asked)
+    ]
     return max(end - size for end, size in ends) < min(end for end, _ in ends)
 
 
