@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..artifact import KEY
 from ..data import Geometry, Skip, Source
 from ..data.skip import OnError
 from ..errors import DataError, ModelError
@@ -125,6 +126,11 @@ def _onnx(
 
     path = Path(model) if isinstance(model, (str, os.PathLike)) else None
     proto = load_model(model if path is None else path)
+    if any(entry.key == KEY for entry in proto.metadata_props):
+        raise ModelError(
+            f"{path or name}: expected a classifier, got an attack artifact; name the model that "
+            "it was exported from"
+        )
     wanted = preprocessing or Preprocessing()
     opened = OnnxModel(
         proto, wanted, device=device, batch_size=batch_size or 64, size=size, threads=threads
