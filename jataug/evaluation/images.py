@@ -72,7 +72,7 @@ def open_images(
     resize: int | None,
     crop: int | tuple[int, int] | None,
     limit: int | None,
-    on_error: OnError,
+    on_error: OnError = "stop",
 ) -> Images:
     """Return the images of a source, checked as far as that goes without reading one; where those
     that cannot be used are left out, each is read once.
