@@ -1,6 +1,7 @@
 """A folder of photographs as a telephone leaves it: files that are not read, and broken ones."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,14 @@ def test_where_all_are_broken_there_is_nothing_to_do(run, artifact, photos, tmp_
 
 
 def test_a_report_names_what_was_left_out(run, artifact, broken, tmp_path):
-    words = (*commands(artifact, broken, tmp_path)["evaluate"], *COMMON, "--format", "md")
+    words = (
+        *commands(artifact, broken, tmp_path)["evaluate"],
+        *COMMON,
+        "--format",
+        "md",
+        "--format",
+        "html",
+    )
     done = run(*words, "--on-error", "skip")
     assert done.exit_code == 0, done.output
     report = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
@@ -103,6 +111,9 @@ def test_a_report_names_what_was_left_out(run, artifact, broken, tmp_path):
     warned = "2 of 6 images could not be used and were left out; the first: "
     assert any(warning.startswith(warned) for warning in report["models"][0]["warnings"])
     assert warned in (tmp_path / "report" / "report.md").read_text("utf-8")
+    page = (tmp_path / "report" / "report.html").read_text("utf-8")
+    assert warned in page
+    assert re.search(r"source, skipped</\w+><\w+[^>]*>2<", page)
 
 
 def test_a_preview_takes_the_next_image(run, artifact, broken, tmp_path):

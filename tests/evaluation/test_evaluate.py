@@ -295,7 +295,10 @@ def test_models_must_be_alike(model: Path, tiny_net: material.Model, source: Pat
 def test_chance_is_warned_of(model: Path, source: Path) -> None:
     wrong = jataug.evaluation.evaluate.__globals__["Preprocessing"](mean=(5.0,))
     report = quick(model, source, preprocessing=wrong)
-    assert any("better than chance (10.0%): check --mean" in warning for warning in report.models[0].warnings)
+    assert any(
+        "better than chance (10.0%): check --mean" in warning
+        for warning in report.models[0].warnings
+    )
 
 
 def test_suites_hold_known_attacks() -> None:
