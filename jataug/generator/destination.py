@@ -111,8 +111,12 @@ def _refusal(
     return refusal(found, files, "choose another destination")
 
 
-def clear(root: Path) -> None:
+def clear(root: Path, before: int) -> None:
     """Remove what a plan has left that finished nothing: the files of shards that are not whole.
+
+    Args:
+        root: the destination.
+        before: nanoseconds: what is younger is another worker's, which has begun the same plan.
 
     Raises:
         DataError: one cannot be removed.
@@ -121,10 +125,14 @@ def clear(root: Path) -> None:
         # What lies inside a folder comes before it.
         for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
             with writing(path):
-                if path.is_file() and path.suffix in _WRITTEN:
-                    path.unlink()
+                if _is_written(path) and path.stat().st_mtime_ns <= before:
+                    path.unlink(missing_ok=True)
             with suppress(OSError):  # it is no folder, or holds something else
                 path.rmdir()
+
+
+def _is_written(path: Path) -> bool:
+    return path.is_file() and path.suffix in _WRITTEN
 
 
 def records(root: Path, shard: Shard) -> Iterator[dict[str, Any]]:

@@ -82,7 +82,7 @@ class Run:
         for note in lock.notes:
             self._take(Event(self._shares.index(share), note=note))
         if not share.look():
-            clear(job.root)
+            clear(job.root, lock.began)
         store = Store(job.root, f"{lock.name}.run")
         stack.callback(store.close)
         plan = {

@@ -8,6 +8,7 @@ import pytest
 
 from jataug.errors import DataError
 from jataug.generator import generate, verify
+from jataug.generator.destination import clear
 
 
 def run(session, source, destination, **options):
@@ -185,6 +186,16 @@ def test_a_run_that_was_stopped_before_its_first_shard_gives_way(
     run(new_session(), folder, tmp_path / "fresh", limit=3, seed=4, **options)
     assert files_of(out) == files_of(tmp_path / "fresh")
     assert verify(out).ok
+
+
+def test_what_another_worker_has_made_meanwhile_stays(tmp_path):
+    for name in ("images/cat/old.png", "images/cat/new.png", "images/notes.txt", "flow/old.npz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, ns=(0, 20 if "new" in name else 10))
+    clear(tmp_path, 10)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert left == {"images", "images/cat", "images/cat/new.png", "images/notes.txt"}
 
 
 def test_one_whole_shard_keeps_its_destination(new_session, folder, tmp_path, files_of):
