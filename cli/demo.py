@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from .command import Command, FailedCheck
-from .options import PATH, device_option
+from .options import PATH, device_option, threads_option
 from .progress import Bar
 
 __all__ = ["command"]
@@ -14,7 +14,8 @@ __all__ = ["command"]
 @click.command("demo", cls=Command)
 @click.option("-o", "--output", type=PATH, required=True, help="A new or empty folder.")
 @device_option
-def command(output: Path, device: str) -> None:
+@threads_option
+def command(output: Path, device: str, threads: int | None) -> None:
     """Export, generate, verify, measure and draw, on a classifier and 512 images that ship inside.
 
     \b
@@ -23,7 +24,7 @@ def command(output: Path, device: str) -> None:
     from jataug.demo import run_demo
 
     with Bar("attack") as bar:
-        demo = run_demo(output, device=device, progress=bar)
+        demo = run_demo(output, device=device, threads=threads, progress=bar)
     click.echo(f"A Fashion-MNIST classifier on {demo.images} of its test images ({demo.provider})")
     click.echo()
     click.echo("                                              accuracy")

@@ -11,7 +11,16 @@ import click
 from jataug.budget import FlowBudget, Norm
 
 from .command import Command
-from .options import PATH, device_option, model_options, preprocessing, source_options
+from .options import (
+    PATH,
+    device_option,
+    model_options,
+    on_error_option,
+    open_images,
+    preprocessing,
+    source_options,
+    threads_option,
+)
 from .progress import Bar
 
 if TYPE_CHECKING:
@@ -57,8 +66,10 @@ def _names(value: Any) -> list[str]:
 @click.option("--batch-size", type=int, help="Images a call; by default by their size.")
 @click.option("--limit", type=int, metavar="N", help="Use the first N images.")
 @source_options
+@on_error_option
 @model_options
 @device_option
+@threads_option
 def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
     """Attack one or more MODELs on the images of SOURCE, and report how robust they are.
 
@@ -80,8 +91,10 @@ def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
     *paths, source = models
     formats = given.pop("formats")
     with _Bars() as bars:
-        report = evaluate(paths, source, output, progress=bars, **_options(given))
+        report = evaluate(paths, open_images(source), output, progress=bars, **_options(given))
     _write(formats, output, report)
+    for skip in report.source.get("skipped", ()):
+        click.echo(f"skipped: {skip['reason']}", err=True)
     for found in report.models:
         _say(found)
     shown = [name for name in ("report.html", "report.md") if (output / name).exists()]

@@ -10,7 +10,14 @@ import click
 
 from .command import Command
 from .interrupt import INTERRUPTED, Interrupt
-from .options import PATH, backend_option, device_option, source_options
+from .options import (
+    PATH,
+    backend_option,
+    device_option,
+    on_error_option,
+    open_images,
+    source_options,
+)
 from .progress import Bar, JsonLines, duration
 
 if TYPE_CHECKING:
@@ -36,10 +43,7 @@ __all__ = ["command"]
 @click.option("--save-flow", is_flag=True, help="Store the flows, so that verify is exact.")
 @click.option("--save-float", is_flag=True, help="Store the images before quantisation too.")
 @click.option("--source-hash", is_flag=True, help="Tell a changed source by its bytes.")
-@click.option(
-    "--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
-    help="At an image that cannot be used."
-)  # fmt: skip
+@on_error_option
 @click.option("--limit", type=int, metavar="N", help="Use the first N images.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option(
@@ -85,11 +89,12 @@ def command(
 
     show = JsonLines() if log_json else Bar("generate")
     with show, Interrupt(show.say) as interrupt:
+        images = open_images(source, show.say if log_json else None)
         given |= {"progress": show, "stop": interrupt}
         if len(attacks) == 1:
-            reports = {"": generate(attacks[0], source, destination, **given)}
+            reports = {"": generate(attacks[0], images, destination, **given)}
         else:
-            reports = generate_all(attacks, source, destination, **given)
+            reports = generate_all(attacks, images, destination, **given)
     for report in reports.values():
         if log_json:
             done = {"event": "stopped" if report.stopped else "done", **asdict(report)}
@@ -120,6 +125,8 @@ def _print(report: "Report") -> None:
             f"{report.adversarial_accuracy:.4f} ({kept} images attacked, {report.failed} failed, "
             f"{len(report.skipped)} skipped)"
         )
+    for warning in report.warnings:
+        click.echo(f"Warning: {report.destination}: {warning}", err=True)
     if report.generated:
         click.echo(
             f"speed: {report.images_per_second:.1f} images/s; the attack waited "

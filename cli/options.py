@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -11,6 +11,9 @@ from jataug.config import PRESETS, AttackConfig, Composition, Keep, Objective, O
 from jataug.preprocessing import Channels, Layout, Outputs, Preprocessing
 from jataug.runtime.backends import BACKENDS
 
+if TYPE_CHECKING:
+    from jataug.data import Source
+
 __all__ = [
     "PATH",
     "attack_config",
@@ -18,12 +21,15 @@ __all__ = [
     "backend_option",
     "device_option",
     "model_options",
+    "on_error_option",
+    "open_images",
     "options",
     "preprocessing",
     "read_numbers",
     "read_size",
     "source_options",
     "steps_option",
+    "threads_option",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -140,6 +146,12 @@ def preprocessing(given: dict[str, Any]) -> Preprocessing:
     return Preprocessing(**{name: given.pop(name) for name in names})
 
 
+on_error_option = click.option(
+    "--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
+    help="At an image that cannot be used."
+)  # fmt: skip
+
+
 source_options = options(
     [
         click.option("--resize", type=int, metavar="SIDE", help="Resize the shorter side, pixels."),
@@ -159,8 +171,29 @@ source_options = options(
 )  # fmt: skip
 
 
+def open_images(source: Path, say: Callable[[str], object] | None = None) -> "Source":
+    """Return the images of SOURCE; say in one line which files there are not read.
+
+    Args:
+        source: what jataug.data.open_source takes.
+        say: hears the line; by default it goes to stderr.
+    """
+    from jataug.data import open_source
+
+    held = open_source(source)
+    if held.left_out is not None and held.left_out.count:
+        line = f"{source}: {held.left_out}"
+        click.echo(f"Warning: {line}", err=True) if say is None else say(line)
+    return held
+
+
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<i>."
+)
+
+
+threads_option = click.option(
+    "--threads", type=int, metavar="N", help="Of the runtime. [default: its own choice]"
 )
 
 

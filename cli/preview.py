@@ -2,12 +2,22 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .command import Command
-from .options import PATH, device_option, source_options
+from .options import (
+    PATH,
+    device_option,
+    on_error_option,
+    open_images,
+    source_options,
+    threads_option,
+)
+
+if TYPE_CHECKING:
+    from jataug.data import Skip
 
 __all__ = ["command"]
 
@@ -18,9 +28,17 @@ __all__ = ["command"]
 @click.option("-o", "--output", type=PATH, required=True, help="The picture, a .png file.")
 @click.option("--count", type=int, default=8, show_default=True, help="How many images.")
 @source_options
+@on_error_option
 @device_option
+@threads_option
 def command(
-    attack: Path, source: Path, output: Path, count: int, device: str, **given: Any
+    attack: Path,
+    source: Path,
+    output: Path,
+    count: int,
+    device: str,
+    threads: int | None,
+    **given: Any,
 ) -> None:
     """Draw a few images of SOURCE: clean, flow, perturbation, adversarial, with labels and
     confidences.
@@ -36,9 +54,13 @@ def command(
 
     if output.suffix.lower() != ".png":
         raise DataError(f"{output}: expected a file name that ends in .png")
-    with Session.open(attack, device=device) as session:
-        picture = preview(session, source, count, **given)
+    with Session.open(attack, device=device, threads=threads) as session:
+        picture = preview(session, open_images(source), count, skipped=_say, **given)
     data = io.BytesIO()
     picture.save(data, "PNG")
     save(output, data.getvalue())
     click.echo(f"{output}: {picture.width} x {picture.height}")
+
+
+def _say(skip: "Skip") -> None:
+    click.echo(f"skipped: {skip.reason}", err=True)

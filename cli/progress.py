@@ -1,6 +1,7 @@
 """How far a run is: a bar on a terminal, plain lines otherwise, JSON lines for machines."""
 
 import json
+import os
 import sys
 import time
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from jataug.generator import Progress
 
-__all__ = ["Bar", "JsonLines", "duration"]
+__all__ = ["Bar", "JsonLines", "duration", "terminal_bar"]
 
 _EVERY = 10.0
 """Seconds between two plain lines."""
@@ -57,7 +58,7 @@ class Bar:
 
     def _draw(self, progress: "Progress") -> None:
         if self._bar is None:
-            self._bar = tqdm(desc=self._what, total=progress.total, unit="img", dynamic_ncols=True)
+            self._bar = terminal_bar(self._what, progress.total, "img")
         self._bar.set_postfix_str(_accuracy(progress), refresh=False)
         self._bar.update(progress.done - self._bar.n)
 
@@ -109,6 +110,18 @@ class JsonLines:
         seconds = round(time.monotonic() - self._began, 3)
         line = {"event": event, "seconds": seconds, **fields}
         click.echo(json.dumps(line, sort_keys=True), err=True)
+
+
+def terminal_bar(what: str, total: int, unit: str, initial: int = 0) -> Any:
+    """Return a bar as wide as the terminal; 80 columns on one that does not know its width."""
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        width = 0
+    fixed = None if width else 80
+    return tqdm(
+        desc=what, total=total, initial=initial, unit=unit, ncols=fixed, dynamic_ncols=not fixed
+    )
 
 
 def duration(seconds: float) -> str:

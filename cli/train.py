@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
-from tqdm import tqdm
 
 from .command import Command
 from .options import PATH, attack_config, attack_options, steps_option
+from .progress import terminal_bar
 from .train_options import train_options
 
 if TYPE_CHECKING:
@@ -100,10 +100,7 @@ class _Bar:
 
     def _draw(self, progress: "TrainProgress") -> None:
         if self._bar is None:
-            self._bar = tqdm(
-                desc="train", total=progress.steps, initial=progress.step - 1, unit="step",
-                dynamic_ncols=True,
-            )  # fmt: skip
+            self._bar = terminal_bar("train", progress.steps, "step", progress.step - 1)
         self._bar.set_postfix_str(_words(progress), refresh=False)
         self._bar.update(progress.step - self._bar.n)
 

@@ -8,7 +8,7 @@ import click
 from jataug.artifact import is_artifact
 
 from .command import Command, FailedCheck
-from .options import PATH, device_option, model_options, preprocessing
+from .options import PATH, device_option, model_options, preprocessing, threads_option
 from .progress import Bar
 
 __all__ = ["command"]
@@ -23,8 +23,14 @@ _SHOWN = 20
 @click.option("--model", type=PATH, help="An artifact or a classifier to measure again with.")
 @model_options
 @device_option
+@threads_option
 def command(
-    destination: Path, source: Path | None, model: Path | None, device: str, **given: Any
+    destination: Path,
+    source: Path | None,
+    model: Path | None,
+    device: str,
+    threads: int | None,
+    **given: Any,
 ) -> None:
     """Read the data set in DESTINATION back and check it.
 
@@ -40,11 +46,13 @@ def command(
     size, prepared = given.pop("size"), preprocessing(given)
     judge: Any = model
     if model is not None and not is_artifact(model):
+        if threads is not None:
+            raise click.UsageError("--threads: expected an attack artifact as --model")
         from jataug.export.predict import predictor
 
         judge = predictor(model, prepared, size=size, device=device)
     with Bar("verify") as bar:
-        report = verify(destination, source, judge, bar, device=device)
+        report = verify(destination, source, judge, bar, device=device, threads=threads)
     for problem in report.problems[:_SHOWN]:
         click.echo(problem, err=True)
     if len(report.problems) > _SHOWN:

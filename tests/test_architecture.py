@@ -21,6 +21,7 @@ FOUNDATION = {
     "artifact",
     "budget",
     "config",
+    "difference",
     "errors",
     "finalize",
     "preprocessing",

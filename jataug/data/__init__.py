@@ -9,6 +9,7 @@ from .npy import read_array
 from .open import open_source
 from .parquet import ParquetRows, parquet_library
 from .rows import Rows, npz_rows
+from .skip import Skip
 from .source import Sample, Source
 from .tar import Member, read_member, tar_members
 
@@ -19,6 +20,7 @@ __all__ = [
     "ParquetRows",
     "Rows",
     "Sample",
+    "Skip",
     "Source",
     "class_map",
     "decode",

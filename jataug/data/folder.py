@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .decode import decode
+from .left_out import LeftOut
 from .source import Source, fingerprint
 
 __all__ = ["SUFFIXES", "FolderSource", "natural"]
@@ -41,7 +42,7 @@ class FolderSource(Source):
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
-        files, folders = _listing(root)
+        files, folders, others = _listing(root)
         if files and folders:
             raise DataError(
                 f"{root}: expected class folders or images, got both ({files[0].name} beside "
@@ -49,13 +50,18 @@ class FolderSource(Source):
             )
         self.labelled = bool(folders)
         self.classes = tuple(folder.name for folder in folders) if folders else None
+        self.left_out = LeftOut()
+        for other in others:
+            self.left_out.add(other.name)
         self._files = [file.name for file in files]
         self._labels: list[int] = []
         for label, folder in enumerate(folders):
-            self._files += (f"{folder.name}/{name}" for name in _walk(folder, ()))
+            self._files += _walk(folder, folder.name, self.left_out)
             self._labels += [label] * (len(self._files) - len(self._labels))
         if not self._files:
-            raise DataError(f"{root}: expected {' '.join(sorted(SUFFIXES))} images, got none")
+            wanted = " ".join(sorted(SUFFIXES))
+            there = f"; {self.left_out}" if self.left_out.count else ""
+            raise DataError(f"{root}: expected {wanted} images, got none{there}")
 
     def __len__(self) -> int:
         return len(self._files)
@@ -87,25 +93,37 @@ class FolderSource(Source):
         }
 
 
-def _listing(folder: Path) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]]]:
-    """Return the visible images and folders of a directory, in natural order."""
+Entries = list[os.DirEntry[str]]
+
+
+def _listing(folder: Path) -> tuple[Entries, Entries, Entries]:
+    """Return the visible images, folders and other files of a directory, in natural order."""
     try:
         with os.scandir(folder) as entries:
             visible = [e for e in entries if not e.name.startswith(".") and e.name != "__MACOSX"]
+        visible.sort(key=lambda e: natural(e.name))
         folders = [entry for entry in visible if entry.is_dir()]
-        files = [e for e in visible if e not in folders and Path(e.name).suffix.lower() in SUFFIXES]
+        files = [entry for entry in visible if not entry.is_dir()]
     except OSError as error:
         raise DataError(f"{folder}: expected a readable directory: {error.strerror}") from None
-    return sorted(files, key=lambda e: natural(e.name)), sorted(
-        folders, key=lambda e: natural(e.name)
-    )
+    images = [entry for entry in files if _is_image(entry.name)]
+    return images, folders, [entry for entry in files if not _is_image(entry.name)]
 
 
-def _walk(folder: os.DirEntry[str], above: tuple[str, ...]) -> Iterator[str]:
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _walk(
+    folder: os.DirEntry[str], name: str, left_out: LeftOut, above: tuple[str, ...] = ()
+) -> Iterator[str]:
+    """Yield the paths of the images in a class folder, `name` being its own; count the others."""
     here = str(Path(folder.path).resolve())
     if here in above:  # a link to a folder that it lies in
         return
-    files, folders = _listing(Path(folder.path))
-    yield from (file.name for file in files)
+    images, folders, others = _listing(Path(folder.path))
+    yield from (f"{name}/{image.name}" for image in images)
+    for other in others:
+        left_out.add(f"{name}/{other.name}")
     for inner in folders:
-        yield from (f"{inner.name}/{name}" for name in _walk(inner, (*above, here)))
+        yield from _walk(inner, f"{name}/{inner.name}", left_out, (*above, here))

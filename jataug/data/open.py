@@ -80,6 +80,11 @@ _OPENERS: Mapping[str, Callable[[Path], Source]] = {
 FORMATS = tuple(_OPENERS)
 
 
+_OTHER_IMAGES = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".tif", ".tiff"}
+)  # fmt: skip
+
+
 def _kind(place: Path) -> str:
     if place.is_dir():
         return _directory(place)
@@ -93,6 +98,12 @@ def _kind(place: Path) -> str:
         raise DataError(
             f"{place}: expected a plain .tar, which can be read anywhere, got a compressed one; "
             "decompress it"
+        )
+    if place.suffix.lower() in SUFFIXES | _OTHER_IMAGES:
+        converted = "" if place.suffix.lower() in SUFFIXES else ", converted to PNG or JPEG,"
+        raise DataError(
+            f"{place}: expected a folder of images, got one image; put it{converted} into a "
+            "folder and name that, with --labels predicted, or with a class folder inside"
         )
     raise DataError(
         f"{place}: expected a directory, or an .npz, idx3-ubyte[.gz], .tar or .parquet file, "

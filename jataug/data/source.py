@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .left_out import LeftOut
 
 __all__ = ["Sample", "Source", "fingerprint"]
 
@@ -40,12 +41,15 @@ class Source(ABC):
         labelled: whether samples have labels.
         random_access: whether any sample can be read as cheaply as the next one, from any thread.
         keys_are_paths: whether a key is a relative path that already says where the image belongs.
+        left_out: the files that lie there and are not read; None where nothing but images is looked
+            at.
     """
 
     classes: tuple[str, ...] | None = None
     labelled: bool = False
     random_access: bool = False
     keys_are_paths: bool = False
+    left_out: LeftOut | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...

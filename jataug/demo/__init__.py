@@ -39,6 +39,7 @@ def run_demo(
     destination: str | Path,
     *,
     device: str = "auto",
+    threads: int | None = None,
     progress: Callable[[Any], object] | None = None,
 ) -> Demo:
     """Export the shipped classifier's attack, generate, verify and draw; all into `destination`.
@@ -61,18 +62,21 @@ def run_demo(
         )
         export_attack(model, DEMO_ATTACK, artifact)
         names = json.loads(notes.read_text(encoding="utf-8"))["classes"]
-        session = stack.enter_context(Session.open(artifact, device=device, batch_size=64))
+        session = stack.enter_context(
+            Session.open(artifact, device=device, batch_size=64, threads=threads)
+        )
         meaning = dict(zip(names, range(len(names)), strict=True))
         report = generate(
             artifact,
             images,
             dataset,
             session=session,
+            threads=threads,
             save_flow=True,
             progress=progress,
             classes=meaning,
         )
-        checked = verify(dataset, images, artifact, device=device)
+        checked = verify(dataset, images, artifact, device=device, threads=threads)
         preview(session, images, count=8, classes=meaning).save(picture)
         provider = session.providers[0]
     flow, pixel = DEMO_ATTACK.flow.radius, DEMO_ATTACK.pixel.radius

@@ -85,7 +85,7 @@ class Assessment:
         attacks = {n: a for n, a in self._settings.attacks.items() if self._can(a)}
         outcomes = {name: runner.attack(name, attack, clean) for name, attack in attacks.items()}
         swept, sanity = self._swept(), self._sanity(sources)
-        runner.folder.save(file, gallery_arrays(runner.shown, clean, outcomes))
+        runner.folder.save(file, gallery_arrays(runner.images, runner.shown, clean, outcomes))
         prepared = subject.preprocessing
         radii = self._settings.radii
         return ModelReport(
@@ -181,14 +181,20 @@ class Assessment:
     def _warnings(self, sanity: Sanity) -> list[str]:
         found, clean = [], rate(self.clean.right)
         chance = 1 / self.subject.model.classes
-        if clean.low <= chance:
+        if clean.low <= chance and clean.correct < clean.total:
+            better = "no better" if clean.value <= chance else "hardly better"
             found.append(
-                f"clean accuracy {clean.value:.1%} is no better than chance ({chance:.1%}): are "
-                "mean, std, scale, channels and the classes those of the model?"
+                f"clean accuracy {clean.value:.1%} is {better} than chance ({chance:.1%}): check "
+                "--mean, --std, --scale and --channels, and the order of the classes (--classes)"
             )
         failed = int((self.clean.outcome.prediction < 0).sum())
         if failed:
             found.append(f"the logits of {failed} clean images are not finite; they count as wrong")
+        if skipped := self._runner.images.skipped:
+            found.append(
+                f"{len(skipped)} of {len(skipped) + len(self.clean.label)} images could not be "
+                f"used and were left out; the first: {skipped[0].reason}"
+            )
         if self._refusal is not None:
             found.append(f"only attacks without a gradient were run: {self._refusal}")
         if sanity.verdict == "suspect":

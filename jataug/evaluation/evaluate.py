@@ -14,6 +14,7 @@ import numpy as np
 from ..budget import FlowBudget, PixelBudget
 from ..data import Geometry, Source, open_source
 from ..data.labels import Classes
+from ..data.skip import OnError
 from ..errors import DataError
 from ..preprocessing import Preprocessing
 from .assess import Assessment
@@ -53,8 +54,10 @@ def evaluate(
     preprocessing: Preprocessing | None = None,
     size: tuple[int, int] | None = None,
     device: str = "auto",
+    threads: int | None = None,
     names: Sequence[str] | None = None,
     command: str | None = None,
+    on_error: OnError = "stop",
     progress: Callable[[Progress], object] | None = None,
 ) -> Report:
     """Attack one or more models on the same images and return what was found.
@@ -87,9 +90,12 @@ def evaluate(
         preprocessing: what the ONNX models want done to images in [0, 1].
         size: (height, width) for models that leave them open.
         device: for ONNX models: "auto", "cpu", "cuda" or "cuda:<i>".
+        threads: of the runtime, for ONNX models; default its own choice.
         names: one a model; default the file's stem.
         command: what was typed, for the report.
-        progress: called after every batch.
+        on_error: "stop" at an image that cannot be used, or "skip" it: the report names it, and the
+            figures of the other images do not change.
+        progress: called when a part begins and after every batch.
 
     Raises:
         DataError: the source, its labels, the folder or an option cannot be used.
@@ -107,6 +113,8 @@ def evaluate(
         curves=curves,
         sanity=sanity,
     )
+    if threads is not None:
+        _check_integer("threads", threads)
     held = source if isinstance(source, Source) else open_source(source)
     models = list(model) if isinstance(model, list | tuple) else [model]
     if not models:
@@ -118,7 +126,9 @@ def evaluate(
         preprocessing=preprocessing,
         size=size,
         device=device,
+        threads=threads,
         batch_size=batch_size,
+        on_error=on_error,
         names=None if names is None else [*names, *(f"transfer-{k}" for k in range(len(transfer)))],
     )
     first = subjects[0].model
@@ -131,10 +141,16 @@ def evaluate(
         resize=resize,
         crop=crop,
         limit=limit,
+        on_error=on_error,
     )
     rows = default_batch_size(first.image_shape) if batch_size is None else batch_size
     evaluation = _Evaluation(subjects, len(models), images, settings, rows, output, progress)
     return evaluation.report(command)
+
+
+def _check_integer(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise DataError(f"{name}: expected an integer >= 1, got {value!r}")
 
 
 def _names(suite: str, attacks: Sequence[str] | None) -> Sequence[str]:
@@ -161,8 +177,7 @@ class _Evaluation:
         output: str | PathLike[str] | None,
         progress: Callable[[Progress], object] | None,
     ) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise DataError(f"batch_size: expected an integer >= 1, got {batch_size!r}")
+        _check_integer("batch_size", batch_size)
         self._subjects, self._count, self._images = list(subjects), count, images
         self._settings, self._batch_size, self._progress = settings, batch_size, progress
         _check_alike(subjects)
@@ -181,8 +196,9 @@ class _Evaluation:
             "transfer": [s.identity() for s in self._subjects[self._count :]],
             "settings": self._settings.to_dict(),
             "batch_size": self._batch_size,
-            "source": {k: v for k, v in images.described.items() if k != "path"},
+            "source": {k: v for k, v in images.described.items() if k not in ("path", "skipped")},
             "images": images.count,
+            "skipped": [skip.index for skip in images.skipped],
             "resize": images.geometry.resize,
             "crop": images.geometry.crop,
             "labels": None if images.labels is None else [int(v) for v in images.labels],

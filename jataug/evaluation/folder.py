@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ..difference import refusal
 from ..errors import DataError
+from .difference import plan_differences
 from .model import Array
 
 __all__ = ["PLAN", "Folder", "digest"]
@@ -60,10 +62,13 @@ class Folder:
                 f"{root}: expected an empty or new folder, got one that holds {min(held)}; "
                 "nothing was touched, choose another"
             )
-        if stored.get("plan_hash") != self.hash:
+        if stored.get("plan_hash") != self.hash and _finished_any(root):
+            found = plan_differences(stored.get("plan", {}), self.plan)
             raise DataError(
                 f"{root}: expected the evaluation that was begun there, got another: "
-                f"{_differences(stored.get('plan', {}), self.plan)}; choose another folder"
+                + refusal(
+                    found, [] if found else [f"its {PLAN} was changed"], "choose another folder"
+                )
             )
 
     def load(self, name: str) -> dict[str, Array] | None:
@@ -85,9 +90,18 @@ class Folder:
         """Keep the arrays of a finished part."""
         if self.root is None:
             return
+        self._check_plan(self.root)
         with self._draft(name) as draft, draft.open("wb") as file:
             named: dict[str, Any] = {**arrays, "plan_hash": np.array(self.hash)}
             np.savez_compressed(file, **named)
+
+    def _check_plan(self, root: Path) -> None:
+        """Refuse to go on where another evaluation was begun since: a plan alone gives way."""
+        if _read(root / PLAN).get("plan_hash") != self.hash:
+            raise DataError(
+                f"{root}: expected the plan of this evaluation, got another: a second one was "
+                "begun there; run it again with another folder"
+            )
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole."""
@@ -131,12 +145,7 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    names = [name for name in sorted({*there, *asked}) if there.get(name) != asked.get(name)]
-    said = [f"{n} {_short(there.get(n))} there, {_short(asked.get(n))} asked" for n in names]
-    return "; ".join(said) or f"its {PLAN} was changed"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True)
-    return text if len(text) <= 60 else f"{text[:56]}..."
+def _finished_any(root: Path) -> bool:
+    """Whether a part of an evaluation is there."""
+    parts = (root / "attacks").rglob("*.npz")
+    return (root / "report.json").exists() or any(not part.name.startswith(".") for part in parts)

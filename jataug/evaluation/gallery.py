@@ -14,9 +14,11 @@ from .runner import Clean
 __all__ = ["gallery", "gallery_arrays"]
 
 
-def gallery_arrays(shown: Array, clean: Clean, outcomes: Mapping[str, Outcome]) -> dict[str, Array]:
+def gallery_arrays(
+    images: Images, shown: Array, clean: Clean, outcomes: Mapping[str, Outcome]
+) -> dict[str, Array]:
     """Return the arrays of a gallery's file; see Gallery."""
-    arrays = {"index": shown, "clean": clean.outcome.gallery["image"]}
+    arrays = {"index": images.indices[shown], "clean": clean.outcome.gallery["image"]}
     for name, outcome in outcomes.items():
         found = outcome.gallery
         arrays[f"{name}.adversarial"] = found["image"]
@@ -30,13 +32,13 @@ def gallery(
 ) -> Gallery:
     """Return what a report says of a gallery."""
     found = []
-    for k, index in enumerate(shown):
-        label = int(clean.label[index])
+    for k, place in enumerate(shown):
+        index, label = int(images.indices[place]), int(clean.label[place])
         found.append(
             GalleryImage(
                 k,
-                int(index),
-                images.source.key(int(index)),
+                index,
+                images.source.key(index),
                 label,
                 _view(clean.outcome, k, label),
                 {name: _view(outcome, k, label) for name, outcome in outcomes.items()},

@@ -1,14 +1,15 @@
 """The images of an evaluation, read a batch at a time, with their labels."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
 
-from ..data import Geometry, Source, class_map, open_source, prepare, source_labels
+from ..data import Geometry, Skip, Source, class_map, open_source, prepare, source_labels
 from ..data.labels import Classes
+from ..data.skip import HINT, OnError, check_on_error
 from ..errors import DataError
 from ..finalize import from_levels
 from .model import Array
@@ -18,12 +19,15 @@ __all__ = ["Images", "open_images"]
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The first `count` samples of a source, as a model of `shape` takes them.
+    """Samples of a source, as a model of `shape` takes them: the first ones that can be used.
 
     Attributes:
         labels: (count,), int64, in the model's numbering; None for the model's own prediction.
         names: of the classes, as far as they are known.
-        described: kind, count and fingerprint of the source, and its path.
+        described: kind, count and fingerprint of the source, and its path; `skipped`, where samples
+            were left out: index, key and reason of each.
+        indices: (count,), int64: their positions in the source.
+        skipped: the samples between them that cannot be used.
     """
 
     source: Source
@@ -33,6 +37,8 @@ class Images:
     labels: Array | None
     names: Mapping[int, str] | None
     described: Mapping[str, Any]
+    indices: Array
+    skipped: tuple[Skip, ...] = ()
 
     def read(self, start: int, stop: int) -> Array:
         """Return samples [start, stop): (samples, channel, height, width), float32 in [0, 1].
@@ -40,10 +46,13 @@ class Images:
         Raises:
             DataError: an image cannot be used; the message names it.
         """
-        levels = [
-            prepare(self.source.read(i), self.geometry, self.shape, self.source.where(i))
-            for i in range(start, stop)
-        ]
+        try:
+            levels = [
+                prepare(self.source.read(i), self.geometry, self.shape, self.source.where(i))
+                for i in map(int, self.indices[start:stop])
+            ]
+        except DataError as error:
+            raise DataError(f"{error} {HINT}") from None
         return from_levels(np.stack(levels))
 
     def batches(self, size: int) -> Iterator[tuple[slice, Array]]:
@@ -63,28 +72,53 @@ def open_images(
     resize: int | None,
     crop: int | tuple[int, int] | None,
     limit: int | None,
+    on_error: OnError = "stop",
 ) -> Images:
-    """Return the images of a source, checked as far as that goes without reading one.
+    """Return the images of a source, checked as far as that goes without reading one; where those
+    that cannot be used are left out, each is read once.
 
     Raises:
-        DataError: the source or its labels do not fit the model, or it has fewer images than
-            `limit`.
+        DataError: the source or its labels do not fit the model, it has fewer images than
+            `limit`, or none can be used.
     """
     if labels not in ("source", "predicted"):
         raise DataError(f"labels: expected source or predicted, got {labels!r}")
+    check_on_error(on_error)
     held = source if isinstance(source, Source) else open_source(source)
-    count = _count(held, limit)
+    indices, geometry = np.arange(_count(held, limit)), Geometry(resize, crop)
     meaning = class_map(held, model_classes, classes) if labels == "source" else None
-    numbers = None if meaning is None else source_labels(held, meaning, model_classes)[:count]
+    numbers = None if meaning is None else source_labels(held, meaning, model_classes)
+    skipped = _unusable(held, geometry, shape, len(indices)) if on_error == "skip" else ()
+    indices = np.setdiff1d(indices, [skip.index for skip in skipped]).astype(np.int64)
+    if not len(indices):
+        raise DataError(
+            f"source: expected at least one image that can be used, got none of {len(skipped)}; "
+            f"the first: {skipped[0].reason}"
+        )
+    listed = {"skipped": [asdict(skip) for skip in skipped]} if skipped else {}
     return Images(
         held,
-        Geometry(resize, crop),
+        geometry,
         shape,
-        count,
-        numbers,
+        len(indices),
+        None if numbers is None else numbers[indices],
         meaning.names if meaning else None,
-        held.describe(),
+        {**held.describe(), **listed},
+        indices,
+        skipped,
     )
+
+
+def _unusable(
+    source: Source, geometry: Geometry, shape: tuple[int, int, int], count: int
+) -> tuple[Skip, ...]:
+    found = []
+    for index in range(count):
+        try:
+            prepare(source.read(index), geometry, shape, source.where(index))
+        except DataError as error:
+            found.append(Skip.of(source, index, error, "skip"))
+    return tuple(found)
 
 
 def _count(source: Source, limit: int | None) -> int:

@@ -71,7 +71,7 @@ class Runner:
         place: the model's own folder in there.
         levels: quantise to 8 bits before measuring.
         others: models that see the adversarial images too.
-        progress: called after every batch.
+        progress: called when a part begins and after every batch.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Runner:
         for where, images in self.images.batches(self.calls.batch_size):
             said = self.calls.logits(images)
             label = said.argmax(1) if self.images.labels is None else self.images.labels[where]
-            rows = Rows.of(images, label, np.arange(where.start, where.stop), 0.0, 0.0)
+            rows = Rows.of(images, label, self.images.indices[where], 0.0, 0.0)
             measured = measure(_Said(said), rows, View(images))  # type: ignore[arg-type]
             gathered.add(where, rows, measured, np.ones(len(rows), bool))
             logits.append(said)
@@ -145,7 +145,7 @@ class Runner:
     ) -> Outcome:
         gathered = _Gathered(self, name)
         for where, images in self.images.batches(self.calls.batch_size):
-            rows = Rows.of(images, clean.label[where], np.arange(where.start, where.stop), *radii)
+            rows = Rows.of(images, clean.label[where], self.images.indices[where], *radii)
             right = clean.right[where]
             part = np.flatnonzero(right)
             found = Best(rows.take(part))  # an image that is wrong already stays as it is
@@ -192,6 +192,7 @@ class _Gathered:
         self._transfer: dict[str, list[Array]] = {}
         self._largest = {"delta": 0.0, "flow": 0.0}
         self._done = self._correct = 0
+        runner.say(part, 0, 0)  # the first batch may take minutes
 
     def add(
         self,

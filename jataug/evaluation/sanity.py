@@ -87,6 +87,7 @@ def gradients(runner: Runner, clean: Clean) -> dict[str, Array]:
     """
     straight = getattr(runner.calls.model, "straight_through", False)
     zero, ratio = [], []
+    runner.say("gradient", 0, 0)
     for where, images in runner.images.batches(runner.calls.batch_size):
         label = clean.label[where]
         target = _rival(clean.logits[where], label)

@@ -9,7 +9,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..data import Geometry, Source
+from ..artifact import KEY
+from ..data import Geometry, Skip, Source
+from ..data.skip import OnError
 from ..errors import DataError, ModelError
 from ..preprocessing import Preprocessing
 from .model import Model
@@ -47,6 +49,8 @@ def open_subjects(
     size: tuple[int, int] | None,
     device: str,
     batch_size: int | None,
+    threads: int | None = None,
+    on_error: OnError = "stop",
     names: Sequence[str] | None = None,
 ) -> list[Subject]:
     """Return the models, opened.
@@ -59,6 +63,8 @@ def open_subjects(
         size: (height, width) for models that leave them open.
         device: for ONNX models.
         batch_size: the largest batch.
+        threads: of the runtime, for ONNX models.
+        on_error: whether a first image that cannot be used is an error.
         names: one a model; default its file's stem, or its class.
 
     Raises:
@@ -74,9 +80,9 @@ def open_subjects(
         if _is_model(model):
             found.append(Subject(name, model, None, _anonymous(model), None))
         elif _is_file(model):
-            found.append(_onnx(name, model, preprocessing, size, device, batch_size))
+            found.append(_onnx(name, model, preprocessing, size, device, batch_size, threads))
         else:
-            found.append(_torch(name, model, source, geometry, preprocessing))
+            found.append(_torch(name, model, _first(source, geometry, on_error), preprocessing))
     return found
 
 
@@ -112,6 +118,7 @@ def _onnx(
     size: tuple[int, int] | None,
     device: str,
     batch_size: int | None,
+    threads: int | None,
 ) -> Subject:
     from jataug.export.model import load_model, model_digest
 
@@ -119,13 +126,30 @@ def _onnx(
 
     path = Path(model) if isinstance(model, (str, os.PathLike)) else None
     proto = load_model(model if path is None else path)
+    if any(entry.key == KEY for entry in proto.metadata_props):
+        raise ModelError(
+            f"{path or name}: expected a classifier, got an attack artifact; name the model that "
+            "it was exported from"
+        )
     wanted = preprocessing or Preprocessing()
-    opened = OnnxModel(proto, wanted, device=device, batch_size=batch_size or 64, size=size)
+    opened = OnnxModel(
+        proto, wanted, device=device, batch_size=batch_size or 64, size=size, threads=threads
+    )
     return Subject(name, opened, None if path is None else str(path), model_digest(proto), wanted)
 
 
+def _first(source: Source, geometry: Geometry, on_error: OnError) -> tuple[int, ...]:
+    """Return the shape of the first image that can be used: (height, width, channel)."""
+    for index in range(len(source)):
+        try:
+            return geometry.apply(source.read(index), source.where(index)).shape
+        except DataError as error:
+            Skip.of(source, index, error, on_error)
+    raise DataError("source: expected at least one image that can be used, got none")
+
+
 def _torch(
-    name: str, module: Any, source: Source, geometry: Geometry, preprocessing: Preprocessing | None
+    name: str, module: Any, shape: tuple[int, ...], preprocessing: Preprocessing | None
 ) -> Subject:
     if not callable(getattr(module, "modules", None)):
         raise ModelError(
@@ -136,6 +160,6 @@ def _torch(
         raise ModelError("preprocessing: expected none for a torch module; put it in the module")
     from .torch import TorchModel
 
-    height, width, channel = geometry.apply(source.read(0), source.where(0)).shape
+    height, width, channel = shape
     opened = TorchModel(module, (channel, height, width))
     return Subject(name, cast("Model", opened), None, opened.sha256, None)

@@ -80,8 +80,8 @@ def image_rows(
     everything = {"clean": clean.outcome, **outcomes}
     return tuple(
         ImageRow(
-            i,
-            images.source.key(i),
+            int(images.indices[i]),
+            images.source.key(int(images.indices[i])),
             int(clean.label[i]),
             int(clean.outcome.prediction[i]),
             _first(clean, outcomes, i),

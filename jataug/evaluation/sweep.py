@@ -97,7 +97,7 @@ class _Trial:
 
     def __init__(self, runner: Runner, clean: Clean, where: slice, images: Array) -> None:
         self._runner, self._logits = runner, clean.logits[where]
-        index = np.arange(where.start, where.stop)
+        index = runner.images.indices[where]
         self._rows = Rows.of(images, clean.label[where], index, 0.0, 0.0)
 
     def __call__(self, attack: Ascent, branch: Branch, who: Array, radius: Array) -> Array:
@@ -124,6 +124,7 @@ def _gathered(
     runner: Runner, part: str, one: Callable[[slice, Array], dict[str, Array]]
 ) -> dict[str, Array]:
     found: list[dict[str, Array]] = []
+    runner.say(part, 0, 0)
     for where, images in runner.images.batches(runner.calls.batch_size):
         found.append(one(where, images))
         standing = sum(

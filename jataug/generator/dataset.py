@@ -177,7 +177,8 @@ def read_index(root: Path) -> dict[str, Any]:
                 f"{root}: expected a finished data set, got one without {INDEX}; "
                 "run the same generate command again to finish it"
             )
-        raise DataError(f"{root}: expected a data set, got a place without {INDEX}")
+        there = f"a place without {INDEX}" if root.exists() else "nothing there"
+        raise DataError(f"{root}: expected a data set, got {there}")
     index = read_json(root / INDEX)
     version = index.get("format_version")
     if not isinstance(version, int) or index.get("kind") != KIND:

@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..difference import refusal
 from ..errors import DataError
+from .difference import plan_differences
 from .marks import Marks
 from .plan import Plan, Shard
 from .shard import marker_name, records_name
-from .store import SCRATCH, file_hash
+from .store import SCRATCH, file_hash, writing
 
 __all__ = [
     "FORMAT_VERSION",
@@ -17,6 +20,7 @@ __all__ = [
     "PLAN",
     "SOURCE",
     "check_destination",
+    "clear",
     "finished",
     "read_json",
     "records",
@@ -25,8 +29,12 @@ __all__ = [
 FORMAT_VERSION = 1
 INDEX = "index.json"
 PLAN = "plan.json"
+RECORDS = "records"
 SOURCE = "source.txt"
 """What the source's files looked like; there until the data set is whole."""
+
+_FOLDERS = ("images", "flow", "float", RECORDS)
+_WRITTEN = frozenset({".png", ".npz", ".tar", ".parquet", ".json", ".jsonl"})
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -46,8 +54,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def check_destination(root: Path, plan: Plan, marks: Marks | None = None) -> None:
-    """Refuse a destination that holds something other than this plan, in whole or in part.
+def check_destination(root: Path, plan: Plan, marks: Marks | None = None) -> bool:
+    """Refuse a destination that holds anything but this plan, in whole or in part; return whether
+    the shards that lie there are this plan's. Another plan that has finished none gives way.
 
     Raises:
         DataError: it is a file, it cannot be read, it holds foreign files, or another plan's data
@@ -56,26 +65,74 @@ def check_destination(root: Path, plan: Plan, marks: Marks | None = None) -> Non
     try:
         held = {entry.name for entry in root.iterdir()} - {SCRATCH, ".DS_Store"}
     except FileNotFoundError:
-        return
+        return True
     except OSError as error:
         raise DataError(f"{root}: expected a folder to write to: {error.strerror}") from None
     if not held:
-        return
+        return True
     stored = read_json(root / PLAN) if PLAN in held else {}
     if "plan_hash" not in stored:
         raise DataError(
             f"{root}: expected an empty or new folder, got one that holds {min(held)}; "
             "nothing was touched, choose another"
         )
-    # A plan alone has made nothing yet, for example where the first image could not be used.
-    if held - {SOURCE} != {PLAN} and stored["plan_hash"] != plan.hash:
-        differences = plan.differences(stored.get("plan", {}))
-        if marks is not None:
-            differences += marks.differences(root / SOURCE)
+    if stored["plan_hash"] == plan.hash:
+        return True
+    if _made_any(root):
         raise DataError(
             f"{root}: expected the plan that was begun there, got another: "
-            f"{'; '.join(differences) or 'its plan.json was changed'}; choose another destination"
+            f"{_refusal(root, stored.get('plan', {}), plan.to_dict(), marks)}"
         )
+    return False
+
+
+def _made_any(root: Path) -> bool:
+    """Whether a shard with an image in it is whole; one that cannot be read counts as such."""
+    if (root / INDEX).exists():
+        return True
+    for path in (root / RECORDS).glob("shard-*.json"):
+        try:
+            if read_json(path).get("count") != 0:
+                return True
+        except DataError:
+            return True
+    return False
+
+
+def _refusal(
+    root: Path, there: Mapping[str, Any], asked: Mapping[str, Any], marks: Marks | None
+) -> str:
+    found = plan_differences(there, asked)
+    source = any(difference.name.startswith("source") for difference in found)
+    cut = there.get("count") != there.get("source", {}).get("count")
+    files = marks.differences(root / SOURCE, cut=cut) if source and marks is not None else []
+    if not found:
+        files = ["its plan.json was changed"]
+    return refusal(found, files, "choose another destination")
+
+
+def clear(root: Path, before: int) -> None:
+    """Remove what a plan has left that finished nothing: the files of shards that are not whole.
+
+    Args:
+        root: the destination.
+        before: nanoseconds: what is younger is another worker's, which has begun the same plan.
+
+    Raises:
+        DataError: one cannot be removed.
+    """
+    for folder in (root / name for name in _FOLDERS):
+        # What lies inside a folder comes before it.
+        for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
+            with writing(path):
+                if _is_written(path) and path.stat().st_mtime_ns <= before:
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):  # it is no folder, or holds something else
+                path.rmdir()
+
+
+def _is_written(path: Path) -> bool:
+    return path.is_file() and path.suffix in _WRITTEN
 
 
 def records(root: Path, shard: Shard) -> Iterator[dict[str, Any]]:

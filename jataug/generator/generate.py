@@ -15,7 +15,7 @@ from ..errors import DataError
 from .engines import Crew
 from .estimate import estimate
 from .job import prepare_job
-from .plan import check_integer, part_of
+from .plan import DEFAULT_BATCH, check_integer, part_of
 from .report import Estimate, Progress, Report
 from .run import Run
 from .session import AttackSession, Opening, opened
@@ -24,8 +24,6 @@ from .share import Share
 __all__ = ["generate", "generate_all"]
 
 StrPath = str | PathLike[str]
-
-_LARGEST_DEFAULT_BATCH = 64
 
 
 def generate(
@@ -217,7 +215,7 @@ def _batch_size(count: int, limit: Any, sessions: Sequence[AttackSession | None]
         if isinstance(own := getattr(session, "batch_size", None), int):
             return own
     wanted = min(count, limit) if isinstance(limit, int) and limit > 0 else count
-    return max(1, min(_LARGEST_DEFAULT_BATCH, wanted))
+    return max(1, min(DEFAULT_BATCH, wanted))
 
 
 class _Asked:

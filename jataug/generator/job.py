@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..data import Geometry, Source, class_map, open_source, source_labels
 from ..data.labels import Classes
+from ..data.skip import check_on_error
 from ..errors import DataError
 from .destination import check_destination
 from .layout import check_format, image_names
@@ -77,8 +78,7 @@ def prepare_job(
     Raises:
         DataError: the source, the labels, an option or the destination cannot be used.
     """
-    if on_error not in ("stop", "skip"):
-        raise DataError(f"on_error: expected stop or skip, got {on_error!r}")
+    check_on_error(on_error)
     if limit is not None:
         check_integer("limit", limit, 1)
     geometry = Geometry(resize, crop)

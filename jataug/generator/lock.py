@@ -80,6 +80,7 @@ class Lock:
     Attributes:
         name: tells this run from every other.
         notes: what the user should hear, a line each.
+        began: when its claim was published, by the clock of the file system: nanoseconds.
 
     Raises:
         DataError: another run makes some of these shards, or another plan, or `root` cannot be
@@ -93,12 +94,14 @@ class Lock:
         self._root, self._shards = root, shards
         self.name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         self.notes: list[str] = []
+        self.began = 0
         self._over = threading.Event()
         self._path = root / SCRATCH / f"{self.name}{_CLAIM}"
 
     def __enter__(self) -> Self:
         with writing(self._root):
             self._publish()
+            self.began = self._path.stat().st_mtime_ns
         try:
             with writing(self._root):
                 while not self._first():

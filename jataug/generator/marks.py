@@ -1,5 +1,6 @@
 """What the files of a source looked like when a run was planned, so that a change can be named."""
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -57,8 +58,13 @@ class Marks:
         with writing(path), path.open("w", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(f"{line}\n" for line in self._lines())
 
-    def differences(self, path: Path) -> list[str]:
-        """Name files that are not what `save` wrote: changed, new or gone."""
+    def differences(self, path: Path, *, cut: bool) -> list[str]:
+        """Name files that are not what `save` wrote: changed, new or gone.
+
+        Args:
+            path: what it wrote.
+            cut: whether it wrote the first files only, so that others may have been there before.
+        """
         try:
             with path.open(encoding="utf-8", errors="surrogateescape") as file:
                 before = dict(line.rstrip("\n").rsplit("\t", 1) for line in file)
@@ -68,9 +74,14 @@ class Marks:
         found = [
             f"{name} {'is new' if name not in before else 'was changed'}"
             for name, mark in now.items()
-            if before.get(name) != mark
+            if before.get(name) != mark and not (cut and name not in before)
         ]
-        found += [f"{name} is gone" for name in before if name not in now]
+        found += [
+            f"{name} is gone"
+            for name in before
+            # What lies beyond a limit is not gone.
+            if name not in now and not (self._root / ast.literal_eval(name)).exists()
+        ]
         more = [f"{len(found) - _SHOWN} files more"] if len(found) > _SHOWN else []
         return [*found[:_SHOWN], *more]
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import prepare
+from ..data.skip import HINT
 from ..errors import DataError
 from .job import Job
 from .plan import Shard
@@ -181,7 +182,7 @@ def _loaded(job: Job, span: range, images: list[NDArray[np.uint8] | DataError]) 
         if not isinstance(image, DataError):
             batch[slot] = image
         elif job.on_error == "stop":
-            raise DataError(f"{image} (--on-error skip leaves such images out)") from None
+            raise DataError(f"{image} {HINT}") from None
         else:
             reasons[slot] = str(image)
     return Loaded(span, batch, reasons)

@@ -8,9 +8,20 @@ from typing import Any, Literal
 
 from ..errors import DataError
 
-__all__ = ["FORMATS", "Plan", "Shard", "canonical", "digest", "part_of", "share_of"]
+__all__ = [
+    "DEFAULT_BATCH",
+    "FORMATS",
+    "Plan",
+    "Shard",
+    "canonical",
+    "digest",
+    "part_of",
+    "share_of",
+]
 
 FORMATS = ("folder", "npz", "tar", "parquet")
+DEFAULT_BATCH = 64
+"""Images in a call of the model, where there are so many."""
 LABELS = ("source", "predicted")
 
 
@@ -102,17 +113,6 @@ class Plan:
         starts = range(shard.start, shard.stop, self.batch_size)
         return [range(start, min(start + self.batch_size, shard.stop)) for start in starts]
 
-    def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Return how a stored plan differs: each option as it is typed, with both values."""
-        there, asked = _flat(other), _flat(self.to_dict())
-        for flat in (there, asked):
-            flat.setdefault("backend", "onnxruntime")
-        names = (name for name in {**there, **asked} if there.get(name) != asked.get(name))
-        return [
-            f"{_typed(name)} {_short(there.get(name))} there, {_short(asked.get(name))} asked"
-            for name in sorted(names)
-        ]
-
 
 def canonical(value: Any) -> str:
     """Return JSON that is the same for equal values: sorted keys, no spaces, ASCII."""
@@ -152,33 +152,3 @@ def share_of(shards: list[Shard], share: str | None) -> list[Shard]:
     """
     part, parts = part_of(share)
     return shards[part - 1 :: parts]
-
-
-_TYPED = {
-    "count": "--limit",
-    "class_labels": "--classes",
-    "artifact": "the attack",
-    "image_shape": "image shape",
-    "classes": "number of classes",
-}
-
-
-def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plan with the attack and the source taken apart: "attack.steps"."""
-    flat: dict[str, Any] = {}
-    for name, value in plan.items():
-        if name in ("attack", "source") and isinstance(value, Mapping):
-            flat.update(_flat({f"{name}.{key}": inner for key, inner in value.items()}))
-        else:
-            flat[name] = value
-    return flat
-
-
-def _typed(name: str) -> str:
-    inside = name.replace(".", " ").replace("_", " ")
-    return _TYPED.get(name) or (inside if "." in name else f"--{name.replace('_', '-')}")
-
-
-def _short(value: Any) -> str:
-    text = canonical(value)
-    return text if len(text) <= 40 else f"{text[:36]}..."

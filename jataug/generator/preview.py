@@ -1,14 +1,16 @@
 """A look at an attack before a data set is made of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from ..data import Geometry, Source, class_map, open_source, prepare
+from ..data import Geometry, Skip, Source, class_map, open_source, prepare
 from ..data.labels import Classes
+from ..data.skip import OnError, check_on_error
 from ..errors import DataError
 from .draw import Guess, Row, draw
 from .plan import check_integer
@@ -29,6 +31,8 @@ def preview(
     resize: int | None = None,
     crop: int | tuple[int, int] | None = None,
     title: str = "",
+    on_error: OnError = "stop",
+    skipped: Callable[[Skip], object] | None = None,
 ) -> Image.Image:
     """Attack `count` images spread over a source and return a picture of what happened to them.
 
@@ -46,20 +50,21 @@ def preview(
         resize: length of the shorter side, pixels.
         crop: side of the centre crop, or (height, width), pixels.
         title: stands above the picture.
+        on_error: "stop" at an image that cannot be used, or "skip" it and take the next one.
+        skipped: hears of each that is left out.
 
     Raises:
         DataError: the source, an image of it or an option cannot be used.
     """
     check_integer("count", count, 1)
+    check_on_error(on_error)
     held = source if isinstance(source, Source) else open_source(source)
     if labels not in ("source", "predicted"):
         raise DataError(f"labels: expected source or predicted, got {labels!r}")
     meaning = class_map(held, session.classes, classes) if labels == "source" else None
     names = (meaning.names if meaning else None) or {}
-    geometry, indices = Geometry(resize, crop), _spread(len(held), count)
-    images = np.stack(
-        [prepare(held.read(i), geometry, session.image_shape, held.where(i)) for i in indices]
-    )
+    usable = _Usable(held, Geometry(resize, crop), session.image_shape, on_error, skipped)
+    indices, images = usable.spread(count)
     logits = np.asarray(session.predict(images))
     clean = logits.argmax(-1)
     given = clean if meaning is None else np.array([meaning.of(held.label(i)) for i in indices])
@@ -90,7 +95,54 @@ def guess(logits: Any, predicted: int, label: int, names: Mapping[int, str]) -> 
     return Guess(name, float(shares[predicted]), float(shares[label]))
 
 
-def _spread(length: int, count: int) -> list[int]:
-    """Return `count` positions, evenly spread: class folders come one after the other."""
-    count = min(length, count)
-    return [k * length // count for k in range(count)]
+class _Usable:
+    """The images of a source that a model can take.
+
+    Args:
+        source: of the images.
+        geometry: how they become the model's.
+        shape: (channel, height, width) of the model's.
+        on_error: whether one that cannot be used stops everything.
+        skipped: hears of each that is left out.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        geometry: Geometry,
+        shape: tuple[int, int, int],
+        on_error: OnError,
+        skipped: Callable[[Skip], object] | None,
+    ) -> None:
+        self._source, self._geometry, self._shape = source, geometry, shape
+        self._on_error, self._told = on_error, skipped
+
+    def spread(self, count: int) -> tuple[list[int], Any]:
+        """Return `count` positions and their images, evenly spread: class folders come one after
+        the other. Each position stands for those up to the next: the first usable one is taken.
+
+        Raises:
+            DataError: one cannot be used, or with "skip" none of them can.
+        """
+        length = len(self._source)
+        count = min(length, count)
+        ends = [k * length // count for k in range(count + 1)]
+        found = [self._first(range(*span)) for span in pairwise(ends)]
+        taken = [pair for pair in found if pair is not None]
+        if not taken:
+            raise DataError(
+                f"source: expected at least one image that can be used, got none of {length}"
+            )
+        return [index for index, _ in taken], np.stack([image for _, image in taken])
+
+    def _first(self, span: range) -> tuple[int, Any] | None:
+        for index in span:
+            where = self._source.where(index)
+            try:
+                image = self._source.read(index)
+                return index, prepare(image, self._geometry, self._shape, where)
+            except DataError as error:
+                skip = Skip.of(self._source, index, error, self._on_error)
+            if self._told is not None:
+                self._told(skip)
+        return None

@@ -5,16 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from ..data import Skip
+
 __all__ = ["Estimate", "Progress", "Report", "Skip", "Tally"]
-
-
-@dataclass(frozen=True)
-class Skip:
-    """A sample that could not be used: its index, its key and the reason, in one line."""
-
-    index: int
-    key: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -137,6 +130,7 @@ class Report:
         notes: what else happened, a line each.
         estimate: what a dry run found; None otherwise.
         failed_keys: the keys of the first images that failed.
+        warnings: what a user must know of the result, a line each.
     """
 
     destination: Path
@@ -155,6 +149,7 @@ class Report:
     notes: tuple[str, ...] = ()
     estimate: Estimate | None = None
     failed_keys: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def images_per_second(self) -> float:

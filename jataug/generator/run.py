@@ -5,7 +5,7 @@ is decoded.
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from .destination import FORMAT_VERSION, INDEX, PLAN, SOURCE
+from .destination import FORMAT_VERSION, INDEX, PLAN, SOURCE, clear
 from .engines import Crew
 from .engines import run as run_engine
 from .index import write_index
@@ -81,7 +81,8 @@ class Run:
         self._locks.append(lock)
         for note in lock.notes:
             self._take(Event(self._shares.index(share), note=note))
-        share.look()
+        if not share.look():
+            clear(job.root, lock.began)
         store = Store(job.root, f"{lock.name}.run")
         stack.callback(store.close)
         plan = {

@@ -14,6 +14,9 @@ __all__ = ["Share"]
 _NAMED = 20
 """How many images that the model could not classify are named."""
 
+_MANY = 10
+"""Images; of fewer, a good model may have every one wrong."""
+
 
 class Share:
     """Every n-th shard of a job, from the i-th; made, it knows which of them are there already.
@@ -45,14 +48,17 @@ class Share:
         """Whether there is nothing to do, not even to write the index."""
         return not self.missing and (self.job.root / INDEX).exists()
 
-    def look(self) -> None:
-        """Look again at what is missing; another run may have made it since.
+    def look(self) -> bool:
+        """Look again at what is missing; another run may have made it since. Return whether what is
+        there is of this plan: another one that finished nothing gives way.
 
         Raises:
             DataError: another plan was begun there.
         """
-        check_destination(self.job.root, self.job.plan, self.job.marks)
-        self.missing = [shard for shard in self.missing if not self._there(shard)]
+        own = check_destination(self.job.root, self.job.plan, self.job.marks)
+        if own:
+            self.missing = [shard for shard in self.missing if not self._there(shard)]
+        return own
 
     def _there(self, shard: Shard) -> bool:
         marker = finished(self.job.root, shard)
@@ -106,4 +112,15 @@ class Share:
             notes=tuple(self.notes),
             estimate=estimate,
             failed_keys=tuple(self.failed),
+            warnings=self._warnings(),
+        )
+
+    def _warnings(self) -> tuple[str, ...]:
+        accuracy, chance = self.tally.clean_accuracy, 1 / self.job.plan.classes
+        if accuracy is None or accuracy > chance or self.tally.images < _MANY:
+            return ()
+        return (
+            f"clean accuracy {accuracy:.1%} is no better than chance ({chance:.1%}): check the "
+            "--mean, --std, --scale and --channels that the attack was exported with, and the "
+            "order of the classes (--classes)",
         )

@@ -63,6 +63,7 @@ def verify(
     progress: Callable[[Progress], object] | None = None,
     *,
     device: str = "auto",
+    threads: int | None = None,
 ) -> VerifyReport:
     """Check hashes, counts, records and labels; with the source also budgets; with a model also
     predictions.
@@ -75,6 +76,7 @@ def verify(
             are only measured.
         progress: called after every batch.
         device: of a session that is opened for `model`.
+        threads: of its runtime; default its own choice.
 
     Raises:
         DataError: there is no finished data set, it is newer than this version, or the given source
@@ -85,7 +87,7 @@ def verify(
     original, problem = _original(index, source)
     plan = index["plan"]
     budgets = BudgetCheck(AttackConfig.from_dict(plan["attack"]), flow_saved=plan["save_flow"])
-    with _prediction(model, plan, device) as prediction:
+    with _prediction(model, plan, device, threads) as prediction:
         inspection = Inspection(root, index, original, prediction, budgets)
         inspection.run(progress)
     return VerifyReport(
@@ -121,7 +123,10 @@ def _opened(source: str | PathLike[str] | Source) -> Source:
 
 @contextmanager
 def _prediction(
-    model: str | PathLike[str] | Predict | None, plan: dict[str, Any], device: str
+    model: str | PathLike[str] | Predict | None,
+    plan: dict[str, Any],
+    device: str,
+    threads: int | None,
 ) -> Iterator[Prediction | None]:
     if model is None:
         yield None
@@ -131,5 +136,6 @@ def _prediction(
         from ..runtime import Session
 
         same = file_hash(Path(model)) == plan["artifact"]
-        with Session.open(Path(model), device=device, batch_size=plan["batch_size"]) as session:
+        options = {"device": device, "threads": threads, "batch_size": plan["batch_size"]}
+        with Session.open(Path(model), **options) as session:
             yield Prediction(session.predict, strict=same)

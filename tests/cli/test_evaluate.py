@@ -53,7 +53,10 @@ def test_goes_on_and_refuses_another(run, tmp_path):
     assert run(*command).exit_code == 0
     other = run(*command, "--seed", 2)
     assert other.exit_code == 2
-    assert "expected the evaluation that was begun there, got another: settings" in other.output
+    assert (
+        "expected the evaluation that was begun there, got another: --seed 0 there, 2 asked"
+        in other.output
+    )
 
 
 def test_config_file(run, tmp_path):
@@ -102,6 +105,12 @@ def test_images_of_another_size(run, tmp_path):
     assert "expected 28x28 pixels, got 9x9" in done.output
 
 
+def test_an_attack_is_no_classifier(run, artifact, tmp_path):
+    done = run("evaluate", artifact, IMAGES, "-o", tmp_path / "out", *SHORT)
+    assert done.exit_code == 2
+    assert "attack.onnx: expected a classifier, got an attack artifact; name the" in done.output
+
+
 def test_a_foreign_folder_is_left_alone(run, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     done = run("evaluate", MODEL, IMAGES, "-o", tmp_path, *SHORT)
@@ -115,4 +124,4 @@ def test_chance_is_warned_of(run, tmp_path):
         "evaluate", MODEL, IMAGES, "-o", tmp_path / "out", *SHORT, "--mean", 5, "--format", "json"
     )
     assert done.exit_code == 0, done.output
-    assert "no better than chance" in done.output
+    assert "12.5% is hardly better than chance (10.0%): check --mean, --std, --scale" in done.output

@@ -269,6 +269,7 @@ def test_a_missing_runtime(run, artifact, images, tmp_path, monkeypatch):
 def test_what_is_no_data_set(run, tmp_path):
     refused(run("verify", tmp_path), "index.json")
     refused(run("inspect", tmp_path), "index.json")
+    refused(run("verify", tmp_path / "none"), "none: expected a data set, got nothing there")
 
 
 def test_config_files(run, tmp_path):

@@ -105,3 +105,31 @@ def test_nothing_there_and_unknown_files_are_refused(tmp_path):
         open_source(tmp_path / "data.csv")
     with pytest.raises(DataError, match="source format: expected one of folder, npz, idx"):
         open_source(tmp_path, format="zip")
+
+
+def test_files_that_are_not_read_are_counted(tmp_path):
+    fill(tmp_path, "a/1.png", "b/deep/2.jpg")
+    for name in ("a/IMG_1.HEIC", "b/deep/x.heic", "b/y.gif", "b/raw", "a/Thumbs.db", "b/.z.gif"):
+        (tmp_path / name).write_bytes(b"no image")
+    source = open_source(tmp_path)
+    assert len(source) == 2
+    assert source.left_out.count == 4
+    assert dict(source.left_out.endings) == {".heic": 2, ".gif": 1, "without an ending": 1}
+    assert source.left_out.first == "a/IMG_1.HEIC"
+    assert str(source.left_out) == (
+        "4 files are not read (2 .heic, 1 .gif, 1 without an ending; the first: a/IMG_1.HEIC); "
+        "convert those that are images to PNG or JPEG"
+    )
+
+
+def test_what_is_read_leaves_nothing_out(tmp_path):
+    fill(tmp_path, "a/1.png")
+    (tmp_path / "desktop.ini").write_text("")
+    assert open_source(tmp_path).left_out.count == 0
+
+
+def test_a_folder_of_other_files_says_which(tmp_path):
+    for number in range(6):
+        (tmp_path / f"{number}.x{number}").write_text("")
+    with pytest.raises(DataError, match=r"got none; 6 files are not read \(1 \.x0, .*, 2 others; "):
+        open_source(tmp_path)

@@ -17,6 +17,7 @@ from jataug.evaluation.markdown import markdown
 from jataug.evaluation.onnx import OnnxModel
 from jataug.evaluation.runner import Progress
 from jataug.evaluation.suite import ATTACKS, SUITES, attacks_of
+from jataug.preprocessing import Preprocessing
 
 FEW = ("noise:restarts=2", "pgd:steps=4", "flow:steps=3", "joint:steps=3", "rotate:draws=3")
 
@@ -37,9 +38,13 @@ def finished(model: Path, source: Path, tmp_path: Path) -> tuple[Any, Path]:
 
 
 def test_a_whole_report(model: Path, source: Path, tmp_path: Path) -> None:
+    told: dict[str, list[int]] = {}
     report = jataug.evaluate(
-        model, source, tmp_path / "out", attacks=FEW, limit=6, device="cpu", transfer=[model]
-    )
+        model, source, tmp_path / "out", attacks=FEW, limit=6, device="cpu", transfer=[model],
+        progress=lambda p: told.setdefault(p.part, []).append(p.done),
+    )  # fmt: skip
+    assert {f"classifier {name}" for name in ("clean", "map", "gradient", *FEW)} <= set(told)
+    assert all(done[0] == 0 and done[-1] == 6 for done in told.values()), told
     written = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
     jsonschema.validate(written, schema())
     assert load_report(tmp_path / "out" / "report.json").to_dict() == written == report.to_dict()
@@ -150,22 +155,72 @@ def test_a_damaged_part_is_made_again(
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"seed": 1}, "settings"), ({"limit": 5}, "images"), ({"attacks": FEW[:2]}, "settings")],
+    [
+        ({"seed": 1}, "--seed 0 there, 1 asked; give --seed 0 to go on there, or choose another"),
+        ({"limit": 5}, "--limit .* there, 5 asked; give"),
+        ({"attacks": FEW[:2]}, "--attacks .* there"),
+        ({"pixel": "4/255"}, "--pixel 8/255 there, 4/255 asked"),
+        ({"curves": True}, "--no-curves given there, not given asked; give --no-curves to"),
+        ({"preprocessing": Preprocessing(mean=(0.5,))}, "--mean 0 there, 0.5 asked"),
+        ({"labels": "predicted"}, "--labels source there, predicted asked"),
+    ],
 )
 def test_another_evaluation_is_refused(
     finished: tuple[Any, Path], model: Path, source: Path, options: dict, named: str
 ) -> None:
     before = (finished[1] / "report.json").read_bytes()
-    with pytest.raises(DataError, match=f"got another.*{named}.*there"):
+    with pytest.raises(DataError, match=f"got another: {named}"):
         quick(model, source, finished[1], **options)
     assert (finished[1] / "report.json").read_bytes() == before
+
+
+class _Stopped(BaseException):
+    pass
+
+
+def test_an_evaluation_that_finished_nothing_gives_way(
+    model: Path, source: Path, tmp_path: Path
+) -> None:
+    def stop(_: Progress) -> None:
+        raise _Stopped
+
+    with pytest.raises(_Stopped):
+        quick(model, source, tmp_path / "out", progress=stop)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["plan.json"]
+    report = quick(model, source, tmp_path / "out", seed=1)
+    assert report.models[0].images == quick(model, source, seed=1).models[0].images
+
+
+def test_one_finished_part_keeps_its_folder(model: Path, source: Path, tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if not progress.part.endswith("clean"):
+            raise _Stopped
+
+    with pytest.raises(_Stopped):
+        quick(model, source, tmp_path / "out", progress=stop)
+    with pytest.raises(DataError, match="got another: --seed 0 there, 1 asked"):
+        quick(model, source, tmp_path / "out", seed=1)
+
+
+def test_two_evaluations_at_once_do_not_mix(model: Path, source: Path, tmp_path: Path) -> None:
+    begun: list[Any] = []
+
+    def second(_: Progress) -> None:
+        if not begun:
+            begun.append(None)
+            begun[0] = quick(model, source, tmp_path / "out", seed=1)
+
+    with pytest.raises(DataError, match="a second one was begun there"):
+        quick(model, source, tmp_path / "out", progress=second)
+    report = load_report(tmp_path / "out" / "report.json")
+    assert report.to_dict() == begun[0].to_dict()
 
 
 def test_another_version_does_not_go_on(
     finished: tuple[Any, Path], model: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jataug, "__version__", "99")
-    with pytest.raises(DataError, match=r'jataug "0.*there, "99" asked'):
+    with pytest.raises(DataError, match=r"version of jataug 0.*there, 99 asked"):
         quick(model, source, finished[1])
 
 
@@ -240,7 +295,10 @@ def test_models_must_be_alike(model: Path, tiny_net: material.Model, source: Pat
 def test_chance_is_warned_of(model: Path, source: Path) -> None:
     wrong = jataug.evaluation.evaluate.__globals__["Preprocessing"](mean=(5.0,))
     report = quick(model, source, preprocessing=wrong)
-    assert any("no better than chance" in warning for warning in report.models[0].warnings)
+    assert any(
+        "better than chance (10.0%): check --mean" in warning
+        for warning in report.models[0].warnings
+    )
 
 
 def test_suites_hold_known_attacks() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from jataug.errors import DataError
 from jataug.generator import generate, verify
+from jataug.generator.destination import clear
 
 
 def run(session, source, destination, **options):
@@ -129,10 +130,12 @@ def test_skipped_samples_are_remembered(new_session, folder, tmp_path):
     [
         ({"seed": 1}, "--seed 0 there, 1 asked"),
         ({"batch_size": 4}, "--batch-size 2 there, 4 asked"),
-        ({"format": "npz"}, '--format "folder" there, "npz" asked'),
-        ({"save_flow": False}, "--save-flow true there, false asked"),
-        ({"limit": 3}, "--limit 11 there, 3 asked"),
-        ({"labels": "predicted"}, '--labels "source" there'),
+        ({"format": "npz"}, "--format folder there, npz asked"),
+        ({"save_flow": False}, "--save-flow given there, not given asked; give --save-flow to"),
+        ({"limit": 3}, "another: --limit none there, 3 asked; give no --limit to go on there, or"),
+        ({"labels": "predicted"}, "--labels source there"),
+        ({"crop": (10, 12)}, "--crop none there, 10,12 asked"),
+        ({"classes": {"cat": 0, "dog": 1, "eel": 2}}, "--classes not given there, given asked"),
     ],
 )
 def test_another_plan_is_refused_by_name(new_session, folder, tmp_path, files_of, options, message):
@@ -152,10 +155,89 @@ def test_a_plan_that_made_nothing_gives_way(new_session, folder, tmp_path, files
     assert files_of(tmp_path / "out") == files_of(tmp_path / "fresh")
 
 
+def test_a_plan_whose_images_were_all_unusable_gives_way(new_session, folder, tmp_path, files_of):
+    big = folder.rename(tmp_path / "big")
+    with pytest.raises(DataError, match="at least one image that can be used, got none of 11"):
+        run(new_session(), big, tmp_path / "out", on_error="skip", crop=4)
+    assert list((tmp_path / "out" / "records").glob("shard-*.json"))
+    run(new_session(), big, tmp_path / "out", on_error="skip", crop=(10, 12))
+    run(new_session(), big, tmp_path / "fresh", on_error="skip", crop=(10, 12))
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("format", ["folder", "tar"])
+def test_a_run_that_was_stopped_before_its_first_shard_gives_way(
+    new_session, folder, tmp_path, files_of, format
+):
+    class Stop(BaseException):
+        pass
+
+    def stop(progress):
+        if progress.done >= 8:
+            raise Stop
+
+    out, options = tmp_path / "out", {"format": format, "shard_size": 100}
+    with pytest.raises(Stop):
+        run(new_session(), folder, out, progress=stop, **options)
+    assert not list((out / "records").glob("shard-*.json"))
+    dry = run(new_session(), folder, out, dry_run=True, limit=3, seed=4, **options)
+    assert dry.images == 0
+    run(new_session(), folder, out, limit=3, seed=4, **options)
+    run(new_session(), folder, tmp_path / "fresh", limit=3, seed=4, **options)
+    assert files_of(out) == files_of(tmp_path / "fresh")
+    assert verify(out).ok
+
+
+def test_what_another_worker_has_made_meanwhile_stays(tmp_path):
+    for name in ("images/cat/old.png", "images/cat/new.png", "images/notes.txt", "flow/old.npz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, ns=(0, 20 if "new" in name else 10))
+    clear(tmp_path, 10)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert left == {"images", "images/cat", "images/cat/new.png", "images/notes.txt"}
+
+
+def test_one_whole_shard_keeps_its_destination(new_session, folder, tmp_path, files_of):
+    class Stop(BaseException):
+        pass
+
+    def stop(progress):
+        if progress.done >= 8:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(new_session(), folder, tmp_path / "out", progress=stop)
+    before = files_of(tmp_path / "out")
+    with pytest.raises(DataError) as error:
+        run(new_session(), folder, tmp_path / "out", limit=3)
+    assert str(error.value).endswith(
+        "got another: --limit none there, 3 asked; give no --limit to go on there, or choose "
+        "another destination"
+    )
+    assert files_of(tmp_path / "out") == before
+
+
+def test_what_follows_from_a_limit_is_no_difference(new_session, folder, tmp_path):
+    options = {"batch_size": None, "shard_size": 1024}
+    run(new_session(), folder, tmp_path / "out", limit=2, **options)
+    with pytest.raises(DataError, match="another: --limit 2 there, none asked; give --limit 2 to"):
+        run(new_session(), folder, tmp_path / "out", **options)
+
+
+def test_a_class_that_means_another_is_named(new_session, folder, tmp_path):
+    classes = {"cat": 0, "dog": 1, "eel": 2}
+    run(new_session(), folder, tmp_path / "out", classes=classes)
+    with pytest.raises(DataError, match="another: --classes: 'cat' is class 0 there, 1 asked"):
+        run(new_session(), folder, tmp_path / "out", classes={"cat": 1, "dog": 0, "eel": 2})
+
+
 def test_a_changed_source_is_another_plan(new_session, folder, tmp_path):
     run(new_session(), folder, tmp_path / "out")
     (folder / "cat" / "img 0.png").touch()
-    with pytest.raises(DataError, match=r"source fingerprint"):
+    with pytest.raises(
+        DataError, match=r"files of the source were changed since.*; give the same source"
+    ):
         run(new_session(), folder, tmp_path / "out")
     run(new_session(), folder, tmp_path / "hash", source_hash=True)
     (folder / "cat" / "img 0.png").touch()
@@ -172,7 +254,9 @@ def test_another_attack_is_another_plan(new_session, folder, tmp_path):
     run(new_session(), folder, tmp_path / "out")
     session = new_session()
     session.config = session.config.replace(steps=7)
-    with pytest.raises(DataError, match=r"the attack \".*; attack steps 1 there, 7 asked"):
+    with pytest.raises(
+        DataError, match=r"another: attack steps 1 there, 7 asked; give the same attack"
+    ):
         run(session, folder, tmp_path / "out")
 
 
