@@ -28,7 +28,7 @@ def test_generate_verify_inspect(run, artifact, images, tmp_path):
     assert "nothing to do" in again.output
     checked = run("verify", out, "--model", artifact)
     assert checked.exit_code == 0, checked.output
-    assert "budget: checked" in checked.output
+    assert "budget: kept by every image\n" in checked.output
     assert "0 predictions differ" in checked.output
     told = run("inspect", out)
     assert "40, format folder" in told.output
