@@ -85,7 +85,7 @@ def wrong_size(folder):
         ((MODEL, "missing/"), "expected a directory"),
         (("missing.onnx", IMAGES), "missing.onnx"),
         ((MODEL, IMAGES, "--crop", 14), "expected 28x28 pixels"),
-        ((IMAGES, MODEL), "expected a directory"),
+        ((IMAGES, MODEL), "the order is jataug evaluate MODEL... SOURCE"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_one_line(run, tmp_path, words, message):
