@@ -87,7 +87,7 @@ def misuse(ctx: click.Context) -> str | None:
 def _arguments(ctx: click.Context) -> Iterator[tuple[Path, _Role]]:
     for name, role in _ROLES.get(str(ctx.info_name), {}).items():
         given = ctx.params.get(name)
-        paths = list(given) if isinstance(given, tuple) else [given] * (given is not None)
+        paths: list[Path] = list(given) if isinstance(given, tuple) else [given] if given else []
         if name == "models":
             yield from ((path, role) for path in paths[:-1])
             yield from ((path, _AS_SOURCE) for path in paths[-1:])

@@ -29,7 +29,7 @@ def robustness_lines(found: "ModelReport") -> Iterator[str]:
     rows += [
         (f"worst of {len(w.attacks)}", THREATS[w.threat], w.accuracy) for w in distinct(found.worst)
     ]
-    widths = [max(len(row[k]) for row in rows) for k in (0, 1)]
+    widths = max(len(name) for name, _, _ in rows), max(len(threat) for _, threat, _ in rows)
     for name, threat, accuracy in rows:
         yield f"  {name:<{widths[0]}}  {threat:<{widths[1]}}  {_rate(accuracy)}"
     yield ""
