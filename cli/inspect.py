@@ -86,6 +86,8 @@ def _of_model(file: Path, given: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("file", f"{file}: an ONNX model, opset {found.opset}"),
         ("ops", ", ".join(f"{op} {count}" for op, count in found.ops.items())),
+        ("inputs", _values(proto.graph.input, proto)),
+        ("outputs", _values(proto.graph.output, proto)),
     ]
     if found.image_shape is not None:
         rows.append(("image", " x ".join(map(str, found.image_shape))))
@@ -94,6 +96,20 @@ def _of_model(file: Path, given: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("can be attacked", "no" if found.problems else "yes"))
     rows += [("because", problem) for problem in found.problems]
     return rows + [("note", note) for note in found.notes]
+
+
+def _values(values: Any, proto: Any) -> str:
+    """Return names and shapes, as the file has them; ? is open and without a name."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return ", ".join(
+        f"{v.name} [{', '.join(_size(dim) for dim in v.type.tensor_type.shape.dim)}]"
+        for v in values
+        if v.name not in weights
+    )
+
+
+def _size(dim: Any) -> str:
+    return str(dim.dim_value or dim.dim_param or "?")
 
 
 def _batch(proto: Any, shape: tuple[int | str, ...]) -> str:

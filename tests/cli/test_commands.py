@@ -171,6 +171,8 @@ def test_inspect_tells_the_batch_of_the_file_from_that_of_an_attack(run, tmp_pat
     onnx.save(model, tmp_path / "fixed.onnx")
     said = run("inspect", tmp_path / "fixed.onnx").output
     assert "batch            1 in the file; an attack on it takes any\n" in said
+    assert "inputs           image [1, 1, 28, 28]\n" in said
+    assert "outputs          logits [1, 10]\n" in said
 
 
 def test_a_line_of_progress_reads_well(monkeypatch, capsys):
