@@ -9,6 +9,7 @@ import click
 
 from jataug.errors import CheckError, JataugError
 
+from .arguments import misuse, wrong_words
 from .interrupt import INTERRUPTED
 
 __all__ = ["Command", "FailedCheck", "Refused"]
@@ -74,7 +75,13 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep the words of the command, as they were typed, for reports."""
         ctx.meta["typed"] = ["jataug", str(self.name), *args]
-        return super().parse_args(ctx, args)
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if line := wrong_words(ctx, words, error):
+                raise Refused(line) from None
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -85,7 +92,7 @@ class Command(click.Command):
         except (click.ClickException, click.exceptions.Exit):
             raise
         except JataugError as error:
-            self._fail(ctx, error, str(error))
+            self._fail(ctx, error, str(error) if ctx.meta.get("debug") else _line(ctx, error))
         except (KeyboardInterrupt, click.Abort):
             click.echo("stopped", err=True)
             raise click.exceptions.Exit(INTERRUPTED) from None
@@ -105,6 +112,16 @@ class Command(click.Command):
         if isinstance(error, CheckError):
             raise FailedCheck(line) from None
         raise Refused(line) from None
+
+
+def _line(ctx: click.Context, error: JataugError) -> str:
+    """Return what to say: that an argument is of the wrong kind explains what follows from it."""
+    if isinstance(error, CheckError):
+        return str(error)
+    try:
+        return misuse(ctx) or str(error)
+    except (OSError, ImportError):  # what is there cannot be read: the error itself says more
+        return str(error)
 
 
 def _show(message: Any, *_: Any, **__: Any) -> None:

@@ -1,5 +1,7 @@
 """jataug demo."""
 
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -33,7 +35,21 @@ def command(output: Path, device: str, threads: int | None) -> None:
     click.echo()
     verdict = "verified" if demo.verified else "DOES NOT VERIFY"
     click.echo(f"  attack     {demo.artifact}")
-    click.echo(f"  data set   {demo.dataset} ({verdict}; {demo.images_per_second:.0f} images/s)")
+    rate = demo.images_per_second
+    speed = f"{rate:.0f} images/s" if rate else "made by an earlier run"
+    click.echo(f"  data set   {demo.dataset} ({verdict}; {speed})")
     click.echo(f"  picture    {demo.picture}")
+    click.echo(f"  classifier {demo.model}")
+    click.echo(f"  images     {demo.source}")
+    click.echo()
+    click.echo("Two commands to try next, in which a model and images of yours may stand:")
+    click.echo()
+    for words in _next(demo.model, demo.source):
+        click.echo(f"  {shlex.join(words)}")
     if not demo.verified:
         raise FailedCheck(f"{demo.dataset} does not verify")
+
+
+def _next(model: Path, source: Path) -> Iterator[list[str]]:
+    yield ["jataug", "export", str(model), "-o", "weaker.onnx", "--flow", "0.1", "--pixel", "2/255"]
+    yield ["jataug", "evaluate", str(model), str(source), "-o", "robustness", "--limit", "100"]

@@ -50,11 +50,12 @@ def command(
     network = prepare(widen(proto) if float32 else proto, wrt=wrt, of=of, size=size)
     gradient = vjp(network)
     checked = None if no_check else check_vjp(gradient, network, device)
+    replaced = "; the file that was there is replaced" if output.exists() else ""
     save_model(gradient, output)
     found = report(network)
     inputs = ", ".join(value.name for value in gradient.graph.input)
     outputs = ", ".join(value.name for value in gradient.graph.output)
-    click.echo(f"{output}: {inputs} -> {outputs}, opset {found.opset}")
+    click.echo(f"{output}: {inputs} -> {outputs}, opset {found.opset}{replaced}")
     click.echo(f"  nodes      {found.nodes}, with the gradient {len(gradient.graph.node)}")
     click.echo(f"  rules      {_counts(found.rules)}")
     click.echo(f"  flat       {_counts(found.flat) or 'none'}")

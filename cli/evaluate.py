@@ -22,9 +22,10 @@ from .options import (
     threads_option,
 )
 from .progress import Bar
+from .robustness import robustness_lines
 
 if TYPE_CHECKING:
-    from jataug.evaluation.report import ModelReport, Rate, Report
+    from jataug.evaluation.report import Report
     from jataug.evaluation.runner import Progress
 
 __all__ = ["command"]
@@ -96,7 +97,10 @@ def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
     for skip in report.source.get("skipped", ()):
         click.echo(f"skipped: {skip['reason']}", err=True)
     for found in report.models:
-        _say(found)
+        for line in robustness_lines(found):
+            click.echo(line)
+        for warning in found.warnings:
+            click.echo(f"Warning: {found.name}: {warning}", err=True)
     shown = [name for name in ("report.html", "report.md") if (output / name).exists()]
     click.echo(f"  {', '.join(str(output / name) for name in ['report.json', *shown])}")
 
@@ -123,26 +127,6 @@ def _write(formats: Sequence[str], output: Path, report: "Report") -> None:
         from jataug.evaluation.html import write_html
 
         write_html([output / "report.json"], output / "report.html")
-
-
-def _say(found: "ModelReport") -> None:
-    click.echo(f"{found.name}: {found.clean_accuracy.total} images, {found.provider}")
-    click.echo()
-    rows = [("clean", "", found.clean_accuracy)]
-    rows += [(row.name, row.threat, row.accuracy) for row in found.attacks]
-    rows += [(f"worst of {len(w.attacks)}", w.threat, w.accuracy) for w in found.worst]
-    width = max(len(name) for name, _, _ in rows)
-    for name, threat, accuracy in rows:
-        click.echo(f"  {name:<{width}}  {threat:<8}  {_rate(accuracy)}")
-    click.echo()
-    for check in found.sanity.checks:
-        click.echo(f"  {check.verdict:<7}  {check.title}: {check.detail}")
-    for warning in found.warnings:
-        click.echo(f"Warning: {found.name}: {warning}", err=True)
-
-
-def _rate(rate: "Rate") -> str:
-    return f"{100 * rate.value:5.1f}%  ({100 * rate.low:.1f} - {100 * rate.high:.1f})"
 
 
 class _Bars:

@@ -8,6 +8,7 @@ import click
 from jataug.artifact import Form, Manifest
 from jataug.budget import FlowBudget, PixelBudget
 from jataug.config import AttackConfig
+from jataug.preprocessing import Preprocessing
 
 from .command import Command
 from .options import PATH, attack_config, attack_options, model_options, preprocessing, steps_option
@@ -53,7 +54,7 @@ def command(model: Path, output: Path, **given: Any) -> None:
         network, example, config = _of_run(model, given)
     else:
         config = attack_config(given)
-    prepared = preprocessing(given)
+    prepared, there = preprocessing(given), output.exists()
     if given["save_model"] is not None:
         _save_model(network, example, given["save_model"])
     manifest = export_attack(
@@ -70,14 +71,15 @@ def command(model: Path, output: Path, **given: Any) -> None:
         device=given["device"],
         target=given["target"],
     )
-    _tell(manifest, config, output)
+    replaced = "; the file that was there is replaced" if there else ""
+    click.echo(f"{output}: {manifest.form}, {output.stat().st_size / 1e6:.1f} MB{replaced}")
+    _tell(manifest, config)
 
 
-def _tell(manifest: Manifest, config: AttackConfig, output: Path) -> None:
+def _tell(manifest: Manifest, config: AttackConfig) -> None:
     channel, height, width = manifest.image_shape
-    size = output.stat().st_size
-    click.echo(f"{output}: {manifest.form}, {size / 1e6:.1f} MB")
     click.echo(f"  images     {channel} x {height} x {width}, {manifest.classes} classes")
+    click.echo(f"  model sees {_seen(manifest.preprocessing, channel)}")
     click.echo(
         f"  budgets    flow {config.flow.radius:g} px {config.flow.norm} (at most "
         f"{manifest.max_flow_radius:g}), pixel {config.pixel.radius:.5g} {config.pixel.norm}"
@@ -92,6 +94,26 @@ def _tell(manifest: Manifest, config: AttackConfig, output: Path) -> None:
             f"  logits     beside the gradient they differ from the model's by "
             f"{manifest.logits_difference:.2%} of their span"
         )
+
+
+def _seen(used: Preprocessing, channels: int) -> str:
+    """Return what reaches the network: channels, values and what makes them."""
+    kind = {1: "grey", 3: used.channels}.get(channels, f"{channels} channels")
+    ends = [
+        (level * used.scale - mean) / std
+        for mean, std in zip(_each(used.mean, channels), _each(used.std, channels), strict=True)
+        for level in (0, 1)
+    ]
+    steps = {name: used.to_options().get(name) for name in ("scale", "mean", "std")}
+    done = " ".join(f"--{name} {value}" for name, value in steps.items() if value is not None)
+    return (
+        f"{kind}, {used.layout}, values from {min(ends):.4g} to {max(ends):.4g} "
+        f"({done or 'images in [0, 1] as they are; no --mean, --std or --scale'})"
+    )
+
+
+def _each(numbers: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return numbers * channels if len(numbers) == 1 else numbers
 
 
 def _of_run(folder: Path, given: dict[str, Any]) -> tuple[Any, Any, AttackConfig]:

@@ -48,7 +48,8 @@ def _of_artifact(file: Path) -> list[tuple[str, str]]:
     return [
         ("file", f"{file}: an attack artifact, format_version {manifest.format_version}"),
         ("form", f"{manifest.form}, {manifest.iterations} iterations a call"),
-        ("images", f"{channel} x {height} x {width}, batch {manifest.batch}"),
+        ("images", f"{channel} x {height} x {width}"),
+        ("batch", "any" if manifest.batch == "N" else f"{manifest.batch}, fixed"),
         ("classes", f"{manifest.classes}"),
         ("flow", f"{flow.radius:g} px {flow.norm} ({most}), objective {config.flow_objective}"),
         ("pixel", f"{pixel.radius:.6g} {pixel.norm}, objective {config.pixel_objective}"),
@@ -77,19 +78,48 @@ def _of_estimates(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _of_model(file: Path, given: dict[str, Any]) -> list[tuple[str, str]]:
+    from jataug.export.model import load_model
     from jataug.export.survey import survey
 
-    found = survey(file, preprocessing(given), given["size"])
+    proto = load_model(file)
+    found = survey(proto, preprocessing(given), given["size"])
     rows = [
         ("file", f"{file}: an ONNX model, opset {found.opset}"),
         ("ops", ", ".join(f"{op} {count}" for op, count in found.ops.items())),
+        ("inputs", _values(proto.graph.input, proto)),
+        ("outputs", _values(proto.graph.output, proto)),
     ]
     if found.image_shape is not None:
         rows.append(("image", " x ".join(map(str, found.image_shape))))
+        rows.append(("batch", _batch(proto, found.image_shape)))
         rows.append(("classes", str(found.classes)))
     rows.append(("can be attacked", "no" if found.problems else "yes"))
     rows += [("because", problem) for problem in found.problems]
     return rows + [("note", note) for note in found.notes]
+
+
+def _values(values: Any, proto: Any) -> str:
+    """Return names and shapes, as the file has them; ? is open and without a name."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return ", ".join(
+        f"{v.name} [{', '.join(_size(dim) for dim in v.type.tensor_type.shape.dim)}]"
+        for v in values
+        if v.name not in weights
+    )
+
+
+def _size(dim: Any) -> str:
+    return str(dim.dim_value or dim.dim_param or "?")
+
+
+def _batch(proto: Any, shape: tuple[int | str, ...]) -> str:
+    """Return the batch of the file, and of an attack on it."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    sizes = [v.type.tensor_type.shape.dim for v in proto.graph.input if v.name not in weights]
+    held = next((dims[0].dim_value for dims in sizes if len(dims) == len(shape)), 0)
+    if not isinstance(shape[0], str):
+        return f"{shape[0]}, fixed"
+    return f"{held} in the file; an attack on it takes any" if held else "any"
 
 
 def _of_dataset(folder: Path) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ __all__ = [
     "options",
     "preprocessing",
     "read_numbers",
+    "read_side",
     "read_size",
     "source_options",
     "steps_option",
@@ -55,6 +56,17 @@ def read_size(value: Any) -> tuple[int, int]:
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise click.BadParameter(f"expected SIDE or HEIGHT,WIDTH in pixels, got {value!r}")
     return sides[0], sides[-1]
+
+
+def read_side(value: Any) -> int:
+    """Read the length of a shorter side, in pixels."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        crop = f", and --crop {value}" if isinstance(value, str) and "," in value else ""
+        raise click.BadParameter(
+            f"expected the shorter side in pixels, such as --resize 256{crop}, got {value!r}"
+        ) from None
 
 
 def options(given: Sequence[Callable[[Function], Function]]) -> Callable[[Function], Function]:
@@ -154,7 +166,9 @@ on_error_option = click.option(
 
 source_options = options(
     [
-        click.option("--resize", type=int, metavar="SIDE", help="Resize the shorter side, pixels."),
+        click.option(
+            "--resize", type=read_side, metavar="SIDE", help="Resize the shorter side, pixels."
+        ),
         click.option("--crop", type=read_size, metavar="SIDE", help="Crop the centre, pixels."),
         click.option(
             "--labels", type=click.Choice(["source", "predicted"]), default="source",

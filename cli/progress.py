@@ -72,11 +72,9 @@ class Bar:
         self._last = now
         rate = (progress.done - self._first) / max(now - self._began, 1e-9)
         left = (progress.total - progress.done) / rate if rate else 0.0
-        click.echo(
-            f"{self._what}: {progress.done}/{progress.total}, {rate:.1f} img/s, "
-            f"{duration(left)} left {_accuracy(progress)}".rstrip(),
-            err=True,
-        )
+        parts = [f"{progress.done}/{progress.total}", f"{rate:.1f} img/s", f"{duration(left)} left"]
+        parts += filter(None, [_accuracy(progress)])
+        click.echo(f"{self._what}: {', '.join(parts)}", err=True)
 
 
 class JsonLines:

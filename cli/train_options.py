@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .options import PATH, options, read_numbers, read_size
+from .options import PATH, options, read_numbers, read_side, read_size
 
 __all__ = ["train_options"]
 
@@ -109,7 +109,9 @@ train_options = options(
             "--flip/--no-flip", default=True, show_default=True,
             help="Random horizontal flip.",
         ),
-        click.option("--resize", type=int, metavar="SIDE", help="Resize the shorter side, pixels."),
+        click.option(
+            "--resize", type=read_side, metavar="SIDE", help="Resize the shorter side, pixels."
+        ),
         click.option("--crop", type=read_size, metavar="SIDE", help="Crop the centre, pixels."),
         click.option("--limit", type=int, metavar="N", help="Use the first N images."),
         click.option(

@@ -1,12 +1,17 @@
 """jataug verify."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from jataug.artifact import is_artifact
+from jataug.errors import ModelError
+from jataug.preprocessing import Preprocessing
 
+from .budgets import budget_lines
 from .command import Command, FailedCheck
 from .options import PATH, device_option, model_options, preprocessing, threads_option
 from .progress import Bar
@@ -35,7 +40,9 @@ def command(
     """Read the data set in DESTINATION back and check it.
 
     Always: every file's hash, counts, labels. With the source: the budgets. With --model: its
-    accuracy on the files as they are stored. Exit code 1 where anything is wrong.
+    accuracy on the files as they are stored; a classifier that is the one that was attacked sees
+    images as the data set records it, unless a model option says otherwise. Exit code 1 where
+    anything is wrong.
 
     \b
     jataug verify adversarial/
@@ -43,14 +50,9 @@ def command(
     """
     from jataug.generator import verify
 
-    size, prepared = given.pop("size"), preprocessing(given)
-    judge: Any = model
-    if model is not None and not is_artifact(model):
-        if threads is not None:
-            raise click.UsageError("--threads: expected an attack artifact as --model")
-        from jataug.export.predict import predictor
-
-        judge = predictor(model, prepared, size=size, device=device)
+    if threads is not None and model is not None and not is_artifact(model):
+        raise click.UsageError("--threads: expected an attack artifact as --model")
+    judge, doubt = (model, "") if model is None else _judge(model, destination, given, device)
     with Bar("verify") as bar:
         report = verify(destination, source, judge, bar, device=device, threads=threads)
     for problem in report.problems[:_SHOWN]:
@@ -58,22 +60,69 @@ def command(
     if len(report.problems) > _SHOWN:
         click.echo(f"... and {len(report.problems) - _SHOWN} more", err=True)
     click.echo(f"{destination}: {report.images} images, {len(report.problems)} problems")
-    click.echo(f"budget: {_budget(report)}")
+    for line in budget_lines(report):
+        click.echo(line)
     if report.adversarial_accuracy is not None:
         click.echo(
             f"accuracy on the stored files: {report.adversarial_accuracy:.4f}, "
             f"{report.changed_predictions} predictions differ from the records"
         )
+    if report.changed_predictions and doubt:
+        click.echo(f"preprocessing: {doubt}")
     if not report.ok:
         raise FailedCheck(f"{destination} does not verify")
 
 
-def _budget(report: Any) -> str:
-    if report.budget == "not checked":
-        return f"not checked ({report.budget_note})"
-    worst = (
-        "" if report.worst_pixel_excess is None else f", pixels {report.worst_pixel_excess:+.2g}"
+def _judge(model: Path, destination: Path, given: dict[str, Any], device: str) -> tuple[Any, str]:
+    """Return what predicts, and what to say of its preprocessing where predictions differ."""
+    from jataug.generator.dataset import read_index
+
+    index = read_index(destination)
+    if is_artifact(model):
+        return model, ""
+    from jataug.export.model import load_model, model_digest
+    from jataug.export.predict import predictor
+
+    asked = _asked(given)
+    size, used = given["size"], preprocessing(given)
+    proto, recorded = load_model(model), _recorded(index)
+    if recorded is not None and not asked and model_digest(proto) == index["model"]["sha256"]:
+        used = recorded
+        if used != Preprocessing():
+            click.echo(f"{model}: with {_typed(used)}, as the data set records of this model")
+    return predictor(proto, used, size=size, device=device), _doubt(model, used, recorded)
+
+
+def _asked(given: dict[str, Any]) -> bool:
+    """Whether an option of preprocessing was typed, or is in the configuration file."""
+    source = click.get_current_context().get_parameter_source
+    return any(
+        source(name) not in (None, ParameterSource.DEFAULT) for name in given if name != "size"
     )
-    flow = "" if report.worst_flow is None else f", longest flow {report.worst_flow:.4g} px"
-    how = f" ({report.budget_note})" if report.budget_note else ""
-    return f"{report.budget}{how}; worst against the allowed{worst}{flow}"
+
+
+def _recorded(index: dict[str, Any]) -> Preprocessing | None:
+    """Return the preprocessing of the model that was attacked, where the data set has it."""
+    try:
+        return Preprocessing.from_dict(index["model"]["preprocessing"])
+    except (KeyError, TypeError, ModelError):
+        return None
+
+
+def _doubt(model: Path, used: Preprocessing, recorded: Preprocessing | None) -> str:
+    if recorded is None:
+        return (
+            f"measured with {_typed(used)}; the data set does not record what was attacked with; "
+            f"if {model} is that model, give --mean, --std and --scale as at its export"
+        )
+    if used == recorded:
+        return ""
+    return (
+        f"measured with {_typed(used)}, but the data set was made with {_typed(recorded)}; if "
+        f"{model} is the model that was attacked, that is why"
+    )
+
+
+def _typed(used: Preprocessing) -> str:
+    words = [word for name, value in used.to_options().items() for word in (f"--{name}", value)]
+    return shlex.join(words) or "no model options"

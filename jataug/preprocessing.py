@@ -75,10 +75,28 @@ class Preprocessing:
         """Return plain JSON types; `from_dict` reads them back."""
         return dataclasses.asdict(self)
 
+    def to_options(self) -> dict[str, str]:
+        """Return what differs from the default as the options of the command line: {"mean":
+        "0.5,0.4,0.3", "scale": "255"}.
+        """
+        default = type(self)()
+        return {
+            field.name: _typed(value)
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != getattr(default, field.name)
+        }
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
         return cls(**data)
+
+
+def _typed(value: float | tuple[float, ...] | str) -> str:
+    if isinstance(value, str):
+        return value
+    numbers = value if isinstance(value, tuple) else (value,)
+    return ",".join(repr(number).removesuffix(".0") for number in numbers)
 
 
 def _numbers(value: float | Sequence[float], name: str) -> tuple[float, ...]:

@@ -21,8 +21,10 @@ DEMO_ATTACK = AttackConfig.preset(
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made and measured."""
+    """What the demo made and measured, and of what; without speed where it was there already."""
 
+    model: Path
+    source: Path
     artifact: Path
     dataset: Path
     picture: Path
@@ -81,6 +83,8 @@ def run_demo(
         provider = session.providers[0]
     flow, pixel = DEMO_ATTACK.flow.radius, DEMO_ATTACK.pixel.radius
     return Demo(
+        Path(str(shipped / "classifier.onnx")),
+        Path(str(shipped / "images.npz")),
         artifact,
         dataset,
         picture,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from .report import AttackRow, Curve, Map, Minimal, ModelReport, Rate, Report, Transfer
+from .wording import THREATS, distinct, last, verdict, without_folders
 
 __all__ = ["markdown"]
 
@@ -16,14 +17,15 @@ def markdown(report: Report) -> str:
 def _head(report: Report) -> list[str]:
     flow, pixel = report.flow, report.pixel
     what = "as found (float)" if report.measured == "float" else "quantised to 8 bits"
+    where = last(report.source.get("path")) or report.source.get("kind")
     rows = [
-        ("images", f"{report.images} of {report.source.get('path', report.source.get('kind'))}"),
+        ("images", f"{report.images} of {where}"),
         ("budgets", f"flow {flow['radius']:g} px ({flow['norm']}), pixel {_levels(pixel['radius'])}"
                     f" ({pixel['norm']})"),
         ("measured on", f"images {what}"),
         ("suite", f"{report.suite}, seed {report.seed}"),
         ("made by", f"jataug {report.jataug}, {report.created}"),
-        ("command", f"`{report.command}`" if report.command else "Python"),
+        ("command", f"`{without_folders(report.command)}`" if report.command else "Python"),
         ("plan", f"`{report.plan_hash}`"),
         ("versions", ", ".join(f"{k} {v}" for k, v in report.environment.items())),
     ]  # fmt: skip
@@ -50,8 +52,8 @@ def _attacks(model: ModelReport) -> str:
     rows: list[tuple[str, ...]] = [clean]
     rows += [_attack(row) for row in model.attacks]
     rows += [
-        (f"**worst of {len(found.attacks)}**", found.threat, _rate(found.accuracy), "", "", "")
-        for found in model.worst
+        (f"**worst of {len(f.attacks)}**", THREATS[f.threat], _rate(f.accuracy), "", "", "")
+        for f in distinct(model.worst)
     ]
     head = ("attack", "may change", "accuracy (95%)", "gradients", "forwards", "seconds")
     return _table(head, rows)
@@ -60,7 +62,7 @@ def _attacks(model: ModelReport) -> str:
 def _attack(row: AttackRow) -> tuple[str, ...]:
     accuracy = _rate(row.accuracy)
     calls = f"{row.gradients:.1f}", f"{row.forwards:.1f}"
-    return row.name, row.threat, accuracy, *calls, f"{row.seconds:.1f}"
+    return row.name, THREATS[row.threat], accuracy, *calls, f"{row.seconds:.1f}"
 
 
 def _checks(model: ModelReport) -> str:
@@ -70,9 +72,10 @@ def _checks(model: ModelReport) -> str:
         "pass": "no sign of masked gradients",
         "suspect": "**gradients may be masked**",
         "none": "could not be checked",
+        "few": "too few images to tell",
     }
     rows = [(c.verdict, c.title, _plain(c.detail)) for c in model.sanity.checks]
-    said = words[model.sanity.verdict]
+    said = words[verdict(model.sanity)]
     return f"### Sanity: {said}\n\n" + _table(("verdict", "should hold", "measured"), rows)
 
 

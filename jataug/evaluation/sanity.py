@@ -7,7 +7,7 @@ that should be stronger has to win, or lose by no more than chance (one-sided si
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from .report import Check, Sanity, Verdict
 from .runner import Clean, Runner
 from .square import Square
 from .suite import Suite
+from .wording import TOO_FEW
 
 __all__ = ["PROBES", "Broken", "Compared", "compared", "gradients", "probes", "verdicts"]
 
@@ -34,6 +35,11 @@ _USABLE = 0.9
 
 _STEP = 1 / 1024
 """Of the finite difference, image units: a quarter of an 8-bit level, less than any attack's."""
+
+_FEWEST = 10
+"""Images classified right; on fewer nothing can be told from a check that did not fail. (The sign
+test cannot fail on fewer than seven.)
+"""
 
 _FACTOR = 5
 """What a step does is at least a fifth of what the gradient predicts, and at most five times. In
@@ -149,21 +155,34 @@ def verdicts(
     if not transfers:
         title = "transferred images are not stronger than a direct attack"
         checks.append(Check("transfer", title, "skipped", "no other model was given", {}))
+    checks = [_if_enough(check, int(right.sum())) for check in checks]
     judged = [check.verdict for check in checks if check.verdict != "skipped"]
     if not judged:
         return Sanity("none", tuple(checks))
     return Sanity("suspect" if "fail" in judged else "pass", tuple(checks))
 
 
+def _if_enough(check: Check, right: int) -> Check:
+    """Return a check, its pass withdrawn where there are too few images."""
+    if check.verdict != "pass" or right >= _FEWEST:
+        return check
+    said = f"{TOO_FEW}: {right} classified right, at least {_FEWEST} are wanted; {check.detail}"
+    return replace(check, verdict="skipped", detail=said)
+
+
 _PAIRS: Sequence[tuple[str, str, str, tuple[str, ...]]] = (
     ("steps", "more steps are not weaker", "few steps", ("many steps",)),
     ("one-step", "one step is not stronger than many", "one step", ("many steps",)),
-    ("random", "random images are not stronger than gradients", "noise", ("many steps",)),
+    ("random", "random perturbations are not stronger than gradients", "noise", ("many steps",)),
     (
         "black-box", "a black box is not stronger than gradients", "black box",
         ("one step", "few steps", "many steps"),
     ),
 )  # fmt: skip
+
+
+_SAID = {"noise": "random perturbations", "black box": "the black box"}
+"""Not the attack noise, which moves pixels too."""
 
 
 def _pair(
@@ -172,7 +191,8 @@ def _pair(
     if reason is not None or not {weak, *strong} <= broken.keys():
         return Check(name, title, "skipped", reason or "not run", {})
     united = np.logical_or.reduce([broken[s] for s in strong])
-    return _compare(name, title, weak, " or ".join(strong), broken[weak], united)
+    said = _SAID.get(weak, weak)
+    return _compare(name, title, said, " or ".join(strong), broken[weak], united)
 
 
 def _transfer(name: str, there: Array, direct: Array) -> Check:

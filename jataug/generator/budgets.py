@@ -61,6 +61,8 @@ class BudgetCheck:
         mode: what can be said about the pixel budget.
         note: why that is not everything; empty where it is.
         worst_pixel: the largest (measured - allowed), image units; negative inside the budget.
+        largest_pixel: the largest distance of a stored 8-bit image that was measured, image units.
+        allowed_pixel: what it may be, rounding to 8 bits included.
         worst_flow: the longest flow vector (l2) or component (linf), pixels; None where flows are
             not at hand.
     """
@@ -70,6 +72,8 @@ class BudgetCheck:
         self.mode: Budget = _mode(config, flow_saved)
         self.note = _NOTES[self.mode]
         self.worst_pixel: float | None = None
+        self.largest_pixel: float | None = None
+        self.allowed_pixel: float | None = None
         self.worst_flow: float | None = None
 
     def check(self, pairs: Pairs) -> list[tuple[int, str]]:
@@ -122,6 +126,9 @@ class BudgetCheck:
         else:
             measured = np.sqrt(np.square(distance).sum(axis=(1, 2, 3)))
             allowed = radius + np.sqrt(size) * (rounding or _SLACK)
+        if rounding:
+            self.largest_pixel = max(self.largest_pixel or 0.0, float(measured.max(initial=0.0)))
+            self.allowed_pixel = float(allowed)
         worst = float((measured - allowed).max(initial=-np.inf))
         self.worst_pixel = max(worst, -np.inf if self.worst_pixel is None else self.worst_pixel)
         return [

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from ..preprocessing import Preprocessing
 from .formats import format_of
 
 __all__ = ["CARD", "PICTURE", "card", "export_command", "generate_command", "levels"]
@@ -65,8 +66,12 @@ def levels(radius: float) -> str:
     return f"{times}/255" if radius == times / 255 else repr(radius)
 
 
-def export_command(attack: Mapping[str, Any]) -> str:
-    """Return the command that exports this attack from a model."""
+def export_command(
+    attack: Mapping[str, Any], preprocessing: Mapping[str, Any] | None = None
+) -> str:
+    """Return the command that exports this attack from a model, with what the model wants done to
+    images, where that is known.
+    """
     flow, pixel = attack["flow"], attack["pixel"]
     options = {
         "flow": repr(flow["radius"]),
@@ -75,6 +80,8 @@ def export_command(attack: Mapping[str, Any]) -> str:
         "pixel-norm": pixel["norm"],
         **{k.replace("_", "-"): attack[k] for k in attack if k not in ("flow", "pixel")},
     }
+    if preprocessing is not None:
+        options |= Preprocessing.from_dict(preprocessing).to_options()
     return f"jataug export MODEL -o attack.onnx{_options(options)}"
 
 
@@ -246,11 +253,13 @@ def _layout(index: Index) -> str:
 
 
 def _again(index: Index) -> str:
-    plan = index["plan"]
+    plan, model = index["plan"], index.get("model")
+    unknown = "" if model else " (model options, such as `--mean`, are not known here)"
+    export = export_command(plan["attack"], model["preprocessing"] if model else None)
     text = (
         f"## Make it again\n\nThe attack artifact has the sha256 `{plan['artifact']}`. It is what "
-        "this makes of the classifier (model options, such as `--mean`, are not known here):\n\n"
-        f"```sh\n{export_command(plan['attack'])}\n{generate_command(index)}\n```"
+        f"this makes of the classifier{unknown}:\n\n"
+        f"```sh\n{export}\n{generate_command(index)}\n```"
     )
     if plan["class_labels"]:
         names = json.dumps(plan["class_labels"], ensure_ascii=False)

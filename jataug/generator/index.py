@@ -116,6 +116,7 @@ def _head(job: Job) -> dict[str, Any]:
         "plan_hash": job.plan.hash,
         "plan": plan,
         "source_path": job.source_path,
+        "model": job.model,
         "class_names": {str(k): name for k, name in (job.names or {}).items()} or None,
     }
 

@@ -1,6 +1,7 @@
 """Everything that has to be right before the first byte is written."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -17,7 +18,7 @@ from ..errors import DataError
 from .destination import check_destination
 from .layout import check_format, image_names
 from .marks import Marks
-from .plan import Plan, check_integer
+from .plan import Plan, canonical, check_integer
 from .session import AttackSession, artifact_hash
 
 __all__ = ["Job", "prepare_job"]
@@ -36,6 +37,7 @@ class Job:
         marks: what the source's files looked like, for a source that lies somewhere.
         plan: what will be made.
         root: where.
+        model: sha256 and preprocessing of the classifier, where the artifact says them.
         on_error: whether a sample that cannot be used stops the run or is skipped.
     """
 
@@ -47,6 +49,7 @@ class Job:
     marks: Marks | None
     plan: Plan
     root: Path
+    model: Mapping[str, Any] | None
     on_error: Literal["stop", "skip"]
 
     @cached_property
@@ -108,6 +111,15 @@ def prepare_job(
         raise DataError(f"{root}: expected a destination outside the source {path}; choose another")
     marks = Marks.of(held, path, plan.count)
     check_destination(root, plan, marks)
-    job = Job(held, path, geometry, numbers, names, marks, plan, root, on_error)
+    job = Job(held, path, geometry, numbers, names, marks, plan, root, _model(session), on_error)
     check_format(plan, job.name_of, held)
     return job
+
+
+def _model(session: AttackSession) -> dict[str, Any] | None:
+    manifest = session.manifest
+    if "preprocessing" not in manifest:
+        return None
+    said = {"sha256": manifest.get("model_sha256"), "preprocessing": manifest["preprocessing"]}
+    plain: dict[str, Any] = json.loads(canonical(said))
+    return plain

@@ -35,10 +35,15 @@ class VerifyReport:
         budget_note: why it is not "checked", in a few words; empty where it is.
         worst_pixel_excess: the largest (measured - allowed) distance from the source, image units,
             negative inside the budget; None where it was not checked.
-        worst_flow: the longest stored flow vector, pixels; None without stored flows.
+        worst_flow: the longest stored flow vector (l2) or component (linf), pixels; None without
+            stored flows.
         adversarial_accuracy: of `model` on the stored files; None without a model.
         changed_predictions: images on which `model` does not say what the records say; None without
             a model.
+        attack: the configuration that holds the budgets.
+        largest_change: the largest distance from the source in the norm of the pixel budget, image
+            units; where the budget is "bounded", of what no flow inside its budget explains.
+        allowed_change: what it may be: the radius, and the rounding to 8 bits.
     """
 
     images: int
@@ -49,6 +54,9 @@ class VerifyReport:
     worst_flow: float | None
     adversarial_accuracy: float | None
     changed_predictions: int | None
+    attack: AttackConfig
+    largest_change: float | None
+    allowed_change: float | None
 
     @property
     def ok(self) -> bool:
@@ -86,7 +94,8 @@ def verify(
     index = read_index(root)
     original, problem = _original(index, source)
     plan = index["plan"]
-    budgets = BudgetCheck(AttackConfig.from_dict(plan["attack"]), flow_saved=plan["save_flow"])
+    attack = AttackConfig.from_dict(plan["attack"])
+    budgets = BudgetCheck(attack, flow_saved=plan["save_flow"])
     with _prediction(model, plan, device, threads) as prediction:
         inspection = Inspection(root, index, original, prediction, budgets)
         inspection.run(progress)
@@ -99,6 +108,9 @@ def verify(
         worst_flow=budgets.worst_flow,
         adversarial_accuracy=prediction.accuracy if prediction else None,
         changed_predictions=prediction.changed if prediction else None,
+        attack=attack,
+        largest_change=budgets.largest_pixel,
+        allowed_change=budgets.allowed_pixel,
     )
 
 

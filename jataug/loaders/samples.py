@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..errors import DataError
 from ..generator.comparison import Original
 from .check import Verify
 from .labels import Convention, Smoothing, check_fraction
+from .origin import check_count, check_origin
 from .stored import StoredSet
 
 __all__ = [
@@ -119,13 +121,8 @@ class Mixed:
         return {**sample, "adversarial": np.bool_(chosen)}
 
     def _partner(self, stored: StoredSet, position: int) -> NDArray[np.uint8]:
-        record = {
-            "index": int(stored.indices[position]),
-            "key": stored.keys[position].decode(),
-            "label": int(stored.labels[position]),
-        }
         try:
-            return self._clean.image(record)
+            return self._clean.image(stored.record(position))
         except DataError as error:
             raise DataError(f"clean image of {stored.where(position)}: {error}") from None
 
@@ -136,18 +133,10 @@ class Partner:
     Args:
         items: as long as the source.
         stored: the data set that was made from them.
-
-    Raises:
-        DataError: it has another length.
     """
 
     def __init__(self, items: Sequence[Any], stored: StoredSet) -> None:
         plan = stored.plan
-        if len(items) != plan["source"]["count"]:
-            raise DataError(
-                f"clean: expected the {plan['source']['count']} samples that {stored.root} was "
-                f"made from, in their order, got {len(items)}"
-            )
         self._items, self._shape = items, stored.shape
         # With class_labels the source's numbers are not the model's, and predictions are no labels.
         self._labelled = plan["labels"] == "source" and not plan["class_labels"]
@@ -194,15 +183,19 @@ def open_mixed(clean: Clean, adversarial: Stored, ratio: float, seed: int) -> Mi
     check_fraction("ratio", ratio)
     stored = adversarial.stored
     if isinstance(clean, (str, PathLike)):
+        if Path(clean).resolve() == stored.root.resolve():
+            raise DataError(f"clean: expected the source of {stored.root}, got the data set itself")
         clean = open_source(clean)
-    if isinstance(clean, Source):
-        return Mixed(Original(clean, stored.plan), adversarial, ratio, seed)
-    if not hasattr(clean, "__getitem__") or not hasattr(clean, "__len__"):
+    indexed = isinstance(clean, Source) or hasattr(clean, "__getitem__")
+    if not indexed or not hasattr(clean, "__len__"):
         raise DataError(
             "clean: expected the path of the source or a sequence of its samples, got "
             f"{type(clean).__name__}"
         )
-    return Mixed(Partner(clean, stored), adversarial, ratio, seed)
+    check_count(len(clean), stored)
+    held = Original(clean, stored.plan) if isinstance(clean, Source) else Partner(clean, stored)
+    check_origin(held, stored)
+    return Mixed(held, adversarial, ratio, seed)
 
 
 def is_adversarial(seed: int, epoch: int, index: int, ratio: float) -> bool:

@@ -109,6 +109,14 @@ class StoredSet:
         """Return how a message names a sample."""
         return f"{self.root}: sample {self.indices[position]} ({self.keys[position].decode()})"
 
+    def record(self, position: int) -> dict[str, Any]:
+        """Return what finds a sample in the source: its index, key and label."""
+        return {
+            "index": int(self.indices[position]),
+            "key": self.keys[position].decode(),
+            "label": int(self.labels[position]),
+        }
+
     def image(self, position: int) -> NDArray[np.uint8]:
         """Return an image: (height, width, channel), uint8.
 

@@ -1,6 +1,7 @@
 """Every command once, as a user types it."""
 
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -28,7 +29,7 @@ def test_generate_verify_inspect(run, artifact, images, tmp_path):
     assert "nothing to do" in again.output
     checked = run("verify", out, "--model", artifact)
     assert checked.exit_code == 0, checked.output
-    assert "budget: checked" in checked.output
+    assert "budget: kept by every image\n" in checked.output
     assert "0 predictions differ" in checked.output
     told = run("inspect", out)
     assert "40, format folder" in told.output
@@ -123,7 +124,70 @@ def test_demo(run, tmp_path):
     assert index["clean_accuracy"] > 0.88
     assert index["adversarial_accuracy"] < 0.45
     assert "verified" in result.output
+    assert " images/s)" in result.output
     assert (tmp_path / "demo" / "preview.png").is_file()
+
+
+def test_a_second_demo_says_that_it_was_there_and_what_to_do_next(
+    run, tmp_path, monkeypatch, artifact, images
+):
+    from jataug import demo
+
+    made = demo.Demo(
+        DEMO / "classifier.onnx", images, artifact, tmp_path, tmp_path / "p.png", 512, 0.94, 0.0,
+        True, "CPUExecutionProvider", "joint attack", 0.0,
+    )  # fmt: skip
+    monkeypatch.setattr(demo, "run_demo", lambda *_, **__: made)
+    result = run("demo", "-o", tmp_path)
+    assert "images/s" not in result.output
+    assert "made by an earlier run" in result.output
+    monkeypatch.chdir(tmp_path)
+    commands = [line for line in result.output.splitlines() if line.startswith("  jataug ")]
+    assert len(commands) == 2
+    for number, words in enumerate(map(shlex.split, commands)):
+        quick = ("--no-check",), ("--limit", "12", "--attacks", "fgsm", "--no-curves")
+        done = run(*words[1:], *quick[number])
+        assert done.exit_code == 0, done.output
+
+
+def test_export_says_what_the_model_sees_and_what_it_replaces(run, tmp_path):
+    words = ("export", DEMO / "classifier.onnx", "-o", tmp_path / "a.onnx", "--no-check")
+    first = run(*words, "--mean", "0.5", "--std", "0.25")
+    assert "model sees grey, nchw, values from -2 to 2 (--mean 0.5 --std 0.25)" in first.output
+    assert "replaced" not in first.output
+    second = run(*words)
+    assert "values from 0 to 1 (images in [0, 1] as they are; no --mean" in second.output
+    assert "a.onnx: step, 0.5 MB; the file that was there is replaced" in second.output
+    given = ("differentiate", DEMO / "classifier.onnx", "-o", tmp_path / "a.onnx", "--no-check")
+    assert "the file that was there is replaced" in run(*given).output
+
+
+def test_inspect_tells_the_batch_of_the_file_from_that_of_an_attack(run, tmp_path):
+    model = onnx.load(DEMO / "classifier.onnx")
+    assert "batch            any\n" in run("inspect", DEMO / "classifier.onnx").output
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    del model.graph.value_info[:]
+    onnx.save(model, tmp_path / "fixed.onnx")
+    said = run("inspect", tmp_path / "fixed.onnx").output
+    assert "batch            1 in the file; an attack on it takes any\n" in said
+    assert "inputs           image [1, 1, 28, 28]\n" in said
+    assert "outputs          logits [1, 10]\n" in said
+
+
+def test_a_line_of_progress_reads_well(monkeypatch, capsys):
+    from jataug.cli import progress
+    from jataug.generator import Progress
+
+    monkeypatch.setattr(progress.time, "monotonic", iter([0.0, 1.0, 20.0, 40.0]).__next__)
+    with progress.Bar("generate") as bar:
+        bar(Progress(0, 40))
+        bar(Progress(20, 40, clean_correct=20, adversarial_correct=5))
+        bar(Progress(40, 40))
+    assert capsys.readouterr().err.splitlines() == [
+        "generate: 20/40, 1.1 img/s, 19 s left, accuracy 1.000 -> 0.250",
+        "generate: 40/40, 1.0 img/s, 0 s left",
+    ]
 
 
 def test_options_come_from_a_file(run, tmp_path):

@@ -71,6 +71,29 @@ def test_config_file(run, tmp_path):
     assert [row["name"] for row in report["models"][0]["attacks"]] == ["fgsm"]
 
 
+def test_what_is_printed_fits_80_columns_and_says_each_thing_once(run, tmp_path):
+    words = (
+        "--limit",
+        16,
+        "--attacks",
+        "pgd:steps=3,flow:steps=2",
+        "--no-curves",
+        "--device",
+        "cpu",
+    )
+    done = run("evaluate", MODEL, IMAGES, "-o", tmp_path / "out", *words, "--format", "json")
+    assert done.exit_code == 0, done.output
+    told = done.stdout.partition("report.json")[0].splitlines()[:-1]
+    assert max(len(line) for line in told) <= 80
+    assert [line.split()[:3] for line in told if "worst" in line] == [["worst", "of", "2"]]
+    assert "  sanity checks: passed" in told
+    assert "    ok    more steps are not weaker" in told
+    few = run("evaluate", MODEL, IMAGES, "-o", tmp_path / "few", *words, "--limit", 4)
+    assert "  sanity checks: undecided" in few.stdout
+    assert "too few images to tell: 4 classified right" in few.stdout
+    assert "    ok " not in few.stdout
+
+
 def wrong_size(folder):
     np.savez(folder / "wrong.npz", images=np.zeros((3, 9, 9), np.uint8), labels=np.zeros(3, int))
     return folder / "wrong.npz"
@@ -88,7 +111,7 @@ def wrong_size(folder):
         ((MODEL, "missing/"), "expected a directory"),
         (("missing.onnx", IMAGES), "missing.onnx"),
         ((MODEL, IMAGES, "--crop", 14), "expected 28x28 pixels"),
-        ((IMAGES, MODEL), "expected a directory"),
+        ((IMAGES, MODEL), "the order is jataug evaluate MODEL... SOURCE"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_one_line(run, tmp_path, words, message):

@@ -82,7 +82,10 @@ def test_one_line_and_two_for_wrong_input(run, source, trained, tmp_path) -> Non
         (("train", source, "-o", new, *SMALL, "--milestones", "a"), "expected epochs"),
         (("train", source, "-o", new, *SMALL, "--model", "vgg"), "package.module:factory"),
         (("train", tmp_path / "no.npz", "-o", new, *SMALL), "got nothing there"),
-        (("export", source.parent, "-o", new), "expected the folder of a training run"),
+        (
+            ("export", source.parent, "-o", new),
+            "expected MODEL to be a classifier or a training run",
+        ),
     ]:
         result = run(*words)
         assert result.exit_code == 2, result.output

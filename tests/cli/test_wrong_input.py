@@ -266,10 +266,57 @@ def test_a_missing_runtime(run, artifact, images, tmp_path, monkeypatch):
     refused(run("generate", artifact, images, tmp_path / "out"), "pip install", "jataug[cpu]")
 
 
-def test_what_is_no_data_set(run, tmp_path):
-    refused(run("verify", tmp_path), "index.json")
-    refused(run("inspect", tmp_path), "index.json")
-    refused(run("verify", tmp_path / "none"), "none: expected a data set, got nothing there")
+@pytest.fixture
+def place(artifact, images, tmp_path, monkeypatch):
+    """A folder with an attack, a model, images, an empty folder and a data set that is whole."""
+    for name, file in (("attack.onnx", artifact), ("images.npz", images)):
+        shutil.copy(file, tmp_path / name)
+    shutil.copy(DEMO / "classifier.onnx", tmp_path / "model.onnx")
+    for name in ("photos", "empty"):
+        (tmp_path / name).mkdir()
+    Image.new("L", (28, 28)).save(tmp_path / "photos" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+ORDER = "the order is jataug generate ATTACK... SOURCE DESTINATION"
+MISUSED = {
+    "generate photos attack.onnx out": ["photos: expected ATTACK", "a folder of images", ORDER],
+    "generate images.npz attack.onnx out": ["images.npz: expected ATTACK", "of images", ORDER],
+    "generate attack.onnx photos": ["got attack.onnx photos: DESTINATION missing", "--help"],
+    "generate attack.onnx": ["SOURCE and DESTINATION missing"],
+    "generate model.onnx photos out": ["without a manifest", "jataug export model.onnx -o"],
+    "generate attack.onnx model.onnx out": ["expected SOURCE to be images", "an ONNX model"],
+    "preview photos attack.onnx -o a.png": ["the order is jataug preview ATTACK SOURCE"],
+    "export attack.onnx -o b.onnx": ["got an attack artifact", "the model that it was made from"],
+    "export images.npz -o b.onnx": ["got a file of images", ".onnx file"],
+    "differentiate attack.onnx -o b.onnx": ["got an attack artifact", "was made from"],
+    "evaluate attack.onnx images.npz -o ev": ["attack.onnx: expected MODEL", "was made from"],
+    "evaluate images.npz model.onnx -o ev": ["the order is jataug evaluate MODEL... SOURCE"],
+    "evaluate model.onnx attack.onnx -o ev": ["expected SOURCE", "got an attack artifact"],
+    "verify nothing": ["expected DESTINATION to be a data set", "nothing there", "the path"],
+    "verify empty": ["got an empty folder", "jataug generate ATTACK SOURCE DESTINATION"],
+    "verify photos": ["got a folder of images", "jataug generate ATTACK SOURCE DESTINATION"],
+    "verify attack.onnx": ["got an attack artifact"],
+    "inspect nothing": ["an attack artifact, a model or a data set", "nothing there", "the path"],
+    "inspect empty": ["got an empty folder", "check the path"],
+    "inspect photos": ["got a folder of images", "SOURCE"],
+    "runtimes photos": ["expected ATTACK", "got a folder of images", "jataug export"],
+    "train attack.onnx -o run": ["expected SOURCE to be images", "got an attack artifact"],
+    "export model.onnx -o b.onnx --mean 0.5 0.4 0.3": ["0.485,0.456,0.406", "got 0.4 after"],
+    "evaluate model.onnx images.npz -o ev --std 0.5 0.4 0.3": ["0.485,0.456,0.406", "got 0.4"],
+    "generate attack.onnx photos out --resize 28,28": ["shorter side", "--crop 28,28"],
+}
+
+
+@pytest.mark.parametrize("typed", MISUSED)
+def test_arguments_of_another_kind_or_order(run, place, typed):
+    before = {path.name for path in place.iterdir()}
+    result = run(*typed.split())
+    refused(result, *MISUSED[typed])
+    one = [line for line in result.output.splitlines() if line.strip()]
+    assert len(one) == 1 or "--resize" in typed, result.output
+    assert {path.name for path in place.iterdir()} == before
 
 
 def test_config_files(run, tmp_path):
@@ -283,7 +330,7 @@ def test_config_files(run, tmp_path):
 
 def test_debug_shows_the_traceback(run, tmp_path):
     result = run("inspect", tmp_path / "none.onnx", "--debug")
-    assert isinstance(result.exception, jataug.ModelError)
+    assert isinstance(result.exception, jataug.ModelError), result.output
 
 
 def test_a_defect_is_one_line_too(run, monkeypatch):

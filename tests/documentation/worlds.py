@@ -100,6 +100,13 @@ def evaluated(root: Path) -> None:
     (root / "setup.py").write_text(setup)
 
 
+def loaded(root: Path) -> None:
+    demo_model(root)
+    jataug.generate(
+        root / "attack.onnx", root / "images.npz", root / "adversarial", device="cpu", threads=1
+    )
+
+
 def bridged(root: Path) -> None:
     demo_model(root)
     (root / "model.onnx").rename(root / "classifier.onnx")
@@ -137,7 +144,7 @@ PYTHON_WORLDS: Mapping[str, Callable[[Path], None]] = {
     "docs/bridge.md": bridged,
     "docs/errors.md": demo_model,
     "docs/evaluate.md": evaluated,
-    "docs/loaders.md": lambda root: None,
+    "docs/loaders.md": loaded,
     "docs/recipes.md": demo_model,
     "docs/rules.md": whirl,
     "docs/train.md": idx_files,

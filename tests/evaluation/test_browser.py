@@ -142,6 +142,21 @@ def test_the_harness_sees_faults(browser, tmp_path):
     assert browser.evaluate("document.documentElement.scrollWidth") > 360
 
 
+WIDER = """[...document.querySelectorAll('table')].map(table => {
+  const box = table.closest('.scroll') ?? table.parentElement, style = getComputedStyle(box);
+  return [table.offsetWidth > box.clientWidth, style.overflowX, style.backgroundImage];
+})"""
+UNFOLD = "document.querySelectorAll('details').forEach(e => e.open = true)"
+
+
+def test_a_table_that_is_wider_than_a_phone_scrolls_in_its_box_and_shows_it(browser, show):
+    show((400, 740), phone=True, **CASES["plain"])
+    browser.evaluate(UNFOLD)
+    wider = [rest for over, *rest in browser.evaluate(WIDER) if over]
+    assert len(wider) > 1
+    assert all(overflow == "auto" and "gradient" in shade for overflow, shade in wider)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_on_its_ground(browser, show, scheme):
     show(**CASES["three models"])

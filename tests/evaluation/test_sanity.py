@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from jataug.evaluation import evaluate
 from jataug.evaluation.report import ModelReport
 from jataug.evaluation.sanity import compared
+from jataug.evaluation.wording import verdict
 from jataug.preprocessing import Preprocessing
 
 
@@ -104,6 +105,15 @@ def test_the_shipped_classifier_is_not_flagged(
         "black-box": "pass",
         "transfer": "skipped",
     }
+
+
+def test_a_pass_on_too_few_images_is_no_pass(demo_classifier: material.Model, source: Path) -> None:
+    found = checked(demo_classifier.path, source, device="cpu", limit=4)
+    assert found.sanity.verdict == "none"
+    assert {check.verdict for check in found.sanity.checks} == {"skipped"}
+    (check,) = (check for check in found.sanity.checks if check.name == "steps")
+    assert check.detail.startswith("too few images to tell: 4 classified right, at least 10 are")
+    assert verdict(found.sanity) == "few"
 
 
 def test_transfer_from_a_better_gradient_is_seen(

@@ -9,6 +9,7 @@ from PIL import Image
 from jataug.budget import FlowBudget, PixelBudget
 from jataug.generator import generate
 from jataug.generator.card import card, export_command, generate_command, levels
+from jataug.preprocessing import Preprocessing
 
 
 def made(session, source, destination, **options):
@@ -105,6 +106,13 @@ def test_the_commands(session, folder, tmp_path):
     )
     assert generate_command(index) in text
     assert "--pixel 8/255" in export_command(index["plan"]["attack"])
+    assert "(model options, such as `--mean`, are not known here)" in text
+
+
+def test_the_model_options_are_in_the_command_where_they_are_known(new_session):
+    prepared = Preprocessing(mean=(127.5,), scale=255, channels="bgr")
+    command = export_command(new_session().config.to_dict(), prepared.to_dict())
+    assert command.endswith("--mean 127.5 \\\n    --scale 255 \\\n    --channels bgr")
 
 
 def test_a_mapping_of_classes_is_in_the_card(session, npz, tmp_path):

@@ -81,6 +81,7 @@ def test_what_was_generated_verifies(new_session, folder, tmp_path, options, for
     assert report.images == 11
     assert report.budget == ("checked" if extra or config.flow.radius == 0 else "bounded")
     assert report.worst_pixel_excess <= 0
+    assert report.largest_change <= report.allowed_change
     assert (report.worst_flow is not None) == extra
     if extra:
         assert report.worst_flow <= config.flow.radius
@@ -138,6 +139,8 @@ def test_a_pixel_outside_its_budget(new_session, npz, tmp_path, levels, found, f
     report = verify(out)
     assert report.ok != found
     assert (report.worst_pixel_excess > 0) == found
+    assert report.largest_change == pytest.approx((8 + abs(levels)) / 255)
+    assert report.allowed_change == pytest.approx(8 / 255, abs=3e-6)
     if found:
         assert report.problems[0].startswith("shard-00000 00000: expected the image within 0.03137")
         assert len(report.problems) == 1

@@ -464,3 +464,20 @@ def test_a_module_imports_no_other_framework(name):
     loaded = set(ast.literal_eval(run.stdout.strip().splitlines()[-1]))
     assert "jataug.loaders.labels" in loaded
     assert not loaded & others
+
+
+def test_the_images_of_another_source_are_refused_at_once(world, tmp_path):
+    with np.load(world / "source.npz") as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    own = list(zip(images, labels, strict=True))
+    assert len(module.mixed(own, world / "npz", 0)) == len(module.dataset(world / "npz"))
+    others = [(255 - image, label) for image, label in own]
+    with pytest.raises(DataError, match=r"got others: .*; give its own source"):
+        module.mixed(others, world / "npz", 0)
+    np.savez(tmp_path / "others.npz", images=255 - images, labels=labels)
+    with pytest.raises(DataError, match="got others"):
+        module.mixed(tmp_path / "others.npz", world / "npz", 0)
+    with pytest.raises(DataError, match="got the data set itself"):
+        module.mixed(world / "npz", world / "npz", 0)
+    with pytest.raises(DataError, match=r"clean: expected the .* samples that .*, got 2;"):
+        module.mixed(own[:2], world / "npz", 0)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 
 from ..report import Curve, Minimal, ModelReport
+from ..wording import last
 from .heat import heat_chart
 from .markup import Html, Node, element, joined
 from .numbers import budgets
@@ -39,7 +40,7 @@ def document(page: Page) -> str:
     first = page.first
     names = [one.model.name for one in page.shown]
     title = f"Robustness of {', '.join(names) if len(names) <= 3 else f'{len(names)} models'}"
-    where = str(first.source.get("path") or first.source.get("kind") or "")
+    where = str(last(first.source.get("path")) or first.source.get("kind") or "")
     about = f"{first.images} images" + (f" of {where}" if where else "")
     head = element(
         "head",

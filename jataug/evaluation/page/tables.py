@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from ..report import AttackRow, ModelReport, Rate, Sanity, Threat
+from ..report import AttackRow, ModelReport, Rate, Sanity
+from ..wording import THREATS, TOO_FEW, distinct, verdict
 from .chart import marker
 from .markup import Html, Node, element, joined
 from .numbers import NOTHING, budgets, count_of, duration, interval, percent, plain, radius
@@ -22,19 +23,12 @@ __all__ = [
     "worst_table",
 ]
 
-_THREATS: dict[Threat, str] = {
-    "none": "nothing",
-    "pixel": "pixels",
-    "flow": "flow",
-    "joint": "flow and pixels",
-    "rotation": "rotation and shift",
-    "all": "any of these",
-}
 _OUTSIDE = ("rotation", "all")
 _VERDICTS = {
     "pass": ("ok", "✓ sanity checks passed"),
     "suspect": ("bad", "✗ suspect: gradients may be masked"),
     "none": ("unknown", f"{NOTHING} no sanity check was run"),
+    "few": ("unknown", f"{NOTHING} sanity checks: {TOO_FEW}"),
 }
 
 
@@ -79,8 +73,8 @@ def _accuracy(rate: Rate, number: int) -> list[Node]:
 
 def verdict_badge(sanity: Sanity) -> Html:
     """Return the verdict of the sanity checks in a few words."""
-    kind, verdict = _VERDICTS[sanity.verdict]
-    return element("span", verdict, class_=f"badge {kind}")
+    kind, words = _VERDICTS[verdict(sanity)]
+    return element("span", words, class_=f"badge {kind}")
 
 
 def cards(page: Page) -> Html:
@@ -123,14 +117,15 @@ def _withstood(page: Page, threat: str, count: int) -> str:
 
 def worst_table(page: Page) -> Html:
     """Return the worst case for each kind of change, a column a model."""
-    threats = [t for t in _THREATS if any(w.threat == t for o in page.shown for w in o.model.worst)]
+    told = {w.threat for one in page.shown for w in distinct(one.model.worst)}
+    threats = [threat for threat in THREATS if threat in told]
     rows = [_comparison("none", "clean", page, [o.model.clean_accuracy for o in page.shown])]
     for threat in threats:
         rates = [
             next((w.accuracy for w in one.model.worst if w.threat == threat), None)
             for one in page.shown
         ]
-        rows.append(_comparison(threat, f"worst case, {_THREATS[threat]}", page, rates))
+        rows.append(_comparison(threat, f"worst case, {THREATS[threat]}", page, rates))
     return _table(
         ["changes", *(_heading(one) for one in page.shown)], rows, f"threats {_width(page) or ''}"
     )
@@ -171,7 +166,7 @@ def attack_table(page: Page) -> Html:
             if mine is not None:
                 said = [_accuracy(mine.accuracy, one.number), element("small", _effort(mine))]
             cells.append(element("td", said, class_="accuracy"))
-        cells.append(element("td", _THREATS.get(row.threat, row.threat)))
+        cells.append(element("td", THREATS.get(row.threat, row.threat)))
         cells += [
             element("td", plain(row.parameters.get(key, NOTHING)), class_="number")
             for key in ("steps", "restarts")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..report import Check, Report, Sanity
+from ..wording import TOO_FEW, is_undecided, last, verdict, without_folders
 from .markup import Html, Node, element, joined
 from .numbers import NOTHING, budgets, plain
 from .subject import Page, Shown
@@ -30,33 +31,34 @@ _SIGNS = {
     "pass": ("ok", "✓ pass"),
     "fail": ("bad", "✗ FAIL"),
     "skipped": ("unknown", f"{NOTHING} skipped"),
+    "few": ("unknown", f"{NOTHING} {TOO_FEW}"),
 }
 _VERDICTS = {
     "pass": "No check found masked gradients. That does not prove that there are none.",
     "suspect": "Suspect: at least one check failed. The accuracies above may flatter the model.",
     "none": "The checks were not run: nothing here speaks against masked gradients.",
+    "few": "Too few images to tell: on so few, checks that did not fail mean nothing. Give more.",
 }
 
 
 def sanity_section(one: Shown) -> Html:
     """Return the verdict on masked gradients, and every check with its numbers."""
     sanity: Sanity = one.model.sanity
-    told = element("p", _VERDICTS[sanity.verdict], class_=f"verdict {sanity.verdict}")
+    words = _VERDICTS[verdict(sanity)]
+    told = element("p", words, class_=f"verdict {sanity.verdict}")
     checks = element("ul", [_check(check) for check in sanity.checks], class_="checks")
     return element("div", told, checks if sanity.checks else None)
 
 
 def _check(check: Check) -> Html:
-    kind, sign = _SIGNS[check.verdict]
-    numbers = " · ".join(f"{name} {plain(value)}" for name, value in check.numbers.items())
+    kind, sign = _SIGNS["few" if is_undecided(check) else check.verdict]
     reason = None if check.verdict == "skipped" else _REASONS.get(check.name)
     return element(
         "li",
         element("p", element("span", sign, class_=f"badge {kind}"), " ",
                 element("b", check.title), " ", element("code", check.name)),
         element("p", reason, class_="quiet") if reason else None,
-        element("p", check.detail),
-        element("p", element("small", numbers)) if numbers else None,
+        element("p", check.detail.removeprefix(f"{TOO_FEW}: ")),
     )  # fmt: skip
 
 
@@ -77,12 +79,14 @@ def provenance(page: Page) -> Html:
 def _command(report: Report) -> Html:
     if report.command is None:
         return element("p", "Made from Python; there is no command.", class_="quiet")
-    return element("pre", element("code", report.command), tabindex="0")
+    return element("pre", element("code", without_folders(report.command)), tabindex="0")
 
 
 def _of_source(name: str, value: Any) -> str:
     # One of those that were left out is named by a warning; there may be thousands.
-    return str(len(value)) if name == "skipped" else plain(value)
+    if name == "skipped":
+        return str(len(value))
+    return plain(last(value) if name == "path" else value)
 
 
 def _facts(report: Report) -> Mapping[str, str]:
@@ -110,7 +114,7 @@ def _model_facts(one: Shown) -> Mapping[str, Any]:
     model = one.model
     return {
         "kind": model.kind,
-        "file": plain(model.path),
+        "file": plain(last(model.path)),
         "sha256": plain(model.sha256),
         "classes": str(model.classes),
         "image (channel, height, width)": " \N{MULTIPLICATION SIGN} ".join(

@@ -1,0 +1,61 @@
+"""What evaluate prints of a model: accuracies, and the checks against masked gradients."""
+
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jataug.evaluation.report import ModelReport, Rate, Sanity
+
+__all__ = ["robustness_lines"]
+
+_WIDTH = 80
+_VERDICTS = {
+    "pass": "passed",
+    "suspect": "SUSPECT: gradients may be masked, the accuracies may flatter",
+    "none": "none was run",
+    "few": "undecided",
+}
+
+
+def robustness_lines(found: "ModelReport") -> Iterator[str]:
+    """Yield a line for each attack, worst case and check; nothing wider than 80 columns."""
+    from jataug.evaluation.wording import THREATS, distinct
+
+    yield f"{found.name}: {found.clean_accuracy.total} images, {found.provider}"
+    yield ""
+    rows = [("clean", "", found.clean_accuracy)]
+    rows += [(row.name, THREATS[row.threat], row.accuracy) for row in found.attacks]
+    rows += [
+        (f"worst of {len(w.attacks)}", THREATS[w.threat], w.accuracy) for w in distinct(found.worst)
+    ]
+    widths = max(len(name) for name, _, _ in rows), max(len(threat) for _, threat, _ in rows)
+    for name, threat, accuracy in rows:
+        yield f"  {name:<{widths[0]}}  {threat:<{widths[1]}}  {_rate(accuracy)}"
+    yield ""
+    yield from _checks(found.sanity)
+
+
+def _rate(rate: "Rate") -> str:
+    return f"{100 * rate.value:5.1f}%  ({100 * rate.low:.1f} - {100 * rate.high:.1f})"
+
+
+def _checks(sanity: "Sanity") -> Iterator[str]:
+    """Yield the verdict; each check by its title, with what was measured where it failed."""
+    from jataug.evaluation.wording import is_undecided, verdict
+
+    yield from _wrapped(f"  sanity checks: {_VERDICTS[verdict(sanity)]}", " " * 4)
+    undecided = [check for check in sanity.checks if is_undecided(check)]
+    if undecided:
+        said = undecided[0].detail.partition(";")[0]
+        yield from _wrapped(f"    ?     {said} by {len(undecided)} of the checks", " " * 10)
+    for check in sanity.checks:
+        if check not in undecided:
+            sign = {"pass": "ok", "fail": "FAIL", "skipped": "-"}[check.verdict]
+            yield from _wrapped(f"    {sign:<4}  {check.title}", " " * 10)
+            if check.verdict != "pass":
+                yield from _wrapped(f"{' ' * 10}{check.detail}", " " * 10)
+
+
+def _wrapped(line: str, indent: str) -> list[str]:
+    return textwrap.wrap(line, _WIDTH, subsequent_indent=indent, drop_whitespace=True)

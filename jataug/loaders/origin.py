@@ -1,0 +1,57 @@
+"""Whether clean images are those that a data set was made from: told from a few of them."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import AttackConfig
+from ..errors import DataError
+from ..generator.budgets import BudgetCheck, Pairs
+from .stored import StoredSet
+
+__all__ = ["check_count", "check_origin"]
+
+_LOOKED_AT = 4
+"""Samples, spread over the data set."""
+
+
+class Clean(Protocol):
+    """Gives the clean image of a record: (height, width, channel), uint8."""
+
+    def image(self, record: Mapping[str, Any]) -> NDArray[np.uint8]: ...
+
+
+def check_count(count: int, stored: StoredSet) -> None:
+    """Refuse clean images that are more or fewer than the data set was made from.
+
+    Raises:
+        DataError: they are.
+    """
+    if count != (wanted := stored.plan["source"]["count"]):
+        raise DataError(
+            f"clean: expected the {wanted} samples that {stored.root} was made from, in their "
+            f"order, got {count}; give its own source"
+        )
+
+
+def check_origin(clean: Clean, stored: StoredSet) -> None:
+    """Refuse clean images that the adversarial ones are farther from than their budgets allow. An
+    image that cannot be read is left to whoever asks for it.
+
+    Raises:
+        DataError: they are of another source, or in another order.
+    """
+    budgets = BudgetCheck(AttackConfig.from_dict(stored.plan["attack"]), flow_saved=False)
+    spread = np.linspace(0, len(stored) - 1, min(_LOOKED_AT, len(stored)))
+    for position in map(int, spread):
+        try:
+            pair = stored.image(position)[None], clean.image(stored.record(position))[None]
+        except DataError:
+            continue
+        for _, problem in budgets.check(Pairs(*pair)):
+            raise DataError(
+                f"clean: expected the images that {stored.root} was made from, in their order, got "
+                f"others: {stored.where(position)}: {problem}; give its own source"
+            )
