@@ -128,12 +128,6 @@ def test_images_of_another_size(run, tmp_path):
     assert "expected 28x28 pixels, got 9x9" in done.output
 
 
-def test_an_attack_is_no_classifier(run, artifact, tmp_path):
-    done = run("evaluate", artifact, IMAGES, "-o", tmp_path / "out", *SHORT)
-    assert done.exit_code == 2
-    assert "attack.onnx: expected a classifier, got an attack artifact; name the" in done.output
-
-
 def test_a_foreign_folder_is_left_alone(run, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     done = run("evaluate", MODEL, IMAGES, "-o", tmp_path, *SHORT)

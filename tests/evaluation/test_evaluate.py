@@ -17,6 +17,7 @@ from jataug.evaluation.markdown import markdown
 from jataug.evaluation.onnx import OnnxModel
 from jataug.evaluation.runner import Progress
 from jataug.evaluation.suite import ATTACKS, SUITES, attacks_of
+from jataug.export import export_attack
 from jataug.preprocessing import Preprocessing
 
 FEW = ("noise:restarts=2", "pgd:steps=4", "flow:steps=3", "joint:steps=3", "rotate:draws=3")
@@ -35,6 +36,14 @@ def model(demo_classifier: material.Model) -> Path:
 @pytest.fixture
 def finished(model: Path, source: Path, tmp_path: Path) -> tuple[Any, Path]:
     return quick(model, source, tmp_path / "out"), tmp_path / "out"
+
+
+def test_an_attack_is_no_classifier(model: Path, source: Path, tmp_path: Path) -> None:
+    attack = tmp_path / "attack.onnx"
+    export_attack(model, jataug.AttackConfig(steps=1), attack, check=False)
+    with pytest.raises(ModelError, match=r"attack.onnx: expected a classifier, got an attack"):
+        quick(attack, source, tmp_path / "out")
+    assert not (tmp_path / "out" / "report.json").exists()
 
 
 def test_a_whole_report(model: Path, source: Path, tmp_path: Path) -> None:
