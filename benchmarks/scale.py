@@ -7,8 +7,9 @@ memory is that of the process, before the data set is verified.
 
     python benchmarks/scale.py                    # 6,000 and 60,000 images of Fashion-MNIST
     python benchmarks/scale.py --smoke            # seconds, on the images in the package
+    python benchmarks/scale.py --growth           # 1,000, 10,000 and 100,000: results/growth.md
 
-Cells that are in the results already are not measured again.
+A source that has fewer images than are asked for is repeated. Cells that are in the results already are not measured again.
 """
 
 import argparse
@@ -109,19 +110,32 @@ def measured(arguments, format, count, artifact):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def enough(source, count, folder):
+    """Return a source of at least so many images: the one given, or an .npz that repeats it."""
+    held = open_source(source)
+    if len(held) >= count:
+        return source
+    path = Path(folder) / "repeated.npz"
+    samples = [held[index] for index in range(len(held))]
+    rows = np.arange(count) % len(samples)
+    images = np.stack([sample.image for sample in samples])[rows]
+    np.savez(path, images=images, labels=np.array([sample.label for sample in samples])[rows])
+    return path
+
+
 def versions():
     return {name: importlib.metadata.version(name) for name in PACKAGES} | {
         "python": platform.python_version()
     }
 
 
-def table(cells, smoke):
+def table(cells, option):
     """Return the results as Markdown."""
     steps = sorted({cell["steps"] for cell in cells})
     lines = [
         "# A data set to each format",
         "",
-        f"`python benchmarks/scale.py{' --smoke' if smoke else ''}`, "
+        f"`python benchmarks/scale.py{option}`, "
         f"{' and '.join(map(str, steps))} iteration(s), batches of {BATCH}, one process, one "
         "session. The attack alone: the median of runs on 512 images (or as many as there are), "
         "in the same session, in between; lowest and highest in brackets. Memory: the peak of the "
@@ -157,10 +171,13 @@ def table(cells, smoke):
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="64 and 512 images of the package")
+    parser.add_argument(
+        "--growth", action="store_true", help="1,000 to 100,000 images, two formats"
+    )
     parser.add_argument("--cell", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument("--source", type=Path, help="images; default Fashion-MNIST")
     parser.add_argument("--counts", type=int, nargs="+", help="images of each data set")
-    parser.add_argument("--formats", nargs="+", default=list(FORMATS), choices=list(FORMATS))
+    parser.add_argument("--formats", nargs="+", choices=list(FORMATS))
     parser.add_argument("--steps", type=int, default=1, help="iterations of the attack")
     parser.add_argument("--directory", help="where the data sets are made, and removed again")
     parser.add_argument("--results", type=Path, help="JSON lines; a table beside it")
@@ -168,10 +185,14 @@ def parse():
     arguments.source = arguments.source or (
         DEMO / "images.npz" if arguments.smoke else FASHION_MNIST
     )
-    arguments.counts = arguments.counts or ([64, 512] if arguments.smoke else [6_000, 60_000])
+    growing = arguments.growth
+    counts = [1_000, 10_000, 100_000] if growing else [6_000, 60_000]
+    arguments.counts = arguments.counts or ([64, 512] if arguments.smoke else counts)
+    arguments.formats = arguments.formats or (["folder", "npz"] if growing else list(FORMATS))
     if arguments.results is None:
         name = Path(tempfile.gettempdir()) / "scale-smoke.jsonl"
-        arguments.results = name if arguments.smoke else HERE / "results" / "scale.jsonl"
+        written = HERE / "results" / ("growth.jsonl" if growing else "scale.jsonl")
+        arguments.results = name if arguments.smoke else written
     return arguments
 
 
@@ -193,6 +214,7 @@ def main():
         artifact = Path(scratch) / "attack.onnx"
         config = jataug.AttackConfig.preset("evaluation", steps=arguments.steps)
         export_attack(DEMO / "classifier.onnx", config, artifact)
+        arguments.source = enough(arguments.source, max(arguments.counts), scratch)
         for count in arguments.counts:
             for format in arguments.formats:
                 named = {"format": format, "count": count, "steps": arguments.steps}
@@ -203,7 +225,8 @@ def main():
                 row = {**named, **found, "load": load, "machine": machine(), "versions": versions()}
                 with arguments.results.open("a", encoding="utf-8") as file:
                     file.write(f"{json.dumps(row)}\n")
-    text = table(cells_of(arguments.results), arguments.smoke)
+    option = " --smoke" if arguments.smoke else " --growth" if arguments.growth else ""
+    text = table(cells_of(arguments.results), option)
     arguments.results.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
 
