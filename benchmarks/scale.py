@@ -9,7 +9,8 @@ memory is that of the process, before the data set is verified.
     python benchmarks/scale.py --smoke            # seconds, on the images in the package
     python benchmarks/scale.py --growth           # 1,000, 10,000 and 100,000: results/growth.md
 
-A source that has fewer images than are asked for is repeated. Cells that are in the results already are not measured again.
+A source that has fewer images than are asked for is repeated. Cells that are in the results already
+are not measured again.
 """
 
 import argparse
