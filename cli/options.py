@@ -78,7 +78,7 @@ def options(given: Sequence[Callable[[Function], Function]]) -> Callable[[Functi
     return decorate
 
 
-def _choice(words: Any) -> click.Choice[str]:
+def _choice(words: Any) -> "click.Choice[str]":  # no generic class before click 8.2
     return click.Choice(get_args(words))
 
 

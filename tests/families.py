@@ -1,7 +1,9 @@
 """Image classifiers of transformers and torchvision, small: name, maker, image size."""
 
 import importlib
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -102,16 +104,29 @@ _LIBRARY: list[Any] = []
 def declare_operators() -> None:
     """Make torchvision importable beside the CPU's torch.
 
-    Its own kernels are built against CUDA's torch and do not load; its import then wants these two
-    names declared.
+    Its own kernels, where they are built against CUDA's torch, do not load; its import then wants
+    these two names declared. Where they do load, to declare them too ends the process.
     """
-    if _LIBRARY:
+    if _LIBRARY or _kernels_load():
         return
     _LIBRARY.append(torch.library.Library("torchvision", "FRAGMENT"))
     for operator in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operator):
             signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             _LIBRARY[0].define(operator + signature)
+
+
+def _kernels_load() -> bool:
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return False
+    for path in Path(spec.origin).parent.glob("_C.*"):
+        try:
+            torch.ops.load_library(path)
+        except OSError:
+            continue
+        return True
+    return False
 
 
 _PLAIN = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}

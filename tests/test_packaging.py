@@ -1,6 +1,7 @@
 """What pip gets: one top-level package, every subpackage in it, and the data of the demo."""
 
 import itertools
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 import jataug
 
@@ -148,14 +150,35 @@ def test_console_script_exists(tmp_path: Path) -> None:
     assert "Usage: jataug" in run.stdout
 
 
+def pins_in(name: str) -> dict[str, str]:
+    """Package -> version of a file of constraints, which has nothing but such pins."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    assert [pair for pair in pairs if len(pair) != 2] == []
+    return {package.lower().replace("_", "-"): version for package, version in pairs}
+
+
 def test_constraints_pin_exactly_what_the_extras_ask_for() -> None:
-    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert [line for line in lines if line.count("==") != 1] == []
-    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
+    pinned = pins_in("constraints.txt")
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = [*PROJECT["project"]["dependencies"], *itertools.chain(*extras.values())]
     named = {item.split("[")[0].split(">")[0].split("=")[0].strip().lower() for item in wanted}
     # The gpu extra and its CUDA libraries follow the driver of the machine.
-    assert named - {"jataug", "onnxruntime-gpu"} - pinned == set()
-    assert "torch==2.13.0" in lines
+    assert named - {"jataug", "onnxruntime-gpu"} - set(pinned) == set()
+    assert pinned["torch"] == "2.13.0"
+
+
+TOOLS = {"dev", "docs"}  # of developers: the newest are good enough
+APART = {"gpu", "grain", "tf"}  # need another machine, or stand in nobody's dependencies but alone
+
+
+def test_the_lowest_constraints_are_the_bounds_of_pyproject() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    chosen = [items for name, items in extras.items() if name not in TOOLS | APART]
+    wanted = [*PROJECT["project"]["dependencies"], *itertools.chain(*chosen)]
+    found = [re.fullmatch(r"([a-z-]+)(?:\[[a-z,]+\])?>=([0-9.]+)", item) for item in wanted]
+    others = [item for item, one in zip(wanted, found, strict=True) if one is None]
+    assert all(item.startswith("jataug[") for item in others), others
+    bounds = {one[1]: Version(one[2]) for one in found if one}
+    pinned = pins_in("constraints-lowest.txt")
+    assert bounds == {name: Version(pinned[name]) for name in bounds}

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("jataug", "export", "cli", "tests", "docs", "examples", "benchmarks", ".ci")
 FILES = (
     "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff",
-    "CONTRIBUTING.md", "Makefile", "constraints.txt",
+    "CONTRIBUTING.md", "Makefile", "constraints.txt", "constraints-lowest.txt",
 )  # fmt: skip
 LEFT = shutil.ignore_patterns("__pycache__", "node_modules", "build", "site")
 

@@ -269,8 +269,11 @@ def _host(value: Any) -> Any:
     if not isinstance(value, tf.Tensor):
         return np.asarray(value)
     try:
+        # Newer tensors speak DLPack; those of 2.19 lend their memory as a buffer.
+        if not hasattr(value, "__dlpack__"):
+            return np.asarray(memoryview(value))
         return np.from_dlpack(value)
-    except (AttributeError, BufferError, RuntimeError, TypeError):
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):
         return value.numpy()
 
 

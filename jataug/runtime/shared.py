@@ -43,4 +43,11 @@ def run_shared(
 
 def _value(tensor: Any) -> Any:
     kind = load().OrtValue
-    return tensor if isinstance(tensor, kind) else kind.from_dlpack(tensor)
+    if isinstance(tensor, kind):
+        return tensor
+    if hasattr(kind, "from_dlpack"):
+        return kind.from_dlpack(tensor)
+    # Before 1.26 only the class that it wraps can; tensors here are no booleans, which it would not
+    # tell from bytes.
+    inner = load().capi.onnxruntime_pybind11_state.OrtValue
+    return kind(inner.from_dlpack(tensor.__dlpack__()))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from commands import start
 from PIL import Image
 
 import jataug
@@ -65,13 +66,14 @@ def test_without_the_source_the_budget_is_not_checked(run, artifact, images, tmp
     assert "budget: not checked" in checked.output
 
 
-def test_progress_for_machines(run, artifact, images, tmp_path):
+def test_progress_for_machines(artifact, images, tmp_path):
     words = ("--limit", "40", "--batch-size", "16", "--log-json", "--device", "cpu")
-    result = run("generate", artifact, images, tmp_path / "out", *words)
-    assert result.exit_code == 0, result.output
-    events = [json.loads(line) for line in result.stderr.splitlines()]
+    process = start("generate", artifact, images, tmp_path / "out", *words)
+    said, progress = process.communicate(timeout=120)
+    assert process.returncode == 0, progress
+    events = [json.loads(line) for line in progress.splitlines()]
     assert [event["done"] for event in events] == [0, 16, 32, 40]
-    done = json.loads(result.stdout)
+    done = json.loads(said)
     assert (done["event"], done["images"], done["complete"]) == ("done", 40, True)
 
 

@@ -18,7 +18,10 @@ from jataug.cli import main
 
 ROWS = re.findall(r"^\| (.+?) \| (.+?) \| `(--[^`]+)` \|$", text_of("docs/preprocessing.md"), re.M)
 TIMM = "timm==1.0.31"
-KERAS = ("keras==3.15.1", "absl-py==2.5.1", "namex==0.1.0", "optree==0.20.0", "h5py==3.14.0")
+KERAS = (
+    "keras==3.15.1", "absl-py==2.5.1", "namex==0.1.0", "optree==0.20.0", "h5py==3.14.0",
+    "rich==15.0.0",
+)  # fmt: skip
 LEVELS = np.random.default_rng(0).integers(0, 256, (5, 6, 3)).astype(np.float64)
 
 

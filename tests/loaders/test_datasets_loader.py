@@ -59,15 +59,14 @@ def test_map_in_processes(world, stored):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # few cores
 @pytest.mark.parametrize("workers", [2, 4])
 def test_in_a_torch_data_loader(world, workers):
     torch = pytest.importorskip("torch", reason="torch, of jataug[torch], is not installed")
     data = module.mixed(world / "source.npz", world / "npz", 0.5, transform=module.augment(RANDOM))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch._utils, "cpu_count", lambda: 8)  # or it warns of few cores
-        loaders = [torch.utils.data.DataLoader(data, 8, num_workers=k) for k in (0, workers)]
-        for a, b in zip(*loaders, strict=True):
-            assert all(torch.equal(a[k], b[k]) for k in a)
+    loaders = [torch.utils.data.DataLoader(data, 8, num_workers=k) for k in (0, workers)]
+    for a, b in zip(*loaders, strict=True):
+        assert all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_an_error_names_the_sample(copied):

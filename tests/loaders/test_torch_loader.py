@@ -1,10 +1,8 @@
 """torch: workers, epochs, failures in workers, checkpoints, and the transform in its pipelines."""
 
-import contextlib
 import importlib.util
 import itertools
 import multiprocessing
-import sys
 import time
 from functools import partial
 
@@ -18,6 +16,8 @@ from jataug.errors import DataError
 
 torch = pytest.importorskip("torch", reason="torch, of jataug[torch], is not installed")
 module = load("torch")
+from families import declare_operators  # noqa: E402 - wants torch
+
 DataLoader = torch.utils.data.DataLoader
 
 RANDOM = jataug.AttackConfig(steps=0)
@@ -289,17 +289,10 @@ def test_words_on_the_device_are_those_of_the_specification():
 
 
 def torchvision():
-    """torchvision.transforms.v2 and tv_tensors; it asks for operators that the CPU build lacks."""
+    """torchvision.transforms.v2 and tv_tensors."""
     if importlib.util.find_spec("torchvision") is None:
         pytest.skip("torchvision is not installed")
-    if "torchvision" not in sys.modules:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
-            with contextlib.suppress(RuntimeError):  # there are builds that have them
-                library.define(
-                    f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                )
-        torch.jataug_library = library  # dropped, it would take its operators along
+    declare_operators()
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from importlib.util import find_spec
+from inspect import signature
 
 import numpy as np
 import onnx
@@ -49,8 +50,12 @@ def artifact(tmp_path_factory):
     return export(tmp_path_factory.mktemp("artifact") / "attack.onnx")
 
 
-def run(*words):
-    return CliRunner().invoke(main, ["runtimes", *map(str, words)])
+# Before click 8.2 standard output is kept apart on request only.
+APART = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+
+
+def run(*words, **runner):
+    return CliRunner(**runner).invoke(main, ["runtimes", *map(str, words)])
 
 
 def planted(monkeypatch, fault, name="onnxruntime"):
@@ -224,14 +229,14 @@ def test_a_planted_fault_in_several_iterations(tmp_path, monkeypatch, form, name
 
 def test_json(artifact, monkeypatch):
     words = (artifact, "--json", "--only", "onnxruntime", "--threads", "1")
-    healthy = run(*words)
+    healthy = run(*words, **APART)
     assert healthy.exit_code == 0
-    found = json.loads(healthy.output)
+    found = json.loads(healthy.stdout)
     assert found["ok"] is True
     assert [row["status"] for row in found["rows"]] == ["right"]
     assert found["rows"][0]["version"] == onnxruntime.load().__version__
     planted(monkeypatch, FAULTS["TF32"])
-    wrong = run(*words)
+    wrong = run(*words, **APART)
     assert wrong.exit_code == 1
     found = json.loads(wrong.stdout)
     assert found["ok"] is False

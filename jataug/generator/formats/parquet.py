@@ -61,7 +61,7 @@ def features(plan: Plan, names: Mapping[int, str] | None) -> dict[str, Any]:
     for name, kind in _arrays(plan).items():
         nested = _value(kind)
         for _ in range(3):
-            nested = {"feature": nested, "_type": "List"}
+            nested = {"feature": nested, "_type": "Sequence"}  # "List" is new in datasets 4
         columns[name] = nested
     return columns
 
