@@ -37,6 +37,7 @@ Array = NDArray[Any]
 def fold(model: ir.Model) -> ir.Model:
     """Return the model with every pass of this module applied, in place."""
     common.InlinePass()(model)
+    _refuse_training(model)
     model.graph.sort()
     lift_constants(model)
     fold_constants(model)
@@ -47,6 +48,17 @@ def fold(model: ir.Model) -> ir.Model:
     fold_batch_norm(model)
     drop_unused(model)
     return model
+
+
+def _refuse_training(model: ir.Model) -> None:
+    # onnx-ir before 1.1 makes an inference node of one whose running means nothing reads.
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        mode = node.attributes.get("training_mode")
+        if node.op_type == "BatchNormalization" and mode is not None and mode.as_int():
+            raise UnsupportedOperator(
+                f"BatchNormalization (node {node.name!r}) in training form mixes the images of a "
+                "batch; export the model in eval mode"
+            )
 
 
 def drop_unused(model: ir.Model) -> None:
