@@ -93,9 +93,25 @@ print(len(data), "pairs")
 """
 
 
-def test_there_are_two() -> None:
-    assert ["formats/npy.py" in PATCHES[0], "loaders/pairs.py" in PATCHES[1]] == [True, True]
-    assert len(PATCHES) == 2
+RUNTIME = """
+with np.load(demo / "images.npz") as arrays:
+    images, labels = arrays["images"][:3, ..., None], arrays["labels"][:3]
+found = []
+for backend in ("onnxruntime", "reference"):
+    with jataug.Session.open("attack.onnx", device="cpu", backend=backend) as session:
+        found.append(session.attack(images, labels, seed=5))
+        print(session.providers)
+assert np.array_equal(found[0].adversarial, found[1].adversarial)
+assert (found[0].adversarial != images).any()
+assert np.allclose(found[0].logits, found[1].logits, atol=1e-4)
+run("generate", "attack.onnx", demo / "images.npz", "out", "--backend", "reference", "--limit", 4)
+print(jataug.verify("out").ok)
+"""
+
+
+def test_there_are_three() -> None:
+    files = ["formats/npy.py", "loaders/pairs.py", "runtime/reference.py"]
+    assert [file in patch for file, patch in zip(files, PATCHES, strict=True)] == [True] * 3
 
 
 def test_the_format(tree: Path) -> None:
@@ -106,6 +122,13 @@ def test_the_format(tree: Path) -> None:
 def test_the_loader(tree: Path) -> None:
     patched(tree, 1)
     assert python(tree, MAKE + LOADER).splitlines()[-1] == "20 pairs"
+
+
+def test_the_runtime(tree: Path) -> None:
+    patched(tree, 2)
+    lines = python(tree, MAKE + RUNTIME).splitlines()
+    assert "['onnx reference']" in lines
+    assert lines[-1] == "True"
 
 
 def test_a_stale_patch_fails(tree: Path) -> None:
