@@ -340,8 +340,10 @@ def _image_shape(image: ir.Value, layout: str, size: tuple[int, int] | None) -> 
         rows, columns = (2, 3) if layout == "nchw" else (1, 2)
         for axis, wanted in ((rows, size[0]), (columns, size[1])):
             if dims[axis] not in (None, wanted):
+                shape = ", ".join("N" if d is None else str(d) for d in dims)
                 raise ModelError(
-                    f"--size asks for {size}, but the model's input is fixed at {dims}"
+                    f"--size {size[0]},{size[1]}: the model's input is fixed at ({shape}); leave "
+                    "--size out"
                 )
             dims[axis] = wanted
     if any(d is None for d in dims[1:]):
