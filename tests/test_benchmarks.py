@@ -52,3 +52,16 @@ def test_a_part_of_the_table(part):
         )
         exact = {name: float(value) for name, value in values}
         assert exact["openvino"] == pytest.approx(exact["onnxruntime"], abs=0.5)
+
+
+def test_cuda_beside_itself():
+    """On the CPU: nothing differs from it, all is measured; where CUDA is missing it says so."""
+    script = str(SPEED.with_name("on_cuda.py"))
+    command = [sys.executable, script, "--smoke", "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| demo classifier | 0.0e+00 | 0.0e+00 | 0.00% | 0.00% |" in done.stdout
+    for contestant in ("jataug", "eager torch", "channels_last, bfloat16"):
+        assert re.search(rf"\| demo classifier, PGD, {contestant} \| \d+ \[", done.stdout)
+    assert re.search(r"\(forward \+ gradient\) / forward \|  \| \d+\.\d\d \[", done.stdout)
+    assert "| demo classifier | 1,000 |" in done.stdout
