@@ -219,7 +219,7 @@ def test_the_commands(files, kind, tmp_path):
 
 
 def test_an_evaluation_knows_that_the_gradient_is_an_estimate(files, tmp_path):
-    options = ("--limit", 8, "--attacks", "clean,pgd", "--no-curves")
+    options = ("--limit", 16, "--attacks", "clean,pgd", "--no-curves")
     run("evaluate", files["QDQ int8"], material.DEMO / "images.npz", "-o", tmp_path / "e", *options)
     report = json.loads((tmp_path / "e" / "report.json").read_text())
     checks = report["models"][0]["sanity"]["checks"]
