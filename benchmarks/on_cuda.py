@@ -1,7 +1,7 @@
 """ONNX Runtime CUDA: parity with the CPU, speed beside torch on the same card, memory.
 
     python benchmarks/on_cuda.py [--device cuda:0] [--only parity speed memory] [--write]
-    python benchmarks/on_cuda.py --smoke --device cpu    # small, for the tests: the CPU beside itself
+    python benchmarks/on_cuda.py --smoke --device cpu    # for the tests: the CPU beside itself
 
 Needs jataug[gpu] and a torch built with CUDA; what is not there is said and left out. Contestants
 take turns; medians and quartiles are of the rounds. --write puts the tables into

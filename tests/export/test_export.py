@@ -180,7 +180,7 @@ WRONG_OPTIONS = {
     "logits of no name": (
         CONFIG, {"preprocessing": Preprocessing(logits="scores")}, ModelError, "'scores'"
     ),
-    "another size": (CONFIG, {"size": (8, 8)}, ModelError, r"--size 8,8: .* fixed at \(N, 3, 4, 4\)"),
+    "another size": (CONFIG, {"size": (8, 8)}, ModelError, r"--size 8,8.*\(N, 3, 4, 4\)"),
 }  # fmt: skip
 
 
