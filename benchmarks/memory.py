@@ -1,6 +1,7 @@
 """Peak memory of forward + gradient on ONNX Runtime, in that of eager torch.
 
     python benchmarks/memory.py [--rounds 3]
+    python benchmarks/memory.py --kept        # what the gradient keeps of the forward pass, by kind
 
 Every measurement is a process of its own that has loaded the model and its inputs; counted is how
 far the process grows above that while the gradient is computed twice. Eager torch comes as a model
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +23,9 @@ sys.path[:0] = [str(HERE.parent / "tests"), str(HERE.parent / "examples"), str(H
 import gradient  # noqa: E402
 import numpy as np  # noqa: E402
 from timing import Row, machine, spread  # noqa: E402
+
+from jataug.export.halves import halves  # noqa: E402
+from jataug.export.model import load_model, prepare  # noqa: E402
 
 KINDS = ("jataug", "eager torch", "eager torch, frozen")
 CASES = (
@@ -62,6 +67,21 @@ def prepared(case: gradient.Case, kind: str) -> Callable[[], object]:
     return lambda: torch.autograd.grad(module(tensor).sum(), tensor)
 
 
+def kept(case: gradient.Case) -> Counter[str]:
+    """Return the MiB that the gradient reads of the forward pass, by the kind of node that made
+    them.
+    """
+    forward = halves(prepare(load_model(case.load().path)), None).forward
+    makers = {name: node.op_type for node in forward.graph.node for name in node.output}
+    found: Counter[str] = Counter()
+    for value in forward.graph.output[1:]:
+        kind = value.type.tensor_type
+        size = np.dtype(gradient.onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).itemsize
+        count = np.prod([dim.dim_value or case.batch for dim in kind.shape.dim])
+        found[makers.get(value.name, "the image")] += int(count) * size / 2**20
+    return found
+
+
 def rows(rounds: int, smoke: bool = False) -> Iterator[Row]:
     """Yield the rows of benchmarks/README.md."""
     for title in gradient.SMOKE if smoke else CASES:
@@ -82,12 +102,19 @@ def measured(title: str, kind: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kept", action="store_true", help="by kind of node, and nothing else")
     parser.add_argument("--one", nargs=2, metavar=("CASE", "KIND"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     if options.one:
         title, kind = options.one
         print(grown(prepared((gradient.SMOKE | gradient.CASES)[title], kind)))
+        return
+    if options.kept:
+        for title in CASES:
+            found = kept(gradient.CASES[title])
+            kinds = ", ".join(f"{kind} {size:.0f}" for kind, size in found.most_common(6))
+            print(f"{title}: {sum(found.values()):.0f} MiB: {kinds}")
         return
     print(f"{machine()}; {os.uname().sysname}")
     for row in rows(options.rounds):
