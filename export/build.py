@@ -25,6 +25,7 @@ from .graph import Graph
 from .lowering import lower_masks
 from .model import Classifier, image_shape, load_model, model_digest, prepare
 from .portable import check_portable
+from .rematerialize import order_by_depth, rematerialize
 from .save import check_destination, save_model
 from .warp import reach_of
 from .weights import PREFIX, Weights, weight_arrays, weight_inputs, weight_names
@@ -170,6 +171,8 @@ def build_attack(
     )
     if target == "cpu":
         lower_masks(finished, network)
+        rematerialize(finished)
+        order_by_depth(finished)
     model = ir.to_proto(ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug"))
     model.producer_version = jataug.__version__
     onnx.checker.check_model(model, full_check=True)

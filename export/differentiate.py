@@ -18,6 +18,7 @@ from .lowering import lower_masks
 from .model import Classifier, load_model, prepare
 from .quantised import dequantised, is_quantised
 from .reach import reached_from
+from .rematerialize import SIZES, order_by_depth, rematerialize
 from .rules import find_rule
 from .term import Builder, Shape, Term
 from .twin import Twin
@@ -132,6 +133,7 @@ def _declared(graph: Builder, network: Classifier, value: ir.Value) -> Term:
     info = network.info.get(value.name or "")
     dtype, shape = (None, None) if info is None else (info.dtype.numpy(), info.shape)
     fresh = ir.Value(name=graph.unique(value.name) if value.name else "")
+    fresh.meta[SIZES] = shape
     return Term(graph, fresh, dtype, shape)
 
 
@@ -213,6 +215,8 @@ def vjp(network: Classifier, *, rounded: bool = True) -> onnx.ModelProto:
     outputs[f"grad_{_name(network.image)}"] = gradient
     finished = graph.finish([image, cotangent], outputs, "vjp", opsets=network.opsets)
     lower_masks(finished, network)
+    rematerialize(finished)
+    order_by_depth(finished)
     result = ir.Model(finished, ir_version=10, producer_name="jataug")
     return ir.to_proto(result)
 

@@ -11,7 +11,7 @@ from jataug.errors import ModelError
 
 from .term import Dim, Shape, Term
 
-__all__ = ["Dim", "Graph", "Shape", "Term"]
+__all__ = ["Dim", "Graph", "Shape", "Term", "reads"]
 
 Array = NDArray[Any]
 
@@ -161,7 +161,7 @@ class Graph:
             value.shape = ir.Shape(term.shape)
             finals.append(value)
         kept = _live(self.nodes, finals)
-        used = {v.name for node in kept for v in _inputs(node)}
+        used = {v.name for node in kept for v in reads(node)}
         domains = {"", *(node.domain for node in kept)}
         return ir.Graph(
             [term.value for term in inputs],
@@ -178,14 +178,15 @@ def _sizes(value: ir.Value) -> Shape | None:
     return None if sizes is None else tuple(d for d in sizes if isinstance(d, int))
 
 
-def _inputs(node: ir.Node) -> Iterable[ir.Value]:
+def reads(node: ir.Node) -> Iterable[ir.Value]:
+    """Yield what a node reads, the bodies in it included."""
     yield from (value for value in node.inputs if value is not None)
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
             body = attribute.as_graph()
             yield from body.outputs
             for inner in body:
-                yield from _inputs(inner)
+                yield from reads(inner)
 
 
 def _live(nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> list[ir.Node]:
@@ -194,5 +195,5 @@ def _live(nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> list[ir.Node
     for node in reversed(nodes):
         if any(value in needed for value in node.outputs):
             kept.append(node)
-            needed.update(_inputs(node))
+            needed.update(reads(node))
     return kept[::-1]

@@ -80,6 +80,9 @@ class Engine:
     ) -> Any:
         options = self._ort.SessionOptions()
         options.log_severity_level = 4
+        # A gradient keeps much and frees it in any order: one block planned for all of it takes
+        # twice the memory that the arena does, and no less time (benchmarks/README.md).
+        options.enable_mem_pattern = False
         for name, size in sizes.items():
             options.add_free_dimension_override_by_name(name, size)
         if threads is not None:
