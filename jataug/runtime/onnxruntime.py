@@ -14,7 +14,7 @@ from .refusal import refusal
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Engine", "check_device", "load", "version"]
+__all__ = ["Engine", "check_device", "check_tf32", "load", "version"]
 
 Array = NDArray[Any]
 
@@ -50,6 +50,7 @@ class Engine:
         sizes: what each symbolic size is.
         device: "auto", "cpu", "cuda" or "cuda:<i>".
         threads: of the runtime's own pool; None leaves the choice to it.
+        tf32: let CUDA round float32 products to TF32, which costs three digits.
 
     Raises:
         RuntimeUnavailable: the device was asked for and its provider did not load.
@@ -62,9 +63,10 @@ class Engine:
         sizes: Mapping[str, int],
         device: str = "auto",
         threads: int | None = None,
+        tf32: bool = False,
     ) -> None:
         self._ort = load()
-        self._session = self._open(model, sizes, device, threads)
+        self._session = self._open(model, sizes, device, threads, tf32)
         self.providers: list[str] = self._session.get_providers()
         self.device = "cuda" if _CUDA in self.providers else "cpu"
         self._device_id = _device_id(device)
@@ -76,8 +78,15 @@ class Engine:
         self.outputs = [v.name for v in self._session.get_outputs()]
 
     def _open(
-        self, model: "onnx.ModelProto", sizes: Mapping[str, int], device: str, threads: int | None
+        self,
+        model: "onnx.ModelProto",
+        sizes: Mapping[str, int],
+        device: str,
+        threads: int | None,
+        tf32: bool,
     ) -> Any:
+        if tf32:
+            check_tf32(device)
         options = self._ort.SessionOptions()
         options.log_severity_level = 4
         # A gradient keeps much and frees it in any order: one block planned for all of it takes
@@ -87,19 +96,19 @@ class Engine:
             options.add_free_dimension_override_by_name(name, size)
         if threads is not None:
             options.intra_op_num_threads = threads
-        providers, content = _providers(self._ort, device), model.SerializeToString()
+        providers, content = _providers(self._ort, device, tf32), model.SerializeToString()
         try:
             session = self._ort.InferenceSession(content, options, providers=providers)
         except Exception as error:
-            if device != "auto" or len(providers) == 1:
+            if device != "auto" or tf32 or len(providers) == 1:
                 raise refusal("onnxruntime", model, error) from error
             session = self._ort.InferenceSession(content, options, providers=[_CPU])
         wanted = [p if isinstance(p, str) else p[0] for p in providers]
         if _CUDA in wanted and _CUDA not in session.get_providers():
-            if device != "auto":
+            if device != "auto" or tf32:
                 raise RuntimeUnavailable(
                     f"device {device!r}: CUDA did not load (driver, CUDA or cuDNN missing?); use "
-                    "--device cpu"
+                    f"--device cpu{' without tf32' if tf32 else ''}"
                 )
             warnings.warn("CUDA did not load; running on the CPU", RuntimeWarning, stacklevel=4)
         return session
@@ -160,15 +169,28 @@ def check_device(device: str) -> None:
         )
 
 
+def check_tf32(device: str) -> None:
+    """Refuse TF32 where the device cannot be CUDA.
+
+    Raises:
+        RuntimeUnavailable: the device is the CPU, or this onnxruntime has no CUDA provider.
+    """
+    if device.startswith("cpu") or _CUDA not in load().get_available_providers():
+        raise RuntimeUnavailable(
+            f"tf32: expected CUDA, the only provider that has it, got the device {device!r} here; "
+            "leave tf32 out, or use --device cuda with 'jataug[gpu]'"
+        )
+
+
 def _device_id(device: str) -> int:
     return int(device.partition(":")[2] or 0) if device.startswith("cuda") else 0
 
 
-def _providers(ort: Any, device: str) -> list[Any]:
+def _providers(ort: Any, device: str, tf32: bool) -> list[Any]:
     check_device(device)
     if device.startswith("cpu") or _CUDA not in ort.get_available_providers():
         return [_CPU]
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     # TF32 is on by default and costs three digits.
-    return [(_CUDA, {"device_id": _device_id(device), "use_tf32": 0}), _CPU]
+    return [(_CUDA, {"device_id": _device_id(device), "use_tf32": int(tf32)}), _CPU]

@@ -39,6 +39,7 @@ class Session:
 
     Attributes:
         backend: the runtime that it drives.
+        tf32: whether CUDA rounds products to TF32.
         config: the attack, as exported.
         image_shape: (channel, height, width).
         classes: number of classes.
@@ -52,9 +53,10 @@ class Session:
         device: str,
         batch_size: int | None,
         threads: int | None,
+        tf32: bool = False,
     ) -> None:
         self._model, self._manifest = model, manifest
-        self._engine_type, self.backend = engine_type(backend), backend
+        self._engine_type, self.backend, self.tf32 = engine_type(backend, tf32), backend, tf32
         self._device, self._batch_size, self._threads = device, batch_size, threads
         self._stepper: Stepper | None = None
         self._network: Engine | None = None
@@ -71,6 +73,7 @@ class Session:
         device: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
+        tf32: bool = False,
     ) -> Self:
         """Open an artifact; the runtime itself starts with the first batch.
 
@@ -82,13 +85,14 @@ class Session:
             batch_size: images per call of the runtime; smaller batches are padded to it. Default:
                 the size of the first batch, at most 64.
             threads: of the runtime's pool; default its own choice.
+            tf32: let CUDA round the products of float32 to TF32, which has three digits less.
 
         Raises:
             ArtifactError: no artifact, edited, truncated, or newer than this version.
-            RuntimeUnavailable: the backend or the device is unknown, or has no provider here; on
-                first use: the device did not load.
+            RuntimeUnavailable: the backend or the device is unknown, or has no provider here, or
+                no TF32; on first use: the device did not load.
         """
-        check_device(backend, device)
+        check_device(backend, device, tf32)
         model, manifest = load_artifact(path)
         if manifest.weights:
             raise ArtifactError(
@@ -100,7 +104,7 @@ class Session:
         for name, value in (("batch_size", batch_size), ("threads", threads)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise BudgetError(f"{name}: expected an integer >= 1, got {value!r}")
-        return cls(model, manifest, backend, device, batch_size, threads)
+        return cls(model, manifest, backend, device, batch_size, threads, tf32)
 
     def __enter__(self) -> Self:
         return self
