@@ -6,7 +6,7 @@ What an operator takes only in float32 (the types of its ONNX schema tell) it st
 2. before any other such input, and after such a result, stands a Cast.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -181,7 +181,7 @@ class _Narrower:
         return cast
 
 
-def _formal(formals: "list[onnx.defs.OpSchema.FormalParameter]", i: int) -> str:
+def _formal(formals: "Sequence[onnx.defs.OpSchema.FormalParameter]", i: int) -> str:
     # The last one may stand for any number.
     return str(formals[min(i, len(formals) - 1)].type_str)
 

@@ -82,7 +82,8 @@ def float32_ends(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    before, after = [], []
+    before: list[onnx.NodeProto] = []
+    after: list[onnx.NodeProto] = []
     for values, casts in ((copy.graph.input, before), (copy.graph.output, after)):
         for value in values:
             kind = value.type.tensor_type.elem_type

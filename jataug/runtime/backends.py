@@ -83,8 +83,9 @@ def engine_type(backend: str, tf32: bool = False) -> EngineType:
     Raises:
         RuntimeUnavailable: there is no such backend.
     """
-    found: EngineType = _module(backend).Engine
-    return partial(found, tf32=True) if tf32 else found
+    engine = _module(backend).Engine
+    found: EngineType = partial(engine, tf32=True) if tf32 else engine
+    return found
 
 
 def check_device(backend: str, device: str, tf32: bool = False) -> None:

@@ -2,13 +2,16 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from quantising import static
 
 from jataug import AttackConfig, FlowBudget, PixelBudget, Session
 from jataug.artifact import Manifest, load_artifact
+from jataug.cli import main
 from jataug.errors import BudgetError, CheckError, ModelError, UnsupportedOperator
 from jataug.export import differentiate, export_attack
 from jataug.export.check import check_direction
@@ -248,22 +251,62 @@ def test_a_manifest_that_does_not_say(demo_classifier, tmp_path):
     assert Manifest.from_dict(data).precision is None
 
 
-def test_gradients_agree_on_the_demo_model(demo_classifier, demo_images):
-    """The cosine: rounding to 2**-11 sets some ReLU and MaxPool differently, and each turns the
-    gradient a little; 0.998 was measured. Of the signs, which the attack follows, 0.5% differed.
+def rounded(model):
+    """Return a bfloat16 graph that ONNX Runtime's CPU can run: each node between casts, so that it
+    computes in float32 and every value is rounded, as a GPU's products are.
+    """
+    model = onnx.shape_inference.infer_shapes(float32_ends(model))
+    graph = model.graph
+    kinds = {
+        **{v.name: v.type.tensor_type.elem_type for v in graph.value_info},
+        **{t.name: t.data_type for t in graph.initializer},
+    }
+    nodes = []
+    for node in graph.node:
+        after = []
+        for i, name in enumerate(node.input if node.op_type != "Cast" else ()):
+            if kinds.get(name) == TensorProto.BFLOAT16:
+                node.input[i] = f"{name}_wide_{len(nodes)}"
+                nodes.append(helper.make_node("Cast", [name], [node.input[i]], to=1))
+        for i, name in enumerate(node.output if node.op_type != "Cast" else ()):
+            if kinds.get(name) == TensorProto.BFLOAT16:
+                node.output[i] = f"{name}_wide"
+                cast = helper.make_node("Cast", [node.output[i]], [name], to=TensorProto.BFLOAT16)
+                after.append(cast)
+        nodes += [node, *after]
+    copy = helper.make_graph(nodes, "rounded", graph.input, graph.output, graph.initializer)
+    return helper.make_model(copy, opset_imports=model.opset_import, ir_version=10)
+
+
+def unoptimised(model, feeds):
+    """Run with every cast in its place."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, feeds)
+
+
+@pytest.mark.parametrize(
+    ("precision", "least", "most"), [("float16", 0.99, 0.01), ("bfloat16", 0.97, 0.05)]
+)
+def test_gradients_agree_on_the_demo_model(demo_classifier, demo_images, precision, least, most):
+    """The cosine, and the share of signs that differ, which the attack follows. Rounding sets some
+    ReLU and MaxPool differently, and each turns the gradient a little; in float16 (11 bits) 0.998
+    and 0.5% were measured, in bfloat16 (8 bits) 0.992 and 2.5%.
     """
     images, labels = demo_images
     x = (images[:32].reshape(-1, 1, 28, 28) / np.float32(255)).astype(np.float32)
     seed = np.full((32, 10), 0.1, np.float32) - np.eye(10, dtype=np.float32)[labels[:32]]
-    found = {}
-    for precision in ("float32", "float16"):
-        proto = onnx.load(demo_classifier.path)
-        vjp = float32_ends(differentiate(proto, precision=precision))
-        found[precision] = on_runtime(vjp, {"image": x, "grad_logits": seed})[1].ravel()
-    single, half = (found[name].astype(np.float64) for name in ("float32", "float16"))
+    proto, feeds = onnx.load(demo_classifier.path), {"image": x, "grad_logits": seed}
+    vjp = differentiate(proto, precision=precision)
+    vjp = rounded(vjp) if precision == "bfloat16" else float32_ends(vjp)
+    half = unoptimised(vjp, feeds)[1].ravel().astype(np.float64)
+    single = on_runtime(differentiate(proto, precision="float32"), feeds)[1].ravel()
     cosine = single @ half / np.linalg.norm(single) / np.linalg.norm(half)
-    assert 0.99 < cosine < 1
-    assert (np.sign(single) != np.sign(half)).mean() < 0.02
+    assert least < cosine < 1
+    assert 0 < (np.sign(single) != np.sign(half)).mean() < most
     assert not ((half == 0) & (single != 0)).any()
 
 
@@ -297,3 +340,24 @@ def test_preprocessing_is_float32(tmp_path):
         model, config, tmp_path / "a.onnx", preprocessing=used, precision="float16"
     )
     assert manifest.checked
+
+
+def test_on_the_command_line(demo_classifier, tmp_path):
+    def run(*words):
+        return CliRunner().invoke(main, [*map(str, words)])
+
+    path = tmp_path / "a.onnx"
+    done = run("export", demo_classifier.path, "-o", path, "--precision", "float16")
+    assert done.exit_code == 0, done.output
+    assert "network    in float16; warp, loss and update in float32" in done.output
+    assert "network in float16" in run("inspect", path).output
+    done = run("differentiate", demo_classifier.path, "-o", path, "--precision", "float16")
+    assert done.exit_code == 0, done.output
+    assert "of its float twin" in done.output
+    assert types(onnx.load(path))["grad_image"] == HALF
+    wrong = run("differentiate", demo_classifier.path, "-o", tmp_path / "b", "--precision", "half")
+    assert wrong.exit_code == 2
+    wrong = run("differentiate", demo_classifier.path, "-o", tmp_path / "b", "--precision=bfloat16")
+    assert wrong.exit_code == 1
+    assert "in bfloat16 on this device" in wrong.output
+    assert not (tmp_path / "b").exists()
