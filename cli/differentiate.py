@@ -1,11 +1,15 @@
 """jataug differentiate."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .command import Command
-from .options import PATH, read_size
+from .options import PATH, precision_option, read_size
+
+if TYPE_CHECKING:
+    from jataug.export.precision import Precision
 
 __all__ = ["command"]
 
@@ -18,7 +22,7 @@ __all__ = ["command"]
 @click.option(
     "--size", type=read_size, metavar="SIZE", help="HEIGHT,WIDTH where the model leaves them open."
 )
-@click.option("--float32", is_flag=True, help="Compute a float16 model in float32.")
+@precision_option
 @click.option("--device", default="cpu", show_default=True, help="Where the self-check runs.")
 @click.option("--no-check", is_flag=True, help="Write the file without the gradient self-check.")
 def command(
@@ -27,7 +31,7 @@ def command(
     wrt: str | None,
     of: str | None,
     size: tuple[int, int] | None,
-    float32: bool,
+    precision: "Precision | None",
     device: str,
     no_check: bool,
 ) -> None:
@@ -40,16 +44,18 @@ def command(
     jataug differentiate model.onnx -o gradient.onnx
     """
     from jataug.export.differentiate import vjp
-    from jataug.export.model import load_model, prepare
+    from jataug.export.model import load_model
+    from jataug.export.precision import float32_twin, is_half, prepare_in
     from jataug.export.report import check_vjp, report
     from jataug.export.save import check_destination, save_model
-    from jataug.export.widen import widen
 
     check_destination(output, model)
     proto = load_model(model)
-    network = prepare(widen(proto) if float32 else proto, wrt=wrt, of=of, size=size)
-    gradient = vjp(network)
-    checked = None if no_check else check_vjp(gradient, network, device)
+    options = {"wrt": wrt, "of": of, "size": size}
+    network = prepare_in(precision, proto, **options)
+    gradient, checked = vjp(network), None
+    if not no_check:
+        checked = check_vjp(gradient, network, device, float32_twin(network, proto, **options))
     replaced = "; the file that was there is replaced" if output.exists() else ""
     save_model(gradient, output)
     found = report(network)
@@ -64,7 +70,7 @@ def command(
     if checked is None:
         click.echo("  gradient   not checked")
     else:
-        twin = " of its float twin" if found.straight_through else ""
+        twin = " of its float twin" if found.straight_through or is_half(network) else ""
         click.echo(f"  gradient   off by {checked[1]:.2%} from differences{twin}, on {checked[0]}")
 
 

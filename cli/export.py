@@ -11,7 +11,15 @@ from jataug.config import AttackConfig
 from jataug.preprocessing import Preprocessing
 
 from .command import Command
-from .options import PATH, attack_config, attack_options, model_options, preprocessing, steps_option
+from .options import (
+    PATH,
+    attack_config,
+    attack_options,
+    model_options,
+    precision_option,
+    preprocessing,
+    steps_option,
+)
 
 __all__ = ["command"]
 
@@ -30,7 +38,7 @@ __all__ = ["command"]
     "Runtime, its builds for browsers and Node.js, OpenVINO or tract lacks.",
 )  # fmt: skip
 @model_options
-@click.option("--float32", is_flag=True, help="Compute a float16 model in float32.")
+@precision_option
 @click.option("--device", default="cpu", show_default=True, help="Where the self-check runs.")
 @click.option("--no-check", is_flag=True, help="Write the file without the gradient self-check.")
 @click.option("--save-model", type=PATH, help="Of a run: write its classifier as ONNX too.")
@@ -66,7 +74,7 @@ def command(model: Path, output: Path, **given: Any) -> None:
         form=given["form"],
         max_flow=given["max_flow"],
         size=given["size"],
-        float32=given["float32"],
+        precision=given["precision"],
         check=not given["no_check"],
         device=given["device"],
         target=given["target"],
@@ -79,6 +87,8 @@ def command(model: Path, output: Path, **given: Any) -> None:
 def _tell(manifest: Manifest, config: AttackConfig) -> None:
     channel, height, width = manifest.image_shape
     click.echo(f"  images     {channel} x {height} x {width}, {manifest.classes} classes")
+    if manifest.precision in ("float16", "bfloat16"):
+        click.echo(f"  network    in {manifest.precision}; warp, loss and update in float32")
     click.echo(f"  model sees {_seen(manifest.preprocessing, channel)}")
     click.echo(
         f"  budgets    flow {config.flow.radius:g} px {config.flow.norm} (at most "

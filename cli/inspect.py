@@ -56,6 +56,7 @@ def _of_artifact(file: Path) -> list[tuple[str, str]]:
         ("attack", f"{config.steps} steps, {config.order}, {config.composition}"),
         ("iterate", f"{config.start} start, the {config.keep} is kept"),
         ("preprocessing", _said(manifest.preprocessing.to_dict())),
+        ("precision", f"network in {manifest.precision or 'a type that the file does not say'}"),
         ("inputs", ", ".join(value.name for value in model.graph.input)),
         ("outputs", ", ".join(value.name for value in model.graph.output)),
         ("nodes", f"{len(model.graph.node)}, opset {model.opset_import[0].version}"),

@@ -24,6 +24,7 @@ __all__ = [
     "on_error_option",
     "open_images",
     "options",
+    "precision_option",
     "preprocessing",
     "read_numbers",
     "read_side",
@@ -156,6 +157,12 @@ def preprocessing(given: dict[str, Any]) -> Preprocessing:
     """Return what the options of `model_options` say, but for the size; they are taken out."""
     names = ("mean", "std", "scale", "layout", "channels", "logits", "outputs")
     return Preprocessing(**{name: given.pop(name) for name in names})
+
+
+precision_option = click.option(
+    "--precision", type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="What the network and its gradient are computed in. [default: the model's own]"
+)  # fmt: skip
 
 
 on_error_option = click.option(

@@ -23,8 +23,9 @@ from .check import check_artifact, check_gradient
 from .deployed import logits_difference
 from .graph import Graph
 from .lowering import lower_masks
-from .model import Classifier, image_shape, load_model, model_digest, prepare
+from .model import Classifier, image_shape, load_model, model_digest
 from .portable import check_portable
+from .precision import Precision, float32_twin, precision_of, prepare_in
 from .rematerialize import order_by_depth, rematerialize
 from .save import check_destination, save_model
 from .warp import reach_of
@@ -57,7 +58,7 @@ def export_attack(
     max_flow: float | str | None = None,
     example: Any = None,
     size: tuple[int, int] | None = None,
-    float32: bool = False,
+    precision: Precision | None = None,
     check: bool = True,
     device: str = "cpu",
     weights: Weights = "constant",
@@ -74,7 +75,8 @@ def export_attack(
         max_flow: pixels; the largest flow radius the file must serve. Default: the config's.
         example: for a torch module, an input of the right shape (batch, channel, height, width).
         size: (height, width) for a model that leaves them open.
-        float32: compute a float16 model in float32.
+        precision: "float32", "float16" or "bfloat16": what the network and its gradient are
+            computed in; all else is float32. Default the model's own.
         check: compare the gradient with finite differences on the runtime, before the file is
             written.
         device: where the check runs: "cpu", "cuda" or "cuda:<i>".
@@ -103,21 +105,21 @@ def export_attack(
     feeds = weight_arrays(model) if weights == "input" else {}  # type: ignore[arg-type]  # a module
     proto = load_model(model, example, optimize=weights == "constant")
     preprocessing = preprocessing or Preprocessing()
-    computed = widen(proto) if float32 else proto
-    network = prepare(
-        computed, of=preprocessing.logits, preprocessing=preprocessing, size=size, weights=names
-    )
+    options = {"of": preprocessing.logits, "preprocessing": preprocessing, "size": size}
+    network = prepare_in(precision, proto, **options, weights=names)
     artifact, manifest = build_attack(
         network, config, preprocessing, form, max_flow, model_digest(proto), target
     )
     if target == "portable":
         check_portable(artifact)
     if check:
-        runtime = check_gradient(network, preprocessing, device, feeds)
+        twin = float32_twin(network, proto, **options)
+        runtime = check_gradient(network, preprocessing, device, feeds, twin)
         check_artifact(artifact, manifest, device, feeds)
         difference = None
         if manifest.straight_through:
-            difference = logits_difference(computed, network, preprocessing, device)
+            plain = widen(proto) if precision == "float32" else proto
+            difference = logits_difference(plain, network, preprocessing, device)
         found = {"checked": runtime, "logits_difference": difference}
         manifest = Manifest(**{**vars(manifest), **found})
         sign(artifact, manifest)
@@ -154,6 +156,7 @@ def build_attack(
         model_sha256=digest,
         versions=_versions(),
         weights=tuple(f"{PREFIX}{value.name}" for value in network.weights),
+        precision=precision_of(network),
         straight_through=tuple(f"{node.op_type} {node.name}" for node in network.straight_through),
     )
     graph = Graph(reserved=forms.OUTPUTS)

@@ -15,14 +15,14 @@ from jataug.errors import ModelError, UnsupportedOperator
 
 from .graph import Graph
 from .lowering import lower_masks
-from .model import Classifier, load_model, prepare
+from .model import Classifier, load_model
+from .precision import Precision, prepare_in
 from .quantised import dequantised, is_quantised
 from .reach import reached_from
 from .rematerialize import SIZES, order_by_depth, rematerialize
 from .rules import find_rule
 from .term import Builder, Shape, Term
 from .twin import Twin
-from .widen import widen
 
 __all__ = ["Trace", "differentiate", "trace", "vjp"]
 
@@ -170,7 +170,7 @@ def differentiate(
     of: str | None = None,
     *,
     size: tuple[int, int] | None = None,
-    float32: bool = False,
+    precision: Precision | None = None,
 ) -> onnx.ModelProto:
     """Return the model's vector-Jacobian product as a model.
 
@@ -182,7 +182,8 @@ def differentiate(
         wrt: the input to differentiate with respect to; default the only floating-point input.
         of: the output to differentiate; default the only one.
         size: (height, width) for a model that leaves them open.
-        float32: compute a float16 model, and its gradient, in float32.
+        precision: "float32", "float16" or "bfloat16": what the network and its gradient are
+            computed in; the inputs and outputs have that type. Default the model's own.
 
     Raises:
         ModelError: the file is missing, broken or ambiguous, or the output does not depend on the
@@ -190,7 +191,7 @@ def differentiate(
         UnsupportedOperator: an op on the path has no derivative rule; the message names it.
     """
     proto = load_model(model)
-    return vjp(prepare(widen(proto) if float32 else proto, wrt=wrt, of=of, size=size))
+    return vjp(prepare_in(precision, proto, wrt=wrt, of=of, size=size))
 
 
 def vjp(network: Classifier, *, rounded: bool = True) -> onnx.ModelProto:

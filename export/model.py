@@ -168,6 +168,7 @@ def prepare(
     preprocessing: Preprocessing | None = None,
     size: tuple[int, int] | None = None,
     weights: Sequence[str] = (),
+    opset: int = OPSET,
 ) -> Classifier:
     """Return the folded classifier with its shapes inferred.
 
@@ -179,11 +180,12 @@ def prepare(
             is.
         size: (height, width) for a model that leaves them open.
         weights: the initializers that become inputs.
+        opset: an older model is converted up to this.
 
     Raises:
         ModelError: the model is no classifier, or its shapes cannot be inferred.
     """
-    proto = _at_opset(normalized(proto))
+    proto = _at_opset(normalized(proto), opset)
 
     plan = _Plan(proto, wrt, of, preprocessing, size, tuple(weights))
     for way in ("as it is", "freed"):
@@ -291,7 +293,7 @@ def _one_output(model: ir.Model, image: ir.Value, logits: ir.Value, shape: Shape
     return onnx.shape_inference.infer_shapes(proto)
 
 
-def _at_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
+def _at_opset(proto: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
     opset = {entry.domain: entry.version for entry in proto.opset_import}.get("")
     if opset is None:
         raise ModelError("the model imports no ai.onnx opset")
@@ -299,9 +301,9 @@ def _at_opset(proto: onnx.ModelProto) -> onnx.ModelProto:
         raise ModelError(
             f"the model's opset is {opset}; the newest that is known here is {_NEWEST}"
         )
-    if opset >= OPSET:
+    if opset >= wanted:
         return proto
-    return convert(proto, opset, OPSET)
+    return convert(proto, opset, wanted)
 
 
 def _image_input(graph: ir.Graph, wrt: str | None) -> ir.Value:

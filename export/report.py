@@ -10,9 +10,17 @@ from jataug.artifact import prune
 from jataug.errors import CheckError
 from jataug.runtime.onnxruntime import Engine, version
 
-from .check import TOLERANCE, check_alive, directional_error, probe_images
+from .check import (
+    TOLERANCE,
+    check_alive,
+    check_direction,
+    directional_error,
+    open_half,
+    probe_images,
+)
 from .differentiate import vjp as gradient_of
 from .model import Classifier
+from .precision import float32_ends
 from .reach import reached_from
 from .rules import FLAT
 
@@ -64,10 +72,17 @@ def report(network: Classifier) -> Report:
     )
 
 
-def check_vjp(vjp: onnx.ModelProto, network: Classifier, device: str = "cpu") -> tuple[str, float]:
+def check_vjp(
+    vjp: onnx.ModelProto,
+    network: Classifier,
+    device: str = "cpu",
+    twin: Classifier | None = None,
+) -> tuple[str, float]:
     """Compare a gradient graph, as `differentiate` makes it, with differences on the runtime.
 
-    That of a quantised network must reach the image; compared is its float twin's.
+    That of a quantised network must reach the image; compared is its float twin's. That of a
+    network of 16 bits must point where that of `twin`, the same in float32, does; compared is the
+    twin's.
 
     Returns:
         The runtime, and the relative error.
@@ -75,6 +90,11 @@ def check_vjp(vjp: onnx.ModelProto, network: Classifier, device: str = "cpu") ->
     Raises:
         CheckError: the gradient is off by more than TOLERANCE, or not finite.
     """
+    if twin is not None:
+        single = gradient_of(twin)
+        found = check_vjp(single, twin, device)
+        _check_half(vjp, single, network, device)
+        return found
     image, output = network.image.name or "", network.logits.name or ""
     dtype = network.image.dtype
     kind = np.dtype(np.float32) if dtype is None else dtype.numpy()
@@ -117,6 +137,25 @@ def check_vjp(vjp: onnx.ModelProto, network: Classifier, device: str = "cpu") ->
             f"at most {TOLERANCE:.0%}; nothing was written (--no-check skips this)"
         )
     return f"{version()} {engine.providers[0]}", error
+
+
+def _check_half(
+    vjp: onnx.ModelProto, single: onnx.ModelProto, network: Classifier, device: str
+) -> None:
+    image, seed = (value.name for value in vjp.graph.input)
+    generator = np.random.Generator(np.random.Philox(key=1))
+    shapes = (
+        tuple(2 if isinstance(size, str) else size for size in shape)
+        for shape in (network.image_shape, network.logits_shape)
+    )
+    start, cotangent = next(shapes), next(shapes)
+    feeds = {
+        image: _start(start).astype(np.float32),
+        seed: generator.standard_normal(cotangent).astype(np.float32),
+    }
+    half = open_half(float32_ends(vjp), {"N": 2}, device)
+    name = f"grad_{image}"
+    check_direction(half.run(feeds)[name], Engine(single, {"N": 2}, device).run(feeds)[name])
 
 
 def _start(sizes: tuple[int, ...]) -> np.ndarray:

@@ -56,6 +56,8 @@ class Manifest:
         logits_difference: of a quantised model: the largest difference between the logits beside
             the gradient and those of the model alone, relative to the span of the latter, where it
             was measured.
+        precision: the type that the network and its gradient are computed in; None in a file of a
+            version that did not say.
         format_version: of this manifest.
     """
 
@@ -74,6 +76,7 @@ class Manifest:
     weights: tuple[str, ...] = ()
     straight_through: tuple[str, ...] = ()
     logits_difference: float | None = None
+    precision: str | None = None
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:

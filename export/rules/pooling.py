@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +31,8 @@ def max_pool(
     strides: Sequence[int] | None = None,
 ) -> Term:
     geometry = window(X, Y, kernel_shape, auto_pad, dilations, pads, strides)
-    lowest = float(np.finfo(X.dtype or np.float32).min)
+    # numpy's finfo knows no bfloat16.
+    lowest = float(ml_dtypes.finfo(X.dtype or np.float32).min)  # type: ignore[no-untyped-call]
     before, after = [0, 0, *geometry.before], [0, 0, *(max(a, 0) for a in geometry.after)]
     padded = X.pad(before, after, value=lowest)
     # The first maximum of a window takes the whole cotangent, as in every framework; what is left

@@ -99,6 +99,7 @@ def generate_command(index: Index) -> str:
     if index["counts"]["skipped"]:
         options["on-error"] = "skip"
     flags = {"save-flow": plan["save_flow"], "save-float": plan["save_float"]}
+    flags["tf32"] = plan.get("tf32", False)
     source = shlex.quote(_source_name(index) or "SOURCE")
     return f"jataug generate attack.onnx {source} out{_options({**options, **flags})}"
 

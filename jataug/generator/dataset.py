@@ -198,7 +198,7 @@ def _malformed(index: Mapping[str, Any]) -> str | None:
     for name, kind in {"plan": dict, "counts": dict, "shards": list, "skipped": list}.items():
         if not isinstance(index.get(name), kind):
             return f"no {name}"
-    if wrong := {field.name for field in fields(Plan)} ^ {*index["plan"], "backend"}:
+    if wrong := {field.name for field in fields(Plan)} ^ {*index["plan"], "backend", "tf32"}:
         return f"plan: {min(wrong)}"
     try:
         Plan(**index["plan"])

@@ -16,12 +16,12 @@ Stored = Mapping[str, Any]
 _OPTIONS = (
     "seed", "epoch", "format", "labels", "resize", "crop", "threads", "backend",
 )  # fmt: skip
-_FLAGS = ("save_flow", "save_float")
+_FLAGS = ("save_flow", "save_float", "tf32")
 
 
 def plan_differences(there: Stored, asked: Stored) -> list[Difference]:
     """Return how a stored plan differs from the one that is asked for."""
-    first, second = ({"backend": "onnxruntime", **plan} for plan in (there, asked))
+    first, second = ({"backend": "onnxruntime", "tf32": False, **plan} for plan in (there, asked))
     return [
         *_limits(first, second),
         *(

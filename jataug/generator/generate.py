@@ -51,6 +51,7 @@ def generate(
     threads: int | None = None,
     device: str = "auto",
     backend: str = "onnxruntime",
+    tf32: bool = False,
     epoch: int = 0,
     dry_run: bool = False,
     progress: Callable[[Progress], object] | None = None,
@@ -90,6 +91,7 @@ def generate(
             its own choice, which depends on the machine.
         device: "auto", "cpu", "cuda" or "cuda:1".
         backend: the runtime, "onnxruntime" or "openvino"; of `session`, where that is given.
+        tf32: let CUDA round products to TF32; another data set. Of `session`, likewise.
         epoch: another epoch draws other starts and targets.
         dry_run: check everything, estimate time and space from one batch, and write nothing.
         progress: called after every batch.
@@ -158,6 +160,7 @@ def _generate(
     gpus_per_worker: float | None,
     device: str,
     backend: str,
+    tf32: bool,
     dry_run: bool,
     progress: Callable[[Progress], object] | None,
     stop: Callable[[], bool] | None,
@@ -181,7 +184,7 @@ def _generate(
         openings = [
             None
             if artifact is None
-            else Opening(Path(artifact).absolute(), size, device, options["threads"], backend)
+            else Opening(Path(artifact).absolute(), size, device, options["threads"], backend, tf32)
             for artifact in artifacts
         ]
         attackers = [

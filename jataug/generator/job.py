@@ -102,6 +102,7 @@ def prepare_job(
         crop=geometry.crop,
         source=described,
         backend=getattr(session, "backend", "onnxruntime"),
+        tf32=getattr(session, "tf32", False),
         **options,
     )
     numbers = None if meaning is None else source_labels(held, meaning, session.classes)

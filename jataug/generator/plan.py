@@ -54,6 +54,7 @@ class Plan:
             bits depend on it.
         source: kind, count and fingerprint of the source; where it lies is no part of the plan.
         backend: the runtime that attacks.
+        tf32: whether CUDA rounds products to TF32.
     """
 
     artifact: str
@@ -75,6 +76,7 @@ class Plan:
     threads: int | None
     source: Mapping[str, Any]
     backend: str = "onnxruntime"
+    tf32: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("seed", 0), ("epoch", 0), ("batch_size", 1), ("shard_size", 1)):
@@ -88,12 +90,14 @@ class Plan:
         object.__setattr__(self, "shard_size", whole)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain JSON types; the default backend is left out, as it was when it
-        was the only one, so that plans keep their hash.
+        """Return the plan as plain JSON types; the defaults of backend and tf32 are left out, as
+        when there was nothing else, so that plans keep their hash.
         """
         plain: dict[str, Any] = json.loads(canonical(asdict(self)))
         if self.backend == "onnxruntime":
             del plain["backend"]
+        if not self.tf32:
+            del plain["tf32"]
         return plain
 
     @property

@@ -76,6 +76,7 @@ class Opening:
         device: "auto", "cpu", "cuda" or "cuda:1".
         threads: of the runtime's own pool; None leaves the choice to it.
         backend: "onnxruntime" or "openvino".
+        tf32: let CUDA round products to TF32.
     """
 
     artifact: Path
@@ -83,6 +84,7 @@ class Opening:
     device: str
     threads: int | None
     backend: str = "onnxruntime"
+    tf32: bool = False
 
     def open(self, batch_size: int | None = None) -> Any:
         """Return a session; it takes memory with the first batch."""
@@ -95,6 +97,7 @@ class Opening:
             device=self.device,
             batch_size=size,
             threads=self.threads,
+            tf32=self.tf32,
         )
 
 

@@ -1,6 +1,7 @@
 """The runtimes that a session can drive: sister modules, each with the same Engine."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -78,23 +79,32 @@ class EngineType(Protocol):
     ) -> Engine: ...
 
 
-def engine_type(backend: str) -> EngineType:
-    """Return what compiles models for a backend.
+def engine_type(backend: str, tf32: bool = False) -> EngineType:
+    """Return what compiles models for a backend; with tf32, to products in TF32.
 
     Raises:
         RuntimeUnavailable: there is no such backend.
     """
-    found: EngineType = _module(backend).Engine
+    engine = _module(backend).Engine
+    found: EngineType = partial(engine, tf32=True) if tf32 else engine
     return found
 
 
-def check_device(backend: str, device: str) -> None:
-    """Refuse a device that a backend cannot load here.
+def check_device(backend: str, device: str, tf32: bool = False) -> None:
+    """Refuse a device that a backend cannot load here, and TF32 where it cannot be.
 
     Raises:
         RuntimeUnavailable: there is no such backend or device, or no provider for it.
     """
-    _module(backend).check_device(device)
+    module = _module(backend)
+    module.check_device(device)
+    if tf32 and backend != "onnxruntime":
+        raise RuntimeUnavailable(
+            f"tf32: expected the backend onnxruntime on CUDA, got the backend {backend}; leave "
+            "tf32 out"
+        )
+    if tf32:
+        module.check_tf32(device)
 
 
 def check_recordable(backend: str, device: str, form: str) -> None:

@@ -16,7 +16,7 @@ from .refusal import refusal
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Binding", "Engine", "check_device", "load", "version"]
+__all__ = ["Binding", "Engine", "check_device", "check_tf32", "load", "version"]
 
 Array = NDArray[Any]
 
@@ -57,6 +57,7 @@ class Engine:
         capture: record the first run of each binding as a CUDA graph, and replay it from then on:
             bindings then keep their buffers for good, and no buffer is both read and written, as
             the runtime runs a graph more than once to record it.
+        tf32: let CUDA round float32 products to TF32, which costs three digits.
 
     Raises:
         RuntimeUnavailable: the device was asked for and its provider did not load; capture was
@@ -71,9 +72,10 @@ class Engine:
         device: str = "auto",
         threads: int | None = None,
         capture: bool = False,
+        tf32: bool = False,
     ) -> None:
         self._ort = load()
-        self._capture, self._graphs = capture, count(1)
+        self._capture, self._graphs, self._tf32 = capture, count(1), tf32
         self._session = self._open(model, sizes, device, threads)
         self.providers: list[str] = self._session.get_providers()
         self.device = "cuda" if _CUDA in self.providers else "cpu"
@@ -86,8 +88,14 @@ class Engine:
         self.outputs = [v.name for v in self._session.get_outputs()]
 
     def _open(
-        self, model: "onnx.ModelProto", sizes: Mapping[str, int], device: str, threads: int | None
+        self,
+        model: "onnx.ModelProto",
+        sizes: Mapping[str, int],
+        device: str,
+        threads: int | None,
     ) -> Any:
+        if self._tf32:
+            check_tf32(device)
         options = self._ort.SessionOptions()
         options.log_severity_level = 4
         # A gradient keeps much and frees it in any order: one block planned for all of it takes
@@ -97,22 +105,22 @@ class Engine:
             options.add_free_dimension_override_by_name(name, size)
         if threads is not None:
             options.intra_op_num_threads = threads
-        providers = _providers(self._ort, device, self._capture)
+        providers = _providers(self._ort, device, self._capture, self._tf32)
         content = model.SerializeToString()
         try:
             session = self._ort.InferenceSession(content, options, providers=providers)
         except Exception as error:
             if self._capture:
                 raise _uncaptured(device, error) from error
-            if device != "auto" or len(providers) == 1:
+            if device != "auto" or self._tf32 or len(providers) == 1:
                 raise refusal("onnxruntime", model, error) from error
             session = self._ort.InferenceSession(content, options, providers=[_CPU])
         wanted = [p if isinstance(p, str) else p[0] for p in providers]
         if _CUDA in wanted and _CUDA not in session.get_providers():
-            if device != "auto" or self._capture:
+            if device != "auto" or self._tf32 or self._capture:
                 raise RuntimeUnavailable(
                     f"device {device!r}: CUDA did not load (driver, CUDA or cuDNN missing?); use "
-                    "--device cpu"
+                    f"--device cpu{' without tf32' if self._tf32 else ''}"
                 )
             warnings.warn("CUDA did not load; running on the CPU", RuntimeWarning, stacklevel=4)
         return session
@@ -190,6 +198,19 @@ def check_device(device: str) -> None:
         )
 
 
+def check_tf32(device: str) -> None:
+    """Refuse TF32 where the device cannot be CUDA.
+
+    Raises:
+        RuntimeUnavailable: the device is the CPU, or this onnxruntime has no CUDA provider.
+    """
+    if device.startswith("cpu") or _CUDA not in load().get_available_providers():
+        raise RuntimeUnavailable(
+            f"tf32: expected CUDA, the only provider that has it, got the device {device!r} here; "
+            "leave tf32 out, or use --device cuda with 'jataug[gpu]'"
+        )
+
+
 def _device_id(device: str) -> int:
     return int(device.partition(":")[2] or 0) if device.startswith("cuda") else 0
 
@@ -202,7 +223,7 @@ def _uncaptured(device: str, error: Exception) -> RuntimeUnavailable:
     )
 
 
-def _providers(ort: Any, device: str, capture: bool = False) -> list[Any]:
+def _providers(ort: Any, device: str, capture: bool = False, tf32: bool = False) -> list[Any]:
     check_device(device)
     if device.startswith("cpu") or _CUDA not in ort.get_available_providers():
         if capture:
@@ -214,5 +235,9 @@ def _providers(ort: Any, device: str, capture: bool = False) -> list[Any]:
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     # TF32 is on by default and costs three digits.
-    options = {"device_id": _device_id(device), "use_tf32": 0, "enable_cuda_graph": int(capture)}
+    options = {
+        "device_id": _device_id(device),
+        "use_tf32": int(tf32),
+        "enable_cuda_graph": int(capture),
+    }
     return [(_CUDA, options), _CPU]

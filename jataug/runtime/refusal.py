@@ -33,7 +33,13 @@ def refusal(runtime: str, model: "onnx.ModelProto", error: Exception) -> ModelEr
     """Return a runtime's refusal of a model in one line."""
     said = " ".join(str(error).split())
     if op := missing_operator(said):
-        return ModelError(f"{runtime} lacks the operator {op}{_where(model, op)}; {_advice(op)}")
+        where = _where(model, op)
+        if _in_bfloat16(model):
+            return ModelError(
+                f"{runtime} lacks the operator {op}{where} in bfloat16 on this device; take "
+                "another --device, such as cuda, or export with --precision float16 or float32"
+            )
+        return ModelError(f"{runtime} lacks the operator {op}{where}; {_advice(op)}")
     for pattern, what, here in (
         (_OPSET, "opset", opset_of(model)),
         (_IR, "IR version", model.ir_version),
@@ -75,6 +81,10 @@ def _where(model: "onnx.ModelProto", op: str) -> str:
     kind = op.rpartition(".")[2]
     names = [n.name or n.output[0] for n in model.graph.node if n.op_type == kind]
     return f" (node {names[0]!r})" if names else ""
+
+
+def _in_bfloat16(model: "onnx.ModelProto") -> bool:
+    return any(t.data_type == t.BFLOAT16 for t in model.graph.initializer)
 
 
 def _advice(op: str) -> str:

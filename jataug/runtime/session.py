@@ -39,6 +39,7 @@ class Session:
 
     Attributes:
         backend: the runtime that it drives.
+        tf32: whether CUDA rounds products to TF32.
         config: the attack, as exported.
         image_shape: (channel, height, width).
         classes: number of classes.
@@ -53,10 +54,11 @@ class Session:
         batch_size: int | None,
         threads: int | None,
         cuda_graph: bool = False,
+        tf32: bool = False,
     ) -> None:
         self._model, self._manifest = model, manifest
         self._recorded = {"capture": True} if cuda_graph else {}
-        self._engine_type, self.backend = engine_type(backend), backend
+        self._engine_type, self.backend, self.tf32 = engine_type(backend, tf32), backend, tf32
         self._device, self._batch_size, self._threads = device, batch_size, threads
         self._stepper: Stepper | None = None
         self._network: Engine | None = None
@@ -74,6 +76,7 @@ class Session:
         batch_size: int | None = None,
         threads: int | None = None,
         cuda_graph: bool = False,
+        tf32: bool = False,
     ) -> Self:
         """Open an artifact; the runtime itself starts with the first batch.
 
@@ -87,14 +90,15 @@ class Session:
             threads: of the runtime's pool; default its own choice.
             cuda_graph: record an iteration as a CUDA graph once and replay it, which saves the
                 launch of every kernel. Needs CUDA and the form step or unrolled.
+            tf32: let CUDA round the products of float32 to TF32, which has three digits less.
 
         Raises:
             ArtifactError: no artifact, edited, truncated, or newer than this version.
-            RuntimeUnavailable: the backend or the device is unknown, or has no provider here; on
-                first use: the device did not load, or a node of the attack does not run on it and
-                cannot be recorded.
+            RuntimeUnavailable: the backend or the device is unknown, or has no provider here, or
+                no TF32; on first use: the device did not load, or a node of the attack does not run
+                on it and cannot be recorded.
         """
-        check_device(backend, device)
+        check_device(backend, device, tf32)
         model, manifest = load_artifact(path)
         if manifest.weights:
             raise ArtifactError(
@@ -108,7 +112,7 @@ class Session:
                 raise BudgetError(f"{name}: expected an integer >= 1, got {value!r}")
         if cuda_graph:
             check_recordable(backend, device, manifest.form)
-        return cls(model, manifest, backend, device, batch_size, threads, cuda_graph)
+        return cls(model, manifest, backend, device, batch_size, threads, cuda_graph, tf32)
 
     def __enter__(self) -> Self:
         return self

@@ -10,6 +10,7 @@ from jataug import AttackConfig, FlowBudget, PixelBudget, Session
 from jataug.artifact import load_artifact
 from jataug.errors import ArtifactError, BudgetError, ModelError, UnsupportedOperator
 from jataug.export import build, export_attack, save
+from jataug.export.model import prepare
 from jataug.preprocessing import Preprocessing
 
 CONFIG = AttackConfig(flow=FlowBudget(0.3), pixel=PixelBudget("8/255"), steps=2)
@@ -257,6 +258,6 @@ def test_a_torch_module(tiny_net, tmp_path):
 def test_the_model_is_not_changed():
     proto = model()
     before = proto.SerializeToString()
-    build.build_attack(build.prepare(proto, preprocessing=Preprocessing()), CONFIG, Preprocessing())
+    build.build_attack(prepare(proto, preprocessing=Preprocessing()), CONFIG, Preprocessing())
     assert proto.SerializeToString() == before
     assert onnx.load_from_string(before) == proto

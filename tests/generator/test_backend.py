@@ -101,6 +101,7 @@ def test_plans_keep_their_hash():
     assert set(Plan(**plain).to_dict()) == set(plain)
     assert Plan(**plain, backend="onnxruntime").hash == Plan(**plain).hash
     assert Plan(**plain, backend="openvino").hash != Plan(**plain).hash
+    assert Plan(**plain, tf32=False).hash == Plan(**plain).hash != Plan(**plain, tf32=True).hash
 
 
 def test_on_the_command_line(attack, source, tmp_path):

@@ -50,7 +50,7 @@ def test_a_start_of_other_samples_is_refused(session):
 
 
 def test_no_runtime_is_started_to_draw(path, monkeypatch):
-    monkeypatch.setattr("jataug.runtime.session.engine_type", lambda backend: None)
+    monkeypatch.setattr("jataug.runtime.session.engine_type", lambda *_: None)
     with Session.open(path, device="cpu") as opened:
         assert opened.draw(images(1)).flow.shape == (1, 2, 16, 16)
     assert CONFIG.start == "random"
