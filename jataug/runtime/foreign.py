@@ -89,7 +89,8 @@ def as_tensor(array: Any, name: str) -> Tensor:
         return array.detach().as_subclass(Tensor)
     try:
         return from_dlpack(array)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, BufferError, RuntimeError, TypeError, ValueError) as error:
+        # A torch without CUDA asserts that it has it.
         said = str(error).partition("\n")[0]
         raise DataError(
             f"{name}: expected an array that torch {torch.__version__} can read, got "
