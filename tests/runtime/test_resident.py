@@ -16,6 +16,8 @@ import torch
 
 from jataug import AttackConfig, FlowBudget, PixelBudget, Session
 from jataug.attack import noise
+from jataug.attack.best import Candidate
+from jataug.runtime import resident as resident_module
 from jataug.runtime import tensors
 from jataug.runtime.onnxruntime import Engine
 
@@ -33,6 +35,7 @@ TABLE = {
     "claim-8": AttackConfig.preset("claim-8", flow=CONFIG.flow, pixel=CONFIG.pixel, steps=3),
     "evaluation": EVALUATION,
     "best, pixels first": EVALUATION.replace(order="pixel-flow", composition="pixel-spatial"),
+    "best, of steps too long": EVALUATION.replace(flow_step=1.4, pixel_step=0.06),
     "linf flow, l2 pixels": CONFIG.replace(
         flow=FlowBudget(0.7, "linf"), pixel=PixelBudget(1.0, "l2")
     ),
@@ -303,6 +306,28 @@ def test_addresses_stay(opened):
             here.attack(torch.from_numpy(given), steps=2)
             assert [tensor.data_ptr() for tensor in fixed(here)] == before
     assert len(set(before)) == len(before) > 12
+
+
+def test_padding_is_a_clean_image_with_a_target(opened):
+    with opened(CONFIG.replace(redraw_targets=True)) as session:
+        resident(session).attack(torch.from_numpy(1 - images(3)), torch.arange(3))
+        resident(session).attack(torch.from_numpy(images(2)), torch.arange(2) + 5)
+        held = resident(session)._stepper._inputs
+    assert not held["image"][2].any()
+    assert held["image"][1].any()
+    assert (held["label"][2], held["target"][2]) == (0, 1)
+
+
+def test_the_first_iterate_is_kept_though_the_iterations_go_on():
+    """The tensors that it lies in are written to."""
+    state = {"flow": torch.ones(2, 2, 4, 4)}
+    held = resident_module._kept(
+        None, Candidate(state, torch.tensor([True, False]), torch.tensor([5.0, 5.0]))
+    )
+    state["flow"].zero_()
+    other = Candidate(state, torch.tensor([False, False]), torch.tensor([9.0, 9.0]))
+    kept = resident_module._kept(held, other)
+    assert kept.state["flow"][:, 0, 0, 0].tolist() == [1, 0]
 
 
 def fixed(here):
