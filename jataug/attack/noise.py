@@ -90,7 +90,7 @@ def pixel_noise(u: Tensor, radius: Tensor, norm: Norm) -> Tensor:
     n = (u.shape[1] - 1) // 2
     normal = (-2 * (-u[:, 1 : n + 1]).log1p()).sqrt() * (2 * torch.pi * u[:, n + 1 :]).cos()
     length = radius * u[:, :1].pow(1 / n)
-    size = torch.linalg.vector_norm(normal, dim=1, keepdim=True)
+    size: Tensor = torch.linalg.vector_norm(normal, dim=1, keepdim=True)
     return (length * normal / size).float()
 
 

@@ -24,7 +24,7 @@ _FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
 def read_images(images: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
-    """Return images as float32 in [0, 1], in memory of their own, and as levels if they came so.
+    """Return images as float32 in [0, 1], contiguous, and as levels if they came so.
 
     Args:
         images: as of Session.attack.
@@ -38,7 +38,7 @@ def read_images(images: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Te
         return from_levels(images), images
     if images.dtype not in _FLOATS or tuple(images.shape[1:]) != shape:
         as_images(_array(images, "images"), shape)
-    pixels = images.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
     if bool(((pixels < 0) | ~(pixels <= 1)).any()):
         as_images(_array(pixels, "images"), shape)
     return pixels, None
