@@ -1,4 +1,4 @@
-"""ONNX Runtime CUDA: parity with the CPU, speed beside torch on the same card, memory.
+"""ONNX Runtime CUDA: parity with the CPU, speed beside torch on the same card, memory, training.
 
     python benchmarks/on_cuda.py [--device cuda:0] [--only parity speed memory] [--write]
     python benchmarks/on_cuda.py --smoke --device cpu    # for the tests: the CPU beside itself
@@ -9,20 +9,22 @@ benchmarks/results/cuda.md, a part at a time.
 
 1. parity: the gradient and the loss against ONNX Runtime's CPU provider (TF32 is off), and the
    share of 8-bit values that differ after 1 and 10 steps of the joint attack.
-2. speed: (forward + gradient) / forward; images per second of PGD and the joint attack, 10 steps.
-3. memory: of the card, before and after many batches; the largest batch that fits.
+2. precision: robust accuracy of the demo model in float32, TF32, float16 and bfloat16.
+3. speed: images per second of PGD and the joint attack, 10 steps; (forward + gradient) / forward,
+   and what part of the card's rate of matrix products that is.
+4. profile: nodes on the CPU, copies between it and the card, what is above two forwards by kind.
+5. memory: of the card, before and after many batches; the largest batch that fits, torch's too.
+6. training: a step of joint adversarial training in torch, compiled, and in ONNX Runtime on the
+   live weights.
 """
 
 import argparse
 import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 
@@ -31,36 +33,18 @@ PLACES = ("tests", "tests/bridge", "examples", "benchmarks")
 sys.path[:0] = [str(ROOT / place) for place in PLACES]
 
 import material  # noqa: E402  (from tests/)
-from attacks import JOINT, PGD, STEP, STEPS, eager_pgd  # noqa: E402
-from gradient import declare_operators, vision_transformer, wide_resnet  # noqa: E402
-from strength_peers import torchattacks  # noqa: E402
-from timing import interleaved, machine, spread  # noqa: E402
+from attacks import JOINT, PGD, STEPS, eager_pgd  # noqa: E402
+from gradient import vision_transformer  # noqa: E402
+from on_cuda_speed import SPEED, profile, speed, training  # noqa: E402
+from on_cuda_subject import Case, Subject, apart  # noqa: E402
+from timing import machine  # noqa: E402
 
 import jataug  # noqa: E402
-from jataug.attack import JointAttack  # noqa: E402
 from jataug.errors import JataugError  # noqa: E402
-from jataug.export import differentiate, export_attack  # noqa: E402
-from jataug.runtime.onnxruntime import Engine  # noqa: E402
+from jataug.export import differentiate  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "cuda.md"
-TARGET = "cuda"
-
-
-def resnet50() -> material.Model:
-    """ResNet-50 of torchvision with random weights."""
-    declare_operators()
-    from torchvision.models import resnet50 as make
-
-    torch.manual_seed(0)
-    return material.exported(make().eval(), torch.zeros(2, 3, 224, 224), "resnet-50")
-
-
-class Case(NamedTuple):
-    """A model and the images in a batch."""
-
-    load: Callable[[], material.Model]
-    batch: int
-
+DEMO = ROOT / "jataug" / "demo" / "images.npz"
 
 PARITY = {
     "demo classifier": Case(material.demo_classifier, 64),
@@ -68,36 +52,7 @@ PARITY = {
     "EfficientNet-Lite0": Case(material.efficientnet_lite0, 8),
     "ViT-S/16": Case(vision_transformer, 8),
 }
-SPEED = {
-    "WRN-28-10, 32x32, batch 512": Case(wide_resnet, 512),
-    "ResNet-50, 224x224, batch 128": Case(resnet50, 128),
-}
 SMOKE = {"demo classifier": Case(material.demo_classifier, 4)}
-
-
-class Subject:
-    """A model with images and labels, and its sessions."""
-
-    def __init__(self, case: Case, device: str, folder: str) -> None:
-        self.model, self.batch, self.device = case.load(), case.batch, device
-        proto = onnx.load(self.model.path)
-        self.input = proto.graph.input[0]
-        sizes = [d.dim_value for d in self.input.type.tensor_type.shape.dim[1:]]
-        generator = np.random.default_rng(0)
-        self.levels = generator.integers(0, 256, (self.batch, *sizes[1:], sizes[0]), np.uint8)
-        self.images = (self.levels.transpose(0, 3, 1, 2) / 255).astype(np.float32)
-        self.labels = np.arange(self.batch) % 10
-        self.folder, self._artifacts = Path(folder), 0
-
-    def session(self, config: jataug.AttackConfig, device: str) -> jataug.Session:
-        self._artifacts += 1
-        path = self.folder / f"{self._artifacts}.onnx"
-        export_attack(self.model.path, config, path, check=False, target=TARGET)
-        return jataug.Session.open(path, device=device, batch_size=self.batch)
-
-    def engine(self, proto: onnx.ModelProto, device: str) -> Engine:
-        symbol = proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param
-        return Engine(proto, {symbol: self.batch}, device)
 
 
 def parity(cases: dict[str, Case], device: str, rounds: int) -> Iterator[tuple[str, ...]]:
@@ -105,17 +60,16 @@ def parity(cases: dict[str, Case], device: str, rounds: int) -> Iterator[tuple[s
     del rounds
     yield "model", "gradient", "loss", "8-bit values, 1 step", f"{STEPS} steps"
     for title, case in cases.items():
-        with tempfile.TemporaryDirectory() as folder:
-            subject = Subject(case, device, folder)
-            gradient = apart(*(vjp(subject, place) for place in ("cpu", device)))
+        with Subject(case, device) as subject:
+            gradient = apart(*(vjp(subject, place) for place in (device, "cpu")))
             shares, loss = [], 0.0
             for steps in (1, STEPS):
-                here, there = (
+                there, here = (
                     attacked(subject, JOINT.replace(steps=steps), place)
-                    for place in ("cpu", device)
+                    for place in (device, "cpu")
                 )
                 shares.append(float(np.mean(here.adversarial != there.adversarial)))
-                loss = loss or apart(here.loss, there.loss)
+                loss = loss or apart(there.loss, here.loss)
         yield title, f"{gradient:.1e}", f"{loss:.1e}", *(f"{share:.2%}" for share in shares)
 
 
@@ -132,115 +86,43 @@ def attacked(subject: Subject, config: jataug.AttackConfig, device: str) -> jata
         return session.attack(subject.levels, subject.labels)
 
 
-def apart(found: np.ndarray, golden: np.ndarray) -> float:
-    return float(np.linalg.norm(found - golden) / np.linalg.norm(golden))
-
-
-def speed(cases: dict[str, Case], device: str, rounds: int) -> Iterator[tuple[str, ...]]:
-    """Yield the table of images per second, and of forward + gradient in forwards."""
-    yield "work", "images/s", "in the time of jataug"
-    for title, case in cases.items():
-        with tempfile.TemporaryDirectory() as folder:
-            subject = Subject(case, device, folder)
-            for name, work in (("PGD", pgd_of(subject)), ("joint", joint_of(subject))):
-                seconds = interleaved(work, rounds)
-                ours = seconds["jataug"]
-                for contestant, times in seconds.items():
-                    rate = spread(subject.batch / t for t in times)
-                    share = spread(t / o for t, o in zip(times, ours, strict=True))
-                    yield f"{title}, {name}, {contestant}", shown(rate, 0), shown(share, 2)
-            yield f"{title}, (forward + gradient) / forward", "", shown(ratio(subject, rounds), 2)
-
-
-def ratio(subject: Subject, rounds: int) -> tuple[float, float, float]:
-    """Return median and quartiles, with inputs and outputs that stay on the device."""
-    runs = {}
-    for name, proto in (
-        ("forward", onnx.load(subject.model.path)),
-        ("both", differentiate(subject.model.path)),
-    ):
-        engine = subject.engine(proto, subject.device)
-        shapes = {v.name: sizes_of(v, subject.batch) for v in proto.graph.input}
-        inputs = {key: engine.empty(key, shape) for key, shape in shapes.items()}
-        inputs[engine.inputs[0]].update_inplace(subject.images)
-        outputs = {
-            v.name: engine.empty(v.name, sizes_of(v, subject.batch)) for v in proto.graph.output
-        }
-        binding = engine.bind(inputs, outputs)
-        runs[name] = lambda engine=engine, binding=binding: engine.run_bound(binding)
-    seconds = interleaved(runs, rounds)
-    return spread(b / f for b, f in zip(seconds["both"], seconds["forward"], strict=True))
-
-
-def sizes_of(value: onnx.ValueInfoProto, batch: int) -> list[int]:
-    return [d.dim_value or batch for d in value.type.tensor_type.shape.dim]
-
-
-def pgd_of(subject: Subject) -> dict[str, Callable[[], object]]:
-    session = subject.session(PGD, subject.device)
-    images, labels, module = on_torch(subject)
-    compiled = torch.compile(module, mode="reduce-overhead") if images.is_cuda else module
-    last = images.contiguous(memory_format=torch.channels_last)
-
-    def half() -> None:
-        with torch.autocast(images.device.type, torch.bfloat16):
-            eager_pgd(module, last, labels)
-
-    found: dict[str, Callable[[], object]] = {
-        "jataug": lambda: session.attack(subject.levels, subject.labels),
-        "eager torch": done(lambda: eager_pgd(module, images, labels)),
-        "channels_last, bfloat16": done(half),
-    }
-    if images.is_cuda:
-        found["torch.compile"] = done(lambda: eager_pgd(compiled, images, labels))
-        peer = torchattacks("PGD", alpha=STEP, steps=STEPS)
-        found["torchattacks"] = done(lambda: peer(module, images, labels))
-    return found
-
-
-def joint_of(subject: Subject) -> dict[str, Callable[[], object]]:
-    session = subject.session(JOINT, subject.device)
-    images, labels, module = on_torch(subject)
-    return {
-        "jataug": lambda: session.attack(subject.levels, subject.labels),
-        "eager torch": done(lambda: JointAttack(JOINT)(module, images, labels)),
-    }
-
-
-def on_torch(subject: Subject) -> tuple[torch.Tensor, torch.Tensor, torch.nn.Module]:
-    module = subject.model.module.eval().to(subject.device)
-    for parameter in module.parameters():
-        parameter.requires_grad_(True)  # torchattacks reads the device from them
-    tensors = (torch.from_numpy(a).to(subject.device) for a in (subject.images, subject.labels))
-    return (*tensors, module)
-
-
-def done(work: Callable[[], object]) -> Callable[[], object]:
-    """Return the work, ended only when the card has ended it."""
-
-    def run() -> None:
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-
-    return run
+def precision(cases: dict[str, Case], device: str, rounds: int) -> Iterator[tuple[str, ...]]:
+    """Yield the table of robust accuracies of the demo model, each in what it is computed in."""
+    del cases
+    yield "computed in", "images", "% robust accuracy"
+    with np.load(DEMO) as file:
+        images, labels = file["images"][: 128 * rounds], file["labels"][: 128 * rounds]
+    ways: dict[str, dict[str, object]] = {"float32": {}, "float16": {"precision": "float16"}}
+    if device != "cpu":
+        ways |= {"TF32": {"tf32": True}, "bfloat16": {"precision": "bfloat16"}}
+    with Subject(Case(material.demo_classifier, 64), device) as subject:
+        for way, options in ways.items():
+            try:
+                with subject.session(JOINT, **options) as session:
+                    broken = session.attack(images, labels).success
+            except JataugError as error:
+                yield way, "", str(error).splitlines()[0]
+                continue
+            yield way, str(len(images)), f"{100 * float(np.mean(~broken)):.2f}"
 
 
 def memory(cases: dict[str, Case], device: str, rounds: int) -> Iterator[tuple[str, ...]]:
     """Yield the table of what the card holds after many batches, and of the largest batch."""
-    yield "model", "batches", "memory, MiB: after the first", "after the last", "largest batch"
+    yield (
+        "model", "batches", "memory, MiB: after the first", "after the last", "largest batch",
+        "of eager torch",
+    )  # fmt: skip
     for title, case in cases.items():
-        with tempfile.TemporaryDirectory() as folder:
-            subject = Subject(case, device, folder)
+        with Subject(case, device) as subject:
             config, count = PGD.replace(steps=1), rounds * 1000
-            with subject.session(config, device) as session:
+            with subject.session(config) as session:
                 session.attack(subject.levels, subject.labels)
                 first = held(device)
                 for _ in range(count):
                     session.attack(subject.levels, subject.labels)
                 last = held(device)
-            most = largest(subject, config) if device != "cpu" else subject.batch
-        yield title, f"{count:,}", f"{first:.0f}", f"{last:.0f}", str(most)
+            sizes = largest(subject, config) if subject.on_card else (subject.batch, subject.batch)
+        yield title, f"{count:,}", f"{first:.0f}", f"{last:.0f}", *map(str, sizes)
 
 
 def held(device: str) -> float:
@@ -252,27 +134,43 @@ def held(device: str) -> float:
     return (total - free) / 2**20
 
 
-def largest(subject: Subject, config: jataug.AttackConfig) -> int:
-    """Return the largest power of two of images in a batch that the card takes."""
-    fits, size = 0, subject.batch
-    while True:
-        path = Path(tempfile.mkdtemp(dir=subject.folder)) / "attack.onnx"
-        export_attack(subject.model.path, config, path, check=False, target=TARGET)
+def largest(subject: Subject, config: jataug.AttackConfig) -> tuple[int, int]:
+    """Return the most images in a batch, doubled from the subject's, that the card takes: from us
+    and from eager torch.
+    """
+
+    def our_own(size: int) -> None:
         images = np.resize(subject.levels, (size, *subject.levels.shape[1:]))
-        try:
-            with jataug.Session.open(path, device=subject.device, batch_size=size) as session:
-                session.attack(images, np.arange(size) % 10)
-        except (JataugError, RuntimeError):
-            return fits
-        fits, size = size, size * 2
+        with subject.session(config, batch=size) as session:
+            session.attack(images, np.arange(size) % 10)
+
+    def eager(size: int) -> None:
+        images, _, module = subject.on_torch()
+        repeated = images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
+        eager_pgd(module, repeated, torch.arange(size, device=images.device) % 10)
+
+    found = []
+    for attack in (our_own, eager):
+        fits, size = 0, subject.batch
+        while True:
+            try:
+                attack(size)
+            except (JataugError, RuntimeError):
+                break
+            fits, size = size, size * 2
+        found.append(fits)
+        torch.cuda.empty_cache()
+    return found[0], found[1]
 
 
-def shown(values: tuple[float, float, float], digits: int) -> str:
-    middle, low, high = values
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-PARTS = {"parity": (parity, PARITY), "speed": (speed, SPEED), "memory": (memory, SPEED)}
+PARTS = {
+    "parity": (parity, PARITY),
+    "precision": (precision, PARITY),
+    "speed": (speed, SPEED),
+    "profile": (profile, SPEED),
+    "memory": (memory, SPEED),
+    "training": (training, SPEED),
+}
 
 
 def main() -> None:

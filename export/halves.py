@@ -19,6 +19,7 @@ from .differentiate import Trace, trace
 from .graph import Graph, Term
 from .lowering import lower_masks
 from .model import Classifier, image_shape
+from .term import MAKER, made_by
 
 __all__ = ["Halves", "forward_half", "halves", "outer_shape", "row_shapes"]
 
@@ -98,7 +99,7 @@ def halves(network: Classifier, preprocessing: Preprocessing | None) -> Halves:
     gradient = out_of_network(gradient, preprocessing or Preprocessing())
     gradient.shape = outer_shape(network, preprocessing)
     finished = graph.finish([cotangent], {"gradient": gradient}, "backward", opsets=network.opsets)
-    lower_masks(finished, network, _rectified(terms))
+    lower_masks(finished, network)
     saved = _read_by(finished, terms)
     for value, name in zip(saved, _names(saved), strict=True):
         terms[value].value.name = name
@@ -122,15 +123,11 @@ def _placeholders(graph: Graph, network: Classifier) -> dict[ir.Value, Term]:
         else:
             nameless = ir.Value(name=graph.unique(f"saved_{i}"))
             terms[value] = Term(graph, nameless, None, None)
+        terms[value].value.meta[MAKER] = made_by(value)
     for value in (v for node in network.nodes for v in node.inputs if v is not None):
         if value not in terms:
             terms[value] = graph.adopt(value)
     return terms
-
-
-def _rectified(terms: dict[ir.Value, Term]) -> set[ir.Value]:
-    made = ((value.producer(), term) for value, term in terms.items())
-    return {term.value for node, term in made if node is not None and node.op_type == "Relu"}
 
 
 def _read_by(graph: ir.Graph, terms: dict[ir.Value, Term]) -> list[ir.Value]:

@@ -8,7 +8,6 @@ vectorised, which ONNX Runtime's Sign is not (benchmarks/README.md).
 """
 
 import math
-from collections.abc import Collection
 from itertools import count
 
 import numpy as np
@@ -16,6 +15,7 @@ import onnx_ir as ir
 
 from .model import Classifier
 from .shapes import constant
+from .term import made_by
 
 __all__ = ["lower_masks"]
 
@@ -28,7 +28,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).smallest_normal)
 
 
-def lower_masks(graph: ir.Graph, network: Classifier, rectified: Collection[ir.Value] = ()) -> None:
+def lower_masks(graph: ir.Graph, network: Classifier) -> None:
     """Rewrite the masks of Relu and of Clip as an activation, in place, bodies of loops included.
 
     Only in a network of float32: so steep a slope leaves the range of float16, and ONNX Runtime has
@@ -37,14 +37,13 @@ def lower_masks(graph: ir.Graph, network: Classifier, rectified: Collection[ir.V
     Args:
         graph: a finished graph: outputs named, unneeded nodes left out.
         network: what it differentiates.
-        rectified: inputs of the graph that hold what a Relu gave.
     """
     if any(info.dtype in _OTHER_FLOATS for info in network.info.values()):
         return
     everything = list(ir.traversal.RecursiveGraphIterator(graph))
     names = {value.name for node in everything for value in (*node.inputs, *node.outputs) if value}
     for node in everything:
-        masks = _of_sign(node, rectified) if node.op_type == "Sign" else _of_inside(node)
+        masks = _of_sign(node) if node.op_type == "Sign" else _of_inside(node)
         if masks and not node.outputs[0].is_graph_output():
             _replace(node, masks, names)
     for value in list(graph.initializers.values()):
@@ -52,10 +51,10 @@ def lower_masks(graph: ir.Graph, network: Classifier, rectified: Collection[ir.V
             del graph.initializers[value.name or ""]
 
 
-def _of_sign(node: ir.Node, rectified: Collection[ir.Value]) -> list[ir.Node]:
+def _of_sign(node: ir.Node) -> list[ir.Node]:
     """Return the mask that is the sign of what is never negative."""
     (value,) = node.inputs
-    if value is None or not (value in rectified or _maker(value, "Relu")):
+    if value is None or made_by(value) != "Relu":
         return []
     return [_above(value, np.float32(0))]
 

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from jataug.errors import ModelError
 
-__all__ = ["Builder", "Dim", "Shape", "Term", "broadcast_shapes"]
+__all__ = ["MAKER", "Builder", "Dim", "Shape", "Term", "broadcast_shapes", "made_by"]
 
 Dim = int | str
 """A static size, or the name of a symbolic one: "N" for the batch, "4N" for a multiple of it."""
+
+MAKER = "jataug.maker"
+"""Where an input that stands for a network's value notes, in its `meta`, the operator of that."""
 
 Shape = tuple[Dim, ...]
 Array = NDArray[Any]
@@ -349,3 +352,13 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
             raise ModelError(f"shapes {shapes} do not broadcast")
         result.append(sizes.pop() if sizes else 1)
     return tuple(result)
+
+
+def made_by(value: ir.Value | None) -> str:
+    """Return the operator that computes a value, in this graph or in that which it comes from; ""
+    where there is none.
+    """
+    if value is None:
+        return ""
+    node = value.producer()
+    return str(value.meta.get(MAKER, "")) if node is None else node.op_type

@@ -61,7 +61,12 @@ def test_cuda_beside_itself():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "| demo classifier | 0.0e+00 | 0.0e+00 | 0.00% | 0.00% |" in done.stdout
-    for contestant in ("jataug", "eager torch", "channels_last, bfloat16"):
+    for contestant in ("jataug", "eager torch", "eager torch, channels_last, bfloat16"):
         assert re.search(rf"\| demo classifier, PGD, {contestant} \| \d+ \[", done.stdout)
     assert re.search(r"\(forward \+ gradient\) / forward \|  \| \d+\.\d\d \[", done.stdout)
     assert "| demo classifier | 1,000 |" in done.stdout
+    for computed in ("float32", "float16"):
+        assert re.search(rf"\| {computed} \| 128 \| \d+\.\d\d \|", done.stdout)
+    assert re.search(r"\| demo classifier \| 0 \| 0 \| -?\d+\.\d\d: \w+", done.stdout)
+    for way in ("natural", "joint, torch", "joint, ONNX Runtime on live weights"):
+        assert re.search(rf"\| small-cnn, {way} \| \d+ \[", done.stdout)

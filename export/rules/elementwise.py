@@ -10,6 +10,7 @@ import numpy as np
 from jataug.errors import UnsupportedOperator
 
 from ..graph import Term
+from ..term import made_by
 from .table import FLAT, Pullback, rule
 
 _FLAT = """
@@ -127,10 +128,9 @@ def clip(g: Term, Y: Term, X: Term, min: Term | None = None, max: Term | None = 
     # Clip passes the gradient where it left its input alone, the bounds included: pixels at exactly
     # 0 or 1 under a model's own clip must keep theirs. Not so ReLU6, in torch as here: what lies
     # inside is told from the output alone, and a runtime may fuse it with the layer before.
-    layer = X.value.producer()
     bounds = [bound for bound in (min, max) if bound is not None]
     fixed = all(bound.const is not None and bound.const.size == 1 for bound in bounds)
-    if layer is None or layer.op_type not in _LAYERS or not bounds or not fixed:
+    if made_by(X.value) not in _LAYERS or not bounds or not fixed:
         return g * step(Y.equals(X), X)
     return g * step(_inside(Y, min, max).equals(Y), X)
 

@@ -18,6 +18,7 @@ __all__ = [
     "EngineType",
     "backend_version",
     "check_device",
+    "check_recordable",
     "engine_type",
 ]
 
@@ -73,6 +74,7 @@ class EngineType(Protocol):
         sizes: Mapping[str, int],
         device: str = "auto",
         threads: int | None = None,
+        **options: bool,
     ) -> Engine: ...
 
 
@@ -93,6 +95,24 @@ def check_device(backend: str, device: str) -> None:
         RuntimeUnavailable: there is no such backend or device, or no provider for it.
     """
     _module(backend).check_device(device)
+
+
+def check_recordable(backend: str, device: str, form: str) -> None:
+    """Refuse what no CUDA graph can be recorded of.
+
+    Raises:
+        RuntimeUnavailable: another backend than ONNX Runtime, the CPU, or a Loop.
+    """
+    if backend != "onnxruntime" or device == "cpu":
+        raise RuntimeUnavailable(
+            "cuda_graph: expected the backend onnxruntime and a CUDA device, got "
+            f"{backend!r} on {device!r}; leave cuda_graph out"
+        )
+    if form == "loop":
+        raise RuntimeUnavailable(
+            "cuda_graph: expected an artifact of the form step or unrolled, got loop, which no "
+            "CUDA graph holds; export it with --form step"
+        )
 
 
 def backend_version(backend: str) -> str:

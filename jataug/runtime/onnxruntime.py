@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +16,14 @@ from .refusal import refusal
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Engine", "check_device", "load", "version"]
+__all__ = ["Binding", "Engine", "check_device", "load", "version"]
 
 Array = NDArray[Any]
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
+_NO_GRAPH = -1
+"""Of a run that is neither recorded nor replayed: its addresses are new every time."""
 
 
 def load() -> Any:
@@ -50,9 +54,13 @@ class Engine:
         sizes: what each symbolic size is.
         device: "auto", "cpu", "cuda" or "cuda:<i>".
         threads: of the runtime's own pool; None leaves the choice to it.
+        capture: record the first run of each binding as a CUDA graph, and replay it from then on:
+            bindings then keep their buffers for good, and no buffer is both read and written, as
+            the runtime runs a graph more than once to record it.
 
     Raises:
-        RuntimeUnavailable: the device was asked for and its provider did not load.
+        RuntimeUnavailable: the device was asked for and its provider did not load; capture was
+            asked for and a node is not on the device.
         ModelError: the runtime refuses the model.
     """
 
@@ -62,8 +70,10 @@ class Engine:
         sizes: Mapping[str, int],
         device: str = "auto",
         threads: int | None = None,
+        capture: bool = False,
     ) -> None:
         self._ort = load()
+        self._capture, self._graphs = capture, count(1)
         self._session = self._open(model, sizes, device, threads)
         self.providers: list[str] = self._session.get_providers()
         self.device = "cuda" if _CUDA in self.providers else "cpu"
@@ -87,16 +97,19 @@ class Engine:
             options.add_free_dimension_override_by_name(name, size)
         if threads is not None:
             options.intra_op_num_threads = threads
-        providers, content = _providers(self._ort, device), model.SerializeToString()
+        providers = _providers(self._ort, device, self._capture)
+        content = model.SerializeToString()
         try:
             session = self._ort.InferenceSession(content, options, providers=providers)
         except Exception as error:
+            if self._capture:
+                raise _uncaptured(device, error) from error
             if device != "auto" or len(providers) == 1:
                 raise refusal("onnxruntime", model, error) from error
             session = self._ort.InferenceSession(content, options, providers=[_CPU])
         wanted = [p if isinstance(p, str) else p[0] for p in providers]
         if _CUDA in wanted and _CUDA not in session.get_providers():
-            if device != "auto":
+            if device != "auto" or self._capture:
                 raise RuntimeUnavailable(
                     f"device {device!r}: CUDA did not load (driver, CUDA or cuDNN missing?); use "
                     "--device cpu"
@@ -117,16 +130,33 @@ class Engine:
             binding.bind_ortvalue_input(name, value)
         for name, value in outputs.items():
             binding.bind_ortvalue_output(name, value)
-        return binding
+        return Binding(binding, self._options(next(self._graphs)))
 
-    def run_bound(self, binding: Any) -> None:
+    def run_bound(self, binding: "Binding") -> None:
         """Run one binding."""
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding.values, binding.options)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return all outputs for numpy inputs; inputs that the model lacks are ignored."""
         known = {name: np.ascontiguousarray(feeds[name]) for name in self.inputs}
-        return dict(zip(self.outputs, self._session.run(None, known), strict=True))
+        found = self._session.run(None, known, self._options(_NO_GRAPH))
+        return dict(zip(self.outputs, found, strict=True))
+
+    def _options(self, graph: int) -> Any:
+        """Return what a run is recorded as; None where nothing is."""
+        if not self._capture:
+            return None
+        options = self._ort.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(graph))
+        return options
+
+
+@dataclass(frozen=True)
+class Binding:
+    """Buffers for inputs and outputs, and the graph that a run of them is recorded as."""
+
+    values: Any
+    options: Any
 
 
 _NUMPY: dict[str, Any] = {
@@ -164,11 +194,25 @@ def _device_id(device: str) -> int:
     return int(device.partition(":")[2] or 0) if device.startswith("cuda") else 0
 
 
-def _providers(ort: Any, device: str) -> list[Any]:
+def _uncaptured(device: str, error: Exception) -> RuntimeUnavailable:
+    reason = str(error).strip().splitlines()[0]
+    return RuntimeUnavailable(
+        f"cuda_graph: the attack cannot be recorded on device {device!r} ({reason}); open it "
+        "without"
+    )
+
+
+def _providers(ort: Any, device: str, capture: bool = False) -> list[Any]:
     check_device(device)
     if device.startswith("cpu") or _CUDA not in ort.get_available_providers():
+        if capture:
+            raise RuntimeUnavailable(
+                f"cuda_graph: expected a CUDA device, got {device!r}"
+                + ("" if device.startswith("cpu") else " and an onnxruntime without CUDA")
+            )
         return [_CPU]
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     # TF32 is on by default and costs three digits.
-    return [(_CUDA, {"device_id": _device_id(device), "use_tf32": 0}), _CPU]
+    options = {"device_id": _device_id(device), "use_tf32": 0, "enable_cuda_graph": int(capture)}
+    return [(_CUDA, options), _CPU]

@@ -15,7 +15,7 @@ from jataug.artifact import Manifest, load_artifact, prune
 from jataug.errors import ArtifactError, BudgetError
 from jataug.result import AttackResult
 
-from .backends import Engine, check_device, engine_type
+from .backends import Engine, check_device, check_recordable, engine_type
 from .batch import as_images, as_indices, as_labels, check_targets, padded
 from .devices import is_on_cuda
 from .finish import finished
@@ -56,8 +56,10 @@ class Session:
         device: str,
         batch_size: int | None,
         threads: int | None,
+        cuda_graph: bool = False,
     ) -> None:
         self._model, self._manifest = model, manifest
+        self._recorded = {"capture": True} if cuda_graph else {}
         self._engine_type, self.backend = engine_type(backend), backend
         self._device, self._batch_size, self._threads = device, batch_size, threads
         self._stepper: Stepper | None = None
@@ -76,6 +78,7 @@ class Session:
         device: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
+        cuda_graph: bool = False,
     ) -> Self:
         """Open an artifact; the runtime itself starts with the first batch.
 
@@ -87,11 +90,14 @@ class Session:
             batch_size: images per call of the runtime; smaller batches are padded to it. Default:
                 the size of the first batch, at most 64.
             threads: of the runtime's pool; default its own choice.
+            cuda_graph: record an iteration as a CUDA graph once and replay it, which saves the
+                launch of every kernel. Needs CUDA and the form step or unrolled.
 
         Raises:
             ArtifactError: no artifact, edited, truncated, or newer than this version.
             RuntimeUnavailable: the backend or the device is unknown, or has no provider here; on
-                first use: the device did not load.
+                first use: the device did not load, or a node of the attack does not run on it and
+                cannot be recorded.
         """
         check_device(backend, device)
         model, manifest = load_artifact(path)
@@ -105,7 +111,9 @@ class Session:
         for name, value in (("batch_size", batch_size), ("threads", threads)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise BudgetError(f"{name}: expected an integer >= 1, got {value!r}")
-        return cls(model, manifest, backend, device, batch_size, threads)
+        if cuda_graph:
+            check_recordable(backend, device, manifest.form)
+        return cls(model, manifest, backend, device, batch_size, threads, cuda_graph)
 
     def __enter__(self) -> Self:
         return self
@@ -338,7 +346,7 @@ class Session:
 
     def _step_engine(self, size: int) -> Engine:
         sizes = {"N": size, "R": size}
-        return self._engine_type(self._model, sizes, self._device, self._threads)
+        return self._engine_type(self._model, sizes, self._device, self._threads, **self._recorded)
 
     def _resident(self) -> "Resident":
         from .resident import Compiled, Resident

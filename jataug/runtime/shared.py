@@ -35,9 +35,9 @@ def run_shared(
         {name: value_of(tensor) for name, tensor in results.items()},
     )
     for name in kept:
-        binding.bind_output(name, engine.device, number)
+        binding.values.bind_output(name, engine.device, number)
     engine.run_bound(binding)
-    values: list[Any] = binding.get_outputs()
+    values: list[Any] = binding.values.get_outputs()
     return values[len(results) :]
 
 

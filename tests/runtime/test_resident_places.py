@@ -65,8 +65,8 @@ class Elsewhere:
 
 
 class CudaEngine(Engine):
-    def __init__(self, *args):
-        super().__init__(*args)
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
         self.device = "cuda"
 
 
