@@ -1,5 +1,5 @@
-"""What an attack returns: the same type from a Session (numpy) and from the torch JointAttack
-(torch).
+"""What an attack returns: the same type from a Session (numpy, or arrays on its CUDA device) and
+from the torch JointAttack (torch).
 """
 
 from dataclasses import dataclass

@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from .budget import FlowBudget, PixelBudget
 from .errors import BudgetError
 
-__all__ = ["FLOW", "MIX", "PIXEL", "TARGET", "flow_start", "pixel_start", "target_labels", "words"]
+__all__ = [
+    "FLOW",
+    "MIX",
+    "PIXEL",
+    "TARGET",
+    "check_key",
+    "flow_start",
+    "pixel_start",
+    "target_labels",
+    "words",
+]
 
 FLOW, PIXEL, TARGET, MIX = 1, 2, 3, 4
 """Tensor ids: the third word of the counter."""
@@ -30,12 +40,21 @@ def words(
     Raises:
         BudgetError: a number does not fit an unsigned 64-bit word.
     """
-    for name, value in (("seed", seed), ("index", index), ("epoch", epoch), ("restart", restart)):
-        if not hasattr(value, "__index__") or not 0 <= value < _WORD:
-            raise BudgetError(f"{name}: expected an integer in [0, 2**64), got {value!r}")
+    check_key(seed=seed, index=index, epoch=epoch, restart=restart)
     key = np.array([seed, index], np.uint64)
     counter = np.array([0, tensor, restart, epoch], np.uint64)
     return np.random.Philox(key=key, counter=counter).random_raw(count)
+
+
+def check_key(**numbers: Any) -> None:
+    """Refuse what cannot name a stream.
+
+    Raises:
+        BudgetError: a number does not fit an unsigned 64-bit word.
+    """
+    for name, value in numbers.items():
+        if not hasattr(value, "__index__") or not 0 <= value < _WORD:
+            raise BudgetError(f"{name}: expected an integer in [0, 2**64), got {value!r}")
 
 
 def _uniform(raw: NDArray[np.uint64]) -> NDArray[np.float64]:

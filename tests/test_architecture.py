@@ -34,7 +34,8 @@ EXPORT = SHARED | {"runtime", "export"}
 ARROWS = {
     "jataug": FOUNDATION,
     **dict.fromkeys(FOUNDATION, SHARED),
-    "runtime": SHARED,
+    "runtime": SHARED
+    | {"attack"},  # of .resident alone: arrays on a CUDA device are finished in torch
     "attack": SHARED,
     "data": SHARED,
     "drawing": SHARED,
@@ -74,6 +75,10 @@ MORE_IN = {
     "jataug.loaders.tensors": {"torch"},
     "jataug.loaders.tf": {"tensorflow"},
     "jataug.loaders.torch": {"torch"},
+    "jataug.runtime.foreign": {"torch"},
+    "jataug.runtime.resident": {"torch"},
+    "jataug.runtime.shared": {"torch"},
+    "jataug.runtime.tensors": {"torch"},
     "jataug.evaluation.autoattack": {"pyautoattack", "torch"},
     "jataug.evaluation.torch": {"torch"},
 }

@@ -21,9 +21,17 @@ class Candidate:
     loss: Tensor
 
 
-def judge(problem: Problem, state: State, logits: Tensor) -> Candidate:
-    """Return `state` as a candidate; where its loss is not finite it beats no finite one."""
-    value = loss(problem.config.reported_objective, logits, problem.label, problem.target)
+def judge(problem: Problem, state: State, logits: Tensor, value: Tensor | None = None) -> Candidate:
+    """Return `state` as a candidate; where its loss is not finite it beats no finite one.
+
+    Args:
+        problem: what is attacked.
+        state: one iterate.
+        logits: (batch, classes), of that iterate.
+        value: (batch,), its loss; default computed from the logits.
+    """
+    if value is None:
+        value = loss(problem.config.reported_objective, logits, problem.label, problem.target)
     finite = value.isfinite() & logits.isfinite().all(1)
     wrong = (logits.argmax(1) != problem.label) & finite
     return Candidate(state, wrong, value.where(finite, -torch.inf))

@@ -1,7 +1,8 @@
 """The joint attack of claims 1-14: flow and perturbation ascend in turns, each in its budget."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,10 @@ from .objective import cotangent, loss
 from .problem import Model, Problem, predict, read
 from .render import State, base, render
 
-__all__ = ["JointAttack", "ascent", "iterate", "move", "start"]
+__all__ = ["JointAttack", "Measure", "ascent", "finish", "iterate", "move", "start"]
+
+Measure = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Images (batch, channel, height, width) to logits (batch, classes) and losses (batch,)."""
 
 
 class JointAttack:
@@ -77,7 +81,8 @@ class JointAttack:
             problem = read(
                 model, config, images, labels, indices, targets, radius, seed=seed, epoch=epoch
             )
-            return _finish(*_attack(problem))
+            problem, state = _attack(problem)
+            return finish(problem, state, partial(_measure, problem))
 
 
 def _attack(problem: Problem) -> tuple[Problem, State]:
@@ -171,14 +176,17 @@ def _step(problem: Problem, branch: Branch, gradient: Tensor) -> Tensor:
     return problem.step[branch].view(-1, 1, 1, 1) * direction(branch, gradient, norm)
 
 
-def _finish(problem: Problem, state: State) -> AttackResult:
+def finish(problem: Problem, state: State, measure: Measure) -> AttackResult:
+    """Return the result of an attack that ended in `state`: finalised, then measured on exactly the
+    image that is returned.
+    """
     config, radius = problem.config, problem.radius["pixel"]
     exact, warped, flow, delta = finalize(problem.image, state, radius, config)
     levels = None if problem.levels is None else quantize(exact, warped, radius)
     stored = exact if levels is None else from_levels(levels)
     if levels is not None and config.composition == "spatial-pixel":
         delta = stored - warped
-    logits = predict(problem.model, stored)
+    logits, value = measure(stored)
 
     failed = ~logits.isfinite().all(1)
     if failed.any():
@@ -186,19 +194,25 @@ def _finish(problem: Problem, state: State) -> AttackResult:
         flow[failed] = delta[failed] = 0
         if levels is not None and problem.levels is not None:
             levels[failed] = problem.levels[failed]
-        logits = predict(problem.model, stored)
+        logits, value = measure(stored)
     return AttackResult(
         adversarial=exact if levels is None else levels,
         exact=exact,
         flow=flow,
         delta=delta,
-        loss=loss(config.reported_objective, logits, problem.label, problem.target),
+        loss=value,
         logits=logits,
         success=(logits.argmax(1) != problem.label) & ~failed,
         label=problem.label,
         target=problem.target,
         failed=failed,
     )
+
+
+def _measure(problem: Problem, image: Tensor) -> tuple[Tensor, Tensor]:
+    logits = predict(problem.model, image)
+    objective = problem.config.reported_objective
+    return logits, loss(objective, logits, problem.label, problem.target)
 
 
 @contextmanager

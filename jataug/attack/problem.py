@@ -54,15 +54,16 @@ class Draws:
 
     def target(self, label: Tensor, classes: int, iteration: int = 0) -> Tensor:
         """Return labels other than `label`, uniformly drawn: (batch,), int64."""
-        drawn = streams.target_labels(
+        # The distance from the label: it is the same for every label, which stays on its device.
+        distance = streams.target_labels(
             self.seed,
             self.indices,
-            label.cpu().numpy(),
+            np.zeros(len(self.indices), np.int64),
             classes,
             iteration=iteration,
             epoch=self.epoch,
         )
-        return torch.from_numpy(drawn).to(label.device)
+        return (label + torch.from_numpy(distance).to(label.device)) % classes
 
 
 @dataclass(frozen=True)

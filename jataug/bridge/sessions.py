@@ -12,7 +12,7 @@ from torch import Tensor
 from jataug.errors import JataugError
 from jataug.preprocessing import Preprocessing
 from jataug.runtime.onnxruntime import Engine
-from jataug.runtime.shared import run_shared
+from jataug.runtime.shared import run_shared, settle
 
 if TYPE_CHECKING:
     import onnx
@@ -127,8 +127,7 @@ class Sessions:
         self, engine: Engine, feeds: dict[str, Any], results: dict[str, Tensor], kept: Sequence[str]
     ) -> list[Any]:
         (device,) = {tensor.device for tensor in results.values()}
-        if device.type == "cuda":  # the runtime has a stream of its own
-            torch.cuda.current_stream(device).synchronize()
+        settle(device)
         return run_shared(engine, feeds, results, kept, self._number)
 
     def _chunks(self, rows: Tensor, results: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -10,7 +10,7 @@ from jataug.errors import BudgetError
 
 from .batch import as_radii
 
-__all__ = ["radii_of", "steps_of"]
+__all__ = ["calls_of", "radii_of", "steps_of"]
 
 Radii = NDArray[np.float32]
 
@@ -33,6 +33,11 @@ def steps_of(manifest: Manifest, steps: int | None) -> int:
             "export the form step to choose at run time"
         )
     return steps
+
+
+def calls_of(manifest: Manifest, steps: int) -> int:
+    """Return how many calls of the artifact make that many iterations."""
+    return max(1, steps // manifest.iterations) if steps else 0
 
 
 def radii_of(manifest: Manifest, flow: Any, pixel: Any, count: int) -> tuple[Radii, Radii]:

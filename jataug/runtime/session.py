@@ -2,6 +2,7 @@
 measured result out.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,18 +13,21 @@ from numpy.typing import NDArray
 from jataug import streams
 from jataug.artifact import Manifest, load_artifact, prune
 from jataug.errors import ArtifactError, BudgetError
-from jataug.finalize import finalize, from_levels, quantize
 from jataug.result import AttackResult
 
 from .backends import Engine, check_device, check_recordable, engine_type
 from .batch import as_images, as_indices, as_labels, check_targets, padded
-from .limits import radii_of, steps_of
+from .devices import is_on_cuda
+from .finish import finished
+from .limits import calls_of, radii_of, steps_of
 from .results import joined, no_results
 from .stepper import Stepper
 from .task import Start, Task, radii_and_steps, start_state
 
 if TYPE_CHECKING:
     import onnx
+
+    from .resident import Resident
 
 __all__ = ["Session"]
 
@@ -62,6 +66,7 @@ class Session:
         self._device, self._batch_size, self._threads = device, batch_size, threads
         self._stepper: Stepper | None = None
         self._network: Engine | None = None
+        self._on_device: Resident | None = None
         self.config = manifest.config
         self.image_shape = manifest.image_shape
         self.classes = manifest.classes
@@ -127,7 +132,7 @@ class Session:
 
     def close(self) -> None:
         """Release the runtime and its buffers; a later call starts them again."""
-        self._stepper = self._network = None
+        self._stepper = self._network = self._on_device = None
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -147,16 +152,17 @@ class Session:
         """Images per call of the runtime; None until the first batch decides it."""
         return self._batch_size
 
-    def predict(self, images: Any) -> NDArray[np.float32]:
-        """Return the logits: (batch, classes). No gradient is computed.
+    def predict(self, images: Any) -> Any:
+        """Return the logits: (batch, classes), where `attack` would. No gradient is computed.
 
         Args:
-            images: float32 (batch, channel, height, width) in [0, 1], or uint8 (batch, height,
-                width, channel).
+            images: as of `attack`.
 
         Raises:
             DataError: the images are of another type or size, or outside [0, 1].
         """
+        if is_on_cuda(images):
+            return self._resident().predict(images)
         pixels = as_images(images, self.image_shape).pixels
         size = self._size(len(pixels))
         parts = [
@@ -183,8 +189,9 @@ class Session:
 
         Args:
             images: float32 (batch, channel, height, width) in [0, 1], or uint8 (batch, height,
-                width, channel), which
-                gives uint8 adversarial images. numpy, or any array on the CPU that speaks DLPack.
+                width, channel), which gives uint8 adversarial images. numpy, or any array on the
+                CPU that speaks DLPack; or a torch tensor or cupy array on the session's CUDA
+                device, which gives such results there, no image copied (needs torch).
             labels: (batch,), integers; default the model's own prediction.
             indices: (batch,), integers; which sample of the data set each image is. Default 0 ..
                 batch - 1.
@@ -204,6 +211,11 @@ class Session:
                 other.
             BudgetError: a radius or step count that the artifact cannot serve.
         """
+        if is_on_cuda(images):
+            return self._resident().attack(
+                images, labels, indices, seed=seed, epoch=epoch, targets=targets, flow=flow,
+                pixel=pixel, steps=steps, start=start,
+            )  # fmt: skip
         checked = as_images(images, self.image_shape)
         count = len(checked)
         steps = steps_of(self._manifest, steps)
@@ -284,7 +296,7 @@ class Session:
         stepper.load(task, radii_and_steps(task, self.config, steps))
         stepper.start(*begin)
         target = task.target
-        for number in range(0 if not steps else max(1, steps // self._manifest.iterations)):
+        for number in range(calls_of(self._manifest, steps)):
             if number and redraw and self.config.redraw_targets:
                 target = target.copy()
                 target[:count] = streams.target_labels(
@@ -294,7 +306,8 @@ class Session:
                 stepper.retarget(target)
             stepper.iterate()
         flow, delta = self._kept(stepper, task, target)
-        return self._finished(task, target, flow, delta, eight_bit)
+        task = replace(task, target=target)
+        return finished(task, flow, delta, self.config, eight_bit, self._measure)
 
     def _kept(
         self, stepper: Stepper, task: Task, target: Array
@@ -304,50 +317,6 @@ class Session:
         flow, delta = stepper.state()
         final = self._measure(task.image, task.label, target, flow, delta)
         return stepper.best(final["logits"], final["loss"])
-
-    def _finished(
-        self,
-        task: Task,
-        target: Array,
-        flow: Array | None,
-        delta: Array | None,
-        eight_bit: bool,
-    ) -> AttackResult:
-        """Finalise, then measure exactly the image that is returned."""
-        count = len(task.index)
-        exact, warped, half, reported = finalize(
-            task.image, flow, delta, task.pixel_radius, self.config
-        )
-        levels = quantize(exact, warped, task.pixel_radius) if eight_bit else None
-        stored = exact if levels is None else from_levels(levels)
-        measured = self._measure(stored, task.label, target)
-        failed = np.logical_not(np.isfinite(measured["logits"]).all(axis=1))
-        failed[count:] = False
-        if failed.any():
-            for array in (exact, stored):
-                array[failed] = task.image[failed]
-            half[failed], reported[failed] = 0, 0
-            if levels is not None:
-                clean = np.rint(task.image[failed] * 255).astype(np.uint8)
-                levels[failed] = clean.transpose(0, 2, 3, 1)
-            measured = self._measure(stored, task.label, target)
-        if levels is not None and self.config.composition == "spatial-pixel":
-            reported = np.where(failed.reshape(-1, 1, 1, 1), 0, stored - warped)
-        logits = measured["logits"]
-        success = (logits.argmax(axis=1) != task.label) & ~failed
-        fields = (
-            stored if levels is None else levels,
-            exact,
-            half,
-            reported.astype(np.float32),
-            measured["loss"],
-            logits,
-            success,
-            task.label,
-            target,
-            failed,
-        )
-        return AttackResult(*(field[:count] for field in fields))
 
     def _measure(
         self,
@@ -376,15 +345,21 @@ class Session:
 
     def _engine(self, size: int) -> Stepper:
         if self._stepper is None:
-            engine = self._engine_type(
-                self._model,
-                {"N": size, "R": size},
-                self._device,
-                self._threads,
-                **self._recorded,
-            )
-            self._stepper = Stepper(engine, self._manifest, size)
+            self._stepper = Stepper(self._step_engine(size), self._manifest, size)
         return self._stepper
+
+    def _step_engine(self, size: int) -> Engine:
+        sizes = {"N": size, "R": size}
+        return self._engine_type(self._model, sizes, self._device, self._threads, **self._recorded)
+
+    def _resident(self) -> "Resident":
+        from .resident import Compiled, Resident
+
+        if self._on_device is None:
+            number = int(self._device.partition(":")[2] or 0)
+            compiled = Compiled(self._step_engine, self._measurer, self._size, number)
+            self._on_device = Resident(self._manifest, compiled)
+        return self._on_device
 
     def _measurer(self, size: int) -> Engine:
         if self._network is None:

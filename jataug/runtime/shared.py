@@ -7,7 +7,7 @@ from typing import Any
 
 from .onnxruntime import Engine, load
 
-__all__ = ["run_shared"]
+__all__ = ["run_shared", "settle", "value_of"]
 
 
 def run_shared(
@@ -31,8 +31,8 @@ def run_shared(
         The values of `kept`, in order: feed them to another call.
     """
     binding = engine.bind(
-        {name: _value(feed) for name, feed in feeds.items()},
-        {name: _value(tensor) for name, tensor in results.items()},
+        {name: value_of(feed) for name, feed in feeds.items()},
+        {name: value_of(tensor) for name, tensor in results.items()},
     )
     for name in kept:
         binding.values.bind_output(name, engine.device, number)
@@ -41,7 +41,21 @@ def run_shared(
     return values[len(results) :]
 
 
-def _value(tensor: Any) -> Any:
+def settle(device: Any) -> None:
+    """Wait for what torch has begun on a device (torch.device): the runtime has a stream of its own
+    there, would read a tensor before it is written, and write one before it is read. The runtime
+    itself returns when it is done.
+    """
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.current_stream(device).synchronize()
+
+
+def value_of(tensor: Any) -> Any:
+    """Return the runtime's view of a contiguous tensor that speaks DLPack, uncopied; a value of the
+    runtime is itself.
+    """
     kind = load().OrtValue
     if isinstance(tensor, kind):
         return tensor

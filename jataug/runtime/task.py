@@ -16,7 +16,7 @@ from jataug.warp import warp
 
 from .batch import padded
 
-__all__ = ["Start", "Task", "radii_and_steps", "start_state"]
+__all__ = ["Start", "Task", "radii_and_steps", "start_state", "with_steps"]
 
 Array = NDArray[Any]
 
@@ -111,11 +111,17 @@ def _drawn_delta(task: Task, delta: Array, config: AttackConfig) -> Array:
 
 def radii_and_steps(task: Task, config: AttackConfig, steps: int) -> Mapping[str, Array]:
     """Return the radii and the step sizes of each image, by input name: (batch,) each."""
-    pairs = zip(task.flow_radius, task.pixel_radius, strict=True)
-    sizes = np.array([config.step_sizes(float(f), float(p), steps) for f, p in pairs], np.float32)
+    return with_steps(task.flow_radius, task.pixel_radius, config, steps)
+
+
+def with_steps(flow: Array, pixel: Array, config: AttackConfig, steps: int) -> Mapping[str, Array]:
+    """Return radii (batch,) and the step sizes that go with them, by input name."""
+    pairs = zip(flow, pixel, strict=True)
+    sizes = [config.step_sizes(float(f), float(p), steps) for f, p in pairs]
+    taken = np.array(sizes, np.float32).reshape(-1, 2)
     return {
-        "flow_radius": task.flow_radius,
-        "pixel_radius": task.pixel_radius,
-        "flow_step": sizes[:, 0],
-        "pixel_step": sizes[:, 1],
+        "flow_radius": flow,
+        "pixel_radius": pixel,
+        "flow_step": taken[:, 0],
+        "pixel_step": taken[:, 1],
     }

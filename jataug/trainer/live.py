@@ -14,11 +14,10 @@ from ..attack.render import State, render
 from ..config import AttackConfig
 from ..errors import ModelError
 from ..runtime.onnxruntime import Engine
-from ..runtime.shared import run_shared
+from ..runtime.shared import run_shared, settle
+from ..runtime.tensors import INPUT
 
 __all__ = ["LiveAttack"]
-
-_STATE: dict[Branch, str] = {"flow": "flow", "pixel": "delta"}
 
 
 class LiveAttack:
@@ -60,7 +59,7 @@ class LiveAttack:
             where = str(device)
             export_attack(model, config, path, example=example, weights="input", device=where)
             artifact, self._manifest = load_artifact(path)
-        self._graph = prune(artifact, [f"next_{_STATE[b]}" for b in config.branches])
+        self._graph = prune(artifact, [f"next_{INPUT[b]}" for b in config.branches])
         self._engines: dict[int, Engine] = {}
 
     def __call__(
@@ -98,13 +97,14 @@ class LiveAttack:
         engine = self._engine(len(problem.image))
         feeds = {"image": problem.image, "label": problem.label, "target": problem.target}
         for branch in self._config.branches:
-            feeds[_STATE[branch]] = state[branch]
+            feeds[INPUT[branch]] = state[branch]
             feeds[f"{branch}_radius"] = problem.radius[branch]
             feeds[f"{branch}_step"] = problem.step[branch]
         feeds |= self._weights()
         following: State = {b: torch.empty_like(state[b]) for b in self._config.branches}
         known = {name: feeds[name].detach().contiguous() for name in engine.inputs}
-        results = {f"next_{_STATE[b]}": following[b] for b in self._config.branches}
+        results = {f"next_{INPUT[b]}": following[b] for b in self._config.branches}
+        settle(self._device)
         run_shared(engine, known, results, number=self._device.index or 0)
         return following
 

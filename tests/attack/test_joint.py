@@ -323,6 +323,16 @@ def test_misclassified_comes_before_the_loss_and_ties_keep_the_earlier():
     assert found.loss.tolist() == [1, 1, 3, 2, 2]
 
 
+def test_a_loss_that_is_known_is_not_computed_again(model):
+    posed = claims.problem(model, claims.images(2, 3, 8, 8), AttackConfig.preset("evaluation"))
+    posed = replace(posed, label=torch.zeros(2, dtype=int), target=torch.ones(2, dtype=int))
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    known = joint.judge(posed, {}, logits, torch.tensor([7.0, torch.nan]))
+    assert known.loss.tolist() == [7, -torch.inf]
+    assert known.wrong.tolist() == [False, False]
+    assert joint.judge(posed, {}, logits).wrong.tolist() == [False, True]
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_a_candidate_that_is_not_finite_never_beats_one_that_is(model, bad):
     posed = claims.problem(model, claims.images(2, 3, 8, 8), AttackConfig.preset("evaluation"))

@@ -280,10 +280,10 @@ def test_cuda_tensors():
 
 def test_words_on_the_device_are_those_of_the_specification():
     from jataug import streams
-    from jataug.loaders import tensors
+    from jataug.attack import noise
 
     seed, indices = 2**64 - 1, [123456789, 0, 2**63 + 5]
-    found = tensors.words(seed, indices, 2, 11, epoch=5, device=torch.device("cpu"))
+    found = noise.words(seed, indices, 2, 11, epoch=5, device=torch.device("cpu"))
     for row, index in zip(found.numpy().view(np.uint64), indices, strict=True):
         assert np.array_equal(row, streams.words(seed, index, 2, 11, epoch=5))
 

@@ -5,6 +5,7 @@ from nets import settle, tiny
 
 import jataug
 from jataug.errors import ModelError
+from jataug.trainer import live as live_module
 from jataug.trainer.adversary import perturb
 from jataug.trainer.live import LiveAttack
 
@@ -45,6 +46,22 @@ def test_the_weights_are_not_copied() -> None:
     live(IMAGES, LABELS, INDICES, **NAMED)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_torch_is_done_before_the_runtime_reads(monkeypatch) -> None:
+    """The optimizer's last update, above all: on CUDA the runtime has a stream of its own."""
+    seen, run = [], live_module.run_shared
+    monkeypatch.setattr(live_module, "settle", lambda device: seen.append(device))
+
+    def recorded(*given, **named):
+        seen.append("run")
+        run(*given, **named)
+
+    monkeypatch.setattr(live_module, "run_shared", recorded)
+    LiveAttack(tiny(), jataug.AttackConfig(steps=2), (3, 12, 12), CPU)(
+        IMAGES, LABELS, INDICES, **NAMED
+    )
+    assert seen == [CPU, "run"] * 2
 
 
 def test_weights_in_another_memory_format_are_refused() -> None:

@@ -1,0 +1,33 @@
+"""Where an array lies, as it says itself by DLPack; no library is asked."""
+
+from typing import Any
+
+__all__ = ["is_on_cuda", "name_of", "place_of"]
+
+_CPU, _CUDA = 1, 2
+"""Device types of DLPack."""
+
+Place = tuple[str, int]
+"""The kind of a device, "cpu" or "cuda", and its number."""
+
+
+def place_of(array: Any) -> Place | None:
+    """Return where an array lies, or None where it does not say, or on neither of the two."""
+    try:
+        kind, number = array.__dlpack_device__()
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):
+        return None
+    named = {_CPU: "cpu", _CUDA: "cuda"}.get(int(kind))
+    return None if named is None else (named, int(number))
+
+
+def is_on_cuda(array: Any) -> bool:
+    """Tell whether an array lies in the memory of a CUDA device."""
+    place = place_of(array)
+    return place is not None and place[0] == "cuda"
+
+
+def name_of(place: Place) -> str:
+    """Return a place as the argument `device` of Session.open names it."""
+    kind, number = place
+    return kind if kind == "cpu" else f"{kind}:{number}"
