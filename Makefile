@@ -60,7 +60,7 @@ docs: $(INSTALLED)  ## the pages of docs/ and the API, into .docs/; a warning fa
 dist: $(INSTALLED)  ## wheel and sdist, the same bytes from the same tree
 	$(BIN)/python .ci/dist.py dist
 
-BENCHES := speed excess bridge loaders conformance coverage scale strength training training_colour
+BENCHES := speed excess bridge precision loaders conformance coverage scale strength training training_colour
 
 bench: $(INSTALLED)  ## every benchmark, one after the other: hours
 	@set -e; for name in $(BENCHES); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
