@@ -6,6 +6,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import cpu_count
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -51,13 +52,22 @@ def crew(workers: int | None = None) -> Iterator[tuple[Executor, Executor]]:
     The block is left when the batches that were handed to the writer are on the disk, also by an
     exception.
     """
-    pool = ThreadPoolExecutor(workers or min(16, cpu_count() or 1), "jataug-image")
-    writer = ThreadPoolExecutor(1, "jataug-writer")
+    pool = _started(workers or min(16, cpu_count() or 1), "jataug-image")
+    writer = _started(1, "jataug-writer")
     try:
         yield pool, writer
     finally:
         writer.shutdown()
         pool.shutdown(cancel_futures=True)
+
+
+def _started(threads: int, name: str) -> ThreadPoolExecutor:
+    """Return a pool whose threads all run: once the model has taken its memory, there may be none
+    left for the stack of another.
+    """
+    pool, all_here = ThreadPoolExecutor(threads, name), Barrier(threads)
+    list(pool.map(lambda _: all_here.wait(), range(threads)))
+    return pool
 
 
 def read_ahead(

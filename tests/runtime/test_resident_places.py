@@ -73,7 +73,7 @@ class CudaEngine(Engine):
 @pytest.fixture
 def on_cuda(path, monkeypatch):
     """A session whose engines say that they are on CUDA device 0."""
-    monkeypatch.setattr("jataug.runtime.session.engine_type", lambda backend: CudaEngine)
+    monkeypatch.setattr("jataug.runtime.session.engine_type", lambda *_: CudaEngine)
     with Session.open(path, device="cpu", batch_size=3) as opened:
         yield opened
 
