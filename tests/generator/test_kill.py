@@ -1,10 +1,11 @@
 """SIGKILL at random moments, then the same command: the bytes of a run that was left alone."""
 
+import hashlib
 import random
 import time
 
 import pytest
-from commands import finish, start, tree_hash
+from commands import finish, start
 
 from jataug.generator import generate, verify
 
@@ -14,7 +15,7 @@ WORDS = ("--batch-size", "16", "--shard-size", "32", "--save-flow", "--limit", "
 
 
 def kill_and_go_on(command, out, kills, moments):
-    """Kill the command `kills` times, a new set whenever one is finished; return the trees' hashes.
+    """Kill the command `kills` times, a new set whenever one is finished; return each one's files.
 
     A moment is drawn from a time that is the same for all, so that early and late ones come up.
     """
@@ -31,13 +32,22 @@ def kill_and_go_on(command, out, kills, moments):
             continue
         assert code == 0, said
         assert verify(place).ok
-        hashes.append(tree_hash(place))
+        hashes.append(files_of(place))
         number += 1
     if (out / str(number)).exists():
         code, said = finish(start(*command, place))
         assert code == 0, said
-        hashes.append(tree_hash(place))
+        hashes.append(files_of(place))
     return hashes
+
+
+def files_of(root):
+    """Return the hash of every file under a folder, by name."""
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+    }
 
 
 def check(attacks, images, tmp_path, format, kills, seed):
@@ -47,7 +57,10 @@ def check(attacks, images, tmp_path, format, kills, seed):
     found = kill_and_go_on(
         (*command, attack, images), tmp_path / "killed", kills, random.Random(seed)
     )
-    assert set(found) == {tree_hash(tmp_path / "once")}
+    expected = files_of(tmp_path / "once")
+    for number, files in enumerate(found):
+        differ = {name for name, _ in expected.items() ^ files.items()}
+        assert not differ, f"run {number} of {len(found)}: {sorted(differ)}"
 
 
 @pytest.mark.parametrize("format", FORMATS)
