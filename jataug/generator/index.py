@@ -11,7 +11,7 @@ from PIL import Image
 from ..data.stored import KIND
 from ..errors import DataError
 from .card import CARD, PICTURE, card
-from .destination import FORMAT_VERSION, INDEX, finished, records
+from .destination import FORMAT_VERSION, INDEX, SOURCE, finished, records
 from .draw import Guess, Row, draw
 from .job import Job
 from .plan import canonical
@@ -24,7 +24,7 @@ __all__ = ["KIND", "write_index"]
 
 
 def write_index(store: Store, job: Job, known: Mapping[int, dict[str, Any]]) -> bool:
-    """Write index.json if every shard is whole; return whether it was written.
+    """Write index.json, the last of all files, if every shard is whole; return whether it was.
 
     It holds no time and no rate: the same plan and build give the same bytes.
 
@@ -56,6 +56,7 @@ def write_index(store: Store, job: Job, known: Mapping[int, dict[str, Any]]) -> 
     named = ("name", "start", "stop", "count", "files")
     index["shards"] = [{key: marker[key] for key in named} for marker in markers]
     index["card"] = _write_card(store, job, index, class_folders)
+    store.remove(SOURCE)
     store.write(INDEX, f"{canonical(index)}\n".encode())
     return True
 

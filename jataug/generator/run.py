@@ -3,8 +3,9 @@ is decoded.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
+from ..errors import DataError
 from .destination import FORMAT_VERSION, INDEX, PLAN, SOURCE, clear
 from .engines import Crew
 from .engines import run as run_engine
@@ -14,7 +15,7 @@ from .plan import canonical
 from .report import Progress
 from .session import AttackSession, Opening
 from .share import Share
-from .store import Store
+from .store import SCRATCH, Store
 from .worker import Event, Lane
 
 __all__ = ["Run"]
@@ -56,6 +57,9 @@ class Run:
                 written.
         """
         self._tell()
+        for share in self._all:
+            if share.idle:
+                _sweep(share)
         if not self._shares:
             return
         with ExitStack() as stack:
@@ -71,8 +75,7 @@ class Run:
             if shards:
                 run_engine(self._crew, lanes, self._sessions, shards, self._take, self._stop)
             for share, store in zip(self._shares, stores, strict=True):
-                if write_index(store, share.job, share.markers):
-                    store.remove(SOURCE)
+                write_index(store, share.job, share.markers)
 
     def _begin(self, share: Share, stack: ExitStack) -> Store:
         """Lock a destination, look again at what is missing, and write what will be made."""
@@ -122,3 +125,18 @@ class Run:
                 note=note,
             )
         )
+
+
+def _sweep(share: Share) -> None:
+    """Remove what a run has left that was killed once the data set was whole."""
+    job = share.job
+    if not any((job.root / name).exists() for name in (SCRATCH, SOURCE)):
+        return
+    with (
+        # Another run is at work, or the disk is read-only: the data set is whole all the same.
+        suppress(DataError),
+        Lock(job.root, job.plan.hash, share.part, len(job.plan.shards)) as lock,
+    ):
+        store = Store(job.root, f"{lock.name}.run")
+        store.remove(SOURCE)
+        store.close()

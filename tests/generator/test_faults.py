@@ -75,6 +75,20 @@ def test_a_finished_data_set_on_a_read_only_disk_needs_nothing(new_session, fold
         assert "nothing to do" in run(new_session(), folder, out).message
 
 
+def test_what_a_killed_run_left_beside_a_finished_data_set_hinders_nobody(
+    new_session, folder, tmp_path
+):
+    with mounted(tmp_path / "disk", "1m"):
+        out = tmp_path / "disk" / "out"
+        run(new_session(), folder, out)
+        (out / "source.txt").write_text("left")
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], check=True)
+        assert "nothing to do" in run(new_session(), folder, out).message
+        subprocess.run(["mount", "-o", "remount,rw", str(tmp_path / "disk")], check=True)
+        assert "nothing to do" in run(new_session(), folder, out).message
+        assert not (out / "source.txt").exists()
+
+
 def when(done, act):
     """A progress function that acts once so many samples are done."""
     acted = []
