@@ -25,6 +25,7 @@ FOUNDATION = {
     "errors",
     "finalize",
     "preprocessing",
+    "process",
     "result",
     "streams",
     "warp",

@@ -2,14 +2,19 @@
 
 import hashlib
 import json
+import os
+import re
 import secrets
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import process
 from ..difference import refusal
 from ..errors import DataError
 from .difference import plan_differences
@@ -19,6 +24,9 @@ __all__ = ["PLAN", "Folder", "digest"]
 
 PLAN = "plan.json"
 _OURS = "jataug evaluation"
+
+_DRAFT = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}")
+"""A file that is not finished: where its process runs, its number, and something random."""
 
 
 def digest(value: Any) -> str:
@@ -43,18 +51,19 @@ class Folder:
         self.hash = digest(self.plan)
         if root is not None:
             self._check(root)
+            _sweep(root)
             self.write(PLAN, json.dumps(
                 {"kind": _OURS, "plan_hash": self.hash, "plan": self.plan}, indent=1
             ).encode())  # fmt: skip
 
     def _check(self, root: Path) -> None:
         try:
-            held = {entry.name for entry in root.iterdir()} - {".DS_Store"}
+            held = {entry.name for entry in root.iterdir() if not _DRAFT.fullmatch(entry.name)}
         except FileNotFoundError:
             return
         except OSError as error:
             raise DataError(f"{root}: expected a folder to write to: {error.strerror}") from None
-        if not held:
+        if not held - {".DS_Store"}:
             return
         stored = _read(root / PLAN) if PLAN in held else {}
         if stored.get("kind") != _OURS:
@@ -91,8 +100,8 @@ class Folder:
         if self.root is None:
             return
         self._check_plan(self.root)
-        with self._draft(name) as draft, draft.open("wb") as file:
-            named: dict[str, Any] = {**arrays, "plan_hash": np.array(self.hash)}
+        named: dict[str, Any] = {**arrays, "plan_hash": np.array(self.hash)}
+        with _draft(self.root / name) as draft, draft.open("wb") as file:
             np.savez_compressed(file, **named)
 
     def _check_plan(self, root: Path) -> None:
@@ -106,35 +115,44 @@ class Folder:
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole."""
         if self.root is not None:
-            with self._draft(name) as draft:
+            with _draft(self.root / name) as draft:
                 draft.write_bytes(data)
 
-    def _draft(self, name: str) -> "_Draft":
-        assert self.root is not None
-        return _Draft(self.root / name)
+
+@contextmanager
+def _draft(final: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file beside `final`, and move it there at the end.
+
+    Raises:
+        DataError: a file or folder cannot be written; the message names it.
+    """
+    place = f"{_place()}-{os.getpid()}-{secrets.token_hex(4)}"
+    draft = final.with_name(f".{final.name}.{place}")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        draft.replace(final)
+    except OSError as error:
+        raise DataError(f"{final}: could not be written: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            draft.unlink()
 
 
-class _Draft:
-    """A file under a temporary name beside its own, moved there at the end."""
+def _place() -> str:
+    """Return what tells apart the machines and containers that may share a folder."""
+    return f"{zlib.crc32(f'{process.host()} {process.space()}'.encode()):08x}"
 
-    def __init__(self, final: Path) -> None:
-        self._final = final
-        self._draft = final.with_name(f".{final.name}.{secrets.token_hex(4)}")
 
-    def __enter__(self) -> Path:
-        try:
-            self._final.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{self._final}: could not be written: {error.strerror}") from None
-        return self._draft
-
-    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
-        if kind is None:
-            self._draft.replace(self._final)
-            return
-        self._draft.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise DataError(f"{self._final}: could not be written: {error.strerror}") from None
+def _sweep(root: Path) -> None:
+    """Remove what evaluations have left that were killed here."""
+    here = _place()
+    for path in root.rglob(".*"):
+        if (found := _DRAFT.fullmatch(path.name)) and found[1] == here:
+            number = int(found[2])
+            if number != os.getpid() and process.is_there(number, None) is False:
+                with suppress(OSError):
+                    path.unlink()
 
 
 def _read(path: Path) -> dict[str, Any]:

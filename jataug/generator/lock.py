@@ -7,7 +7,6 @@ several machines share a file system.
 
 import json
 import os
-import platform
 import secrets
 import shutil
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from .. import process
 from ..errors import DataError
 from .store import SCRATCH, writing
 
@@ -90,7 +90,9 @@ class Lock:
     def __init__(self, root: Path, plan_hash: str, part: tuple[int, int], shards: int) -> None:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         pid = os.getpid()
-        self._own = Claim(_host(), _space(), pid, _started(pid), since, plan_hash, part)
+        self._own = Claim(
+            process.host(), process.space(), pid, process.started(pid), since, plan_hash, part
+        )
         self._root, self._shards = root, shards
         self.name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
         self.notes: list[str] = []
@@ -173,7 +175,7 @@ class Lock:
     def _dead(self, path: Path, claim: Claim) -> str:
         """Return why a claim is of a run that is no more; empty where it may be alive."""
         here = (claim.host, claim.space) == (self._own.host, self._own.space)
-        if here and (alive := _alive(claim)) is not None:
+        if here and (alive := process.is_there(claim.pid, claim.started)) is not None:
             return "" if alive else "it is no longer there"
         with suppress(FileNotFoundError):
             os.utime(self._path)  # both times by the clock of the file system
@@ -223,38 +225,3 @@ def _read(path: Path) -> Claim | None:
         return None
     except (ValueError, TypeError, KeyError):
         return Claim("an unknown machine", "", 0, None, "an unknown time", "", (1, 1))
-
-
-def _host() -> str:
-    return platform.node() or "unknown"
-
-
-def _alive(claim: Claim) -> bool | None:
-    """Whether the process of a claim of this machine is there; None where that cannot be told."""
-    if os.name == "nt":  # there os.kill ends the process
-        return None
-    try:
-        os.kill(claim.pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return claim.started is None or claim.started == _started(claim.pid)
-
-
-def _space() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process began, in ticks since the machine did; None but on Linux."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    # A zombie has ended, though its number is still taken.
-    return "ended" if fields[0] == "Z" else fields[19]

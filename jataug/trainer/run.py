@@ -159,16 +159,20 @@ def open_run(config: TrainConfig, data: TrainData, processes: Processes) -> Path
     if processes.first:
         root.mkdir(parents=True, exist_ok=True)
         _check_environment(root, _environment(processes))
+        # First: it tells whose folder this is, should nothing else come to be written.
+        _write(root / CONFIG, _json(about))
         _write(root / "README.md", notes(config, data))
         _write(root / ENVIRONMENT, _json(_environment(processes)))
-        _write(root / CONFIG, _json(about))
     processes.wait()
     return root
 
 
 def _entries(root: Path) -> set[str]:
     try:
-        return {entry.name for entry in root.iterdir()} - {".DS_Store"}
+        return {entry.name for entry in root.iterdir()} - {
+            ".DS_Store",
+            _partial(root / CONFIG).name,
+        }
     except FileNotFoundError:
         return set()
     except OSError as error:
@@ -224,6 +228,10 @@ def _json(value: Any) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")

@@ -3,13 +3,12 @@
 import hashlib
 import os
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from commands import finish, start
+from kills import killed_before_every_change
 
 from jataug.generator import generate, verify
 
@@ -79,21 +78,14 @@ def test_killed_twenty_times(attacks, images, tmp_path, format):
     check(attacks, images, tmp_path, format, kills=20, seed=2)
 
 
-def killed_before_every_change(folder, tmp_path, format, *seed):
-    program = Path(__file__).with_name("every_kill.py")
-    command = [sys.executable, program, folder, tmp_path / "killed", format, *seed]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr
-    *differ, changes = done.stdout.splitlines()
-    assert not differ, "\n".join(differ)
-    return int(changes)
+PROGRAM = Path(__file__).with_name("every_kill.py")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
 @pytest.mark.parametrize("format", FORMATS)
 def test_killed_before_every_change_of_a_file(folder, tmp_path, format):
     """A claim, a plan, what the source is, two shards, the card, the index, and the way out."""
-    assert killed_before_every_change(folder, tmp_path, format) > 60
+    assert killed_before_every_change(PROGRAM, tmp_path / "killed", folder, format) > 60
 
 
 @pytest.mark.heavy
@@ -101,4 +93,4 @@ def test_killed_before_every_change_of_a_file(folder, tmp_path, format):
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_again_while_it_goes_on(folder, tmp_path, format, seed):
-    assert killed_before_every_change(folder, tmp_path, format, seed) > 60
+    assert killed_before_every_change(PROGRAM, tmp_path / "killed", folder, format, seed) > 60

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kills import killed_before_every_change
 
 from jataug.trainer import TrainConfig, train
 from jataug.trainer.checkpoint import read_checkpoint
@@ -70,3 +71,10 @@ def test_what_was_written_after_the_checkpoint_is_cut_off(options) -> None:
     train(config)
     assert (run / "metrics.jsonl").read_bytes() == b"".join(lines)
     assert (run / "last.safetensors").read_bytes() == saved
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
+def test_killed_before_every_change_of_a_file(source, tmp_path) -> None:
+    """What the run is, two epochs of two checkpoints, the metrics, the best weights."""
+    program = Path(__file__).with_name("every_kill.py")
+    assert killed_before_every_change(program, tmp_path / "killed", source) > 20
