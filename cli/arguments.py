@@ -116,7 +116,7 @@ def _pieces(ctx: click.Context) -> list[str]:
 
 
 def wrong_words(ctx: click.Context, words: list[str], error: click.UsageError) -> str | None:
-    """Return a line for arguments that are missing, or are numbers of one option; else None."""
+    """Return a line for arguments that are missing or too many; else None."""
     if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument):
         given, pieces = _given(ctx, words), _pieces(ctx)
         missing = " and ".join(pieces[len(given) :])
@@ -124,8 +124,13 @@ def wrong_words(ctx: click.Context, words: list[str], error: click.UsageError) -
             f"expected {_usage(ctx)}, got {' '.join(given) or 'none of them'}: {missing} "
             f"missing; jataug {ctx.info_name} --help has examples"
         )
-    extra = getattr(error, "message", "").partition("Got unexpected extra argument")[2]
-    return _spaced([word for word in extra.strip("s ()").split() if _is_number(word)])
+    _, found, extra = error.message.partition("Got unexpected extra argument")
+    if not found:
+        return None
+    more = extra.removeprefix("s").strip(" ()").split()
+    return _spaced([word for word in more if _is_number(word)]) or (
+        f"expected {_usage(ctx)}, got {' '.join(more)} besides; quote a path that has spaces in it"
+    )
 
 
 def _spaced(words: list[str]) -> str | None:

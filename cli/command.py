@@ -12,7 +12,7 @@ from jataug.errors import CheckError, JataugError
 from .arguments import misuse, wrong_words
 from .interrupt import INTERRUPTED
 
-__all__ = ["Command", "FailedCheck", "Refused"]
+__all__ = ["Command", "FailedCheck", "Refused", "misused"]
 
 
 class FailedCheck(click.ClickException):
@@ -25,6 +25,12 @@ class Refused(click.ClickException):
     """Wrong usage or input: exit code 2."""
 
     exit_code = 2
+
+
+def misused(command: str, error: click.UsageError) -> str:
+    """Return what click says of wrong usage, in one line with where to look."""
+    said = " ".join(error.format_message().split()).removesuffix(".")
+    return f"{said}; {command} --help says what there is"
 
 
 class Command(click.Command):
@@ -79,9 +85,8 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            if line := wrong_words(ctx, words, error):
-                raise Refused(line) from None
-            raise
+            name = f"jataug {ctx.info_name}"
+            raise Refused(wrong_words(ctx, words, error) or misused(name, error)) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -89,6 +94,8 @@ class Command(click.Command):
             with warnings.catch_warnings():
                 warnings.showwarning = _show
                 return super().invoke(ctx)
+        except click.UsageError as error:
+            raise Refused(error.format_message()) from None
         except (click.ClickException, click.exceptions.Exit):
             raise
         except JataugError as error:

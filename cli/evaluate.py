@@ -70,6 +70,7 @@ def _names(value: Any) -> list[str]:
 @on_error_option
 @model_options
 @device_option
+@click.option("--tf32", is_flag=True, help="On CUDA: faster, three digits less.")
 @threads_option
 def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
     """Attack one or more MODELs on the images of SOURCE, and report how robust they are.
@@ -120,9 +121,10 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
 
 def _write(formats: Sequence[str], output: Path, report: "Report") -> None:
     if "md" in formats:
+        from jataug.drawing import save
         from jataug.evaluation.markdown import markdown
 
-        (output / "report.md").write_text(markdown(report), encoding="utf-8")
+        save(output / "report.md", markdown(report).encode("utf-8"))
     if "html" in formats:
         from jataug.evaluation.html import write_html
 

@@ -120,12 +120,12 @@ def _print(report: "Report") -> None:
             click.echo(f"  {name:<8} {value}")
         return
     if report.clean_accuracy is not None and report.adversarial_accuracy is not None:
+        found = f"clean {report.clean_accuracy:.4f}, adversarial {report.adversarial_accuracy:.4f}"
         kept = report.images - report.failed
-        click.echo(
-            f"accuracy: clean {report.clean_accuracy:.4f}, adversarial "
-            f"{report.adversarial_accuracy:.4f} ({kept} images attacked, {report.failed} failed, "
-            f"{len(report.skipped)} skipped)"
-        )
+        counts = f"{kept} images attacked, {report.failed} failed, {len(report.skipped)} skipped"
+        # Of a run that was stopped, images count that are in no whole shard.
+        said = f"accuracy so far: {found}" if report.stopped else f"accuracy: {found} ({counts})"
+        click.echo(said)
     for warning in report.warnings:
         click.echo(f"Warning: {report.destination}: {warning}", err=True)
     if report.generated:

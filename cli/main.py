@@ -7,7 +7,7 @@ import click
 
 import jataug
 
-from .command import Command
+from .command import Command, Refused, misused
 
 __all__ = ["main"]
 
@@ -28,6 +28,12 @@ _COMMANDS = {
 class _Group(click.Group):
     """Loads a command's module when the command is asked for, so that --help is quick."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise Refused(misused("jataug", error)) from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -35,7 +41,7 @@ class _Group(click.Group):
         if name not in _COMMANDS:
             close = difflib.get_close_matches(name, _COMMANDS, 1)
             meant = f"did you mean {close[0]}?" if close else f"commands are {', '.join(_COMMANDS)}"
-            ctx.fail(f"no such command {name!r}; {meant}")
+            raise Refused(f"no such command {name!r}; {meant}")
         command = import_module(f".{name}", __package__).command
         if not isinstance(command, Command):
             raise TypeError(f"{name}: expected a Command")

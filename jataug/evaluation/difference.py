@@ -60,6 +60,8 @@ def _settings(there: Stored, asked: Stored) -> Iterator[Difference]:
         yield from differing(f"--{name}", there.get(name), asked.get(name))
     for name in ("curves", "sanity"):
         yield from differing(f"--no-{name}", not there.get(name), not asked.get(name), flag=True)
+    tf32 = [bool(settings.get("tf32")) for settings in (there, asked)]
+    yield from differing("--tf32", *tf32, flag=True)
 
 
 def _limit(plan: Stored) -> int | None:

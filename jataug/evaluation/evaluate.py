@@ -55,6 +55,7 @@ def evaluate(
     size: tuple[int, int] | None = None,
     device: str = "auto",
     threads: int | None = None,
+    tf32: bool = False,
     names: Sequence[str] | None = None,
     command: str | None = None,
     on_error: OnError = "stop",
@@ -91,6 +92,7 @@ def evaluate(
         size: (height, width) for models that leave them open.
         device: for ONNX models: "auto", "cpu", "cuda" or "cuda:<i>".
         threads: of the runtime, for ONNX models; default its own choice.
+        tf32: let CUDA round products to TF32, for ONNX models: another evaluation.
         names: one a model; default the file's stem.
         command: what was typed, for the report.
         on_error: "stop" at an image that cannot be used, or "skip" it: the report names it, and the
@@ -102,6 +104,7 @@ def evaluate(
         BudgetError: a radius, an attack or an option of it is unknown or outside its domain.
         ModelError: a model cannot be used, or the models differ in images or classes.
         MissingExtra: a package that an attack or a model needs is not installed.
+        RuntimeUnavailable: the device is not there, or has no TF32.
     """
     settings = Settings(
         attacks=attacks_of(_names(suite, attacks), suite),
@@ -112,6 +115,7 @@ def evaluate(
         measured=measured,
         curves=curves,
         sanity=sanity,
+        tf32=tf32,
     )
     if threads is not None:
         _check_integer("threads", threads)
@@ -127,6 +131,7 @@ def evaluate(
         size=size,
         device=device,
         threads=threads,
+        tf32=tf32,
         batch_size=batch_size,
         on_error=on_error,
         names=None if names is None else [*names, *(f"transfer-{k}" for k in range(len(transfer)))],
@@ -254,7 +259,7 @@ class _Evaluation:
             flow=vars(chosen.flow),
             pixel=vars(chosen.pixel),
             class_names=None if names is None else {str(k): v for k, v in sorted(names.items())},
-            environment=_environment(),
+            environment={**_environment(), **({"tf32": "on"} if chosen.tf32 else {})},
             models=tuple(models),
         )
 

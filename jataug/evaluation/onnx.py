@@ -34,9 +34,11 @@ class OnnxModel:
         batch_size: the largest batch it will be called with.
         size: (height, width) for a model that leaves them open.
         threads: of the runtime; None leaves the choice to it.
+        tf32: let CUDA round products to TF32.
 
     Raises:
         ModelError: it is no classifier of images.
+        RuntimeUnavailable: TF32 was asked for, and the device is not CUDA.
     """
 
     kind: Literal["onnx"] = "onnx"
@@ -50,6 +52,7 @@ class OnnxModel:
         batch_size: int = 64,
         size: tuple[int, int] | None = None,
         threads: int | None = None,
+        tf32: bool = False,
     ) -> None:
         from jataug.export.halves import row_shapes
         from jataug.export.model import load_model, prepare
@@ -71,7 +74,11 @@ class OnnxModel:
         self.preprocessing.check_channels(image[0])
         self.image_shape: tuple[int, int, int] = (image[0], image[1], image[2])
         self.classes = logits[0]
-        self._device, self._source, self._threads = device, source, threads
+        if tf32:
+            from jataug.runtime.onnxruntime import check_tf32
+
+            check_tf32(device)
+        self._device, self._source, self._threads, self._tf32 = device, source, threads, tf32
         fixed = self._network.image_shape[0]
         self._fixed = fixed if isinstance(fixed, int) else None
         self._step = max(1, batch_size // _SIZES)
@@ -116,7 +123,7 @@ class OnnxModel:
     def _engine(self, model: "onnx.ModelProto") -> "Engine":
         from jataug.runtime.onnxruntime import Engine
 
-        return Engine(model, {}, self._device, self._threads)
+        return Engine(model, {}, self._device, self._threads, tf32=self._tf32)
 
     def logits(self, images: Array) -> Array:
         """Return the logits: (batch, classes), float32."""

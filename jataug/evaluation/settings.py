@@ -33,6 +33,7 @@ class Settings:
         curves: whether curves, map and smallest radii are measured.
         sanity: whether the checks against masked gradients are.
         rounds: bisections of the smallest radii.
+        tf32: whether CUDA rounds the products of ONNX models to TF32.
     """
 
     attacks: Mapping[str, Attack]
@@ -44,6 +45,7 @@ class Settings:
     curves: bool = True
     sanity: bool = True
     rounds: int = 5
+    tf32: bool = False
 
     def __post_init__(self) -> None:
         if self.pixel.norm != "linf":
@@ -89,10 +91,11 @@ class Settings:
         return tuple(s * flow for s in shares), tuple(min(1.0, s * pixel) for s in shares)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, for the plan."""
+        """Return plain JSON types, for the plan; TF32 only where it is used, as older plans do."""
         attacks = [{"name": n, **attack.parameters()} for n, attack in self.attacks.items()]
+        apart = {"attacks", "flow", "pixel"} | (set() if self.tf32 else {"tf32"})
         return {
-            **{k: v for k, v in vars(self).items() if k not in ("attacks", "flow", "pixel")},
+            **{k: v for k, v in vars(self).items() if k not in apart},
             "attacks": attacks,
             "flow": vars(self.flow),
             "pixel": vars(self.pixel),

@@ -50,6 +50,7 @@ def open_subjects(
     device: str,
     batch_size: int | None,
     threads: int | None = None,
+    tf32: bool = False,
     on_error: OnError = "stop",
     names: Sequence[str] | None = None,
 ) -> list[Subject]:
@@ -64,6 +65,7 @@ def open_subjects(
         device: for ONNX models.
         batch_size: the largest batch.
         threads: of the runtime, for ONNX models.
+        tf32: let CUDA round products to TF32, for ONNX models.
         on_error: whether a first image that cannot be used is an error.
         names: one a model; default its file's stem, or its class.
 
@@ -80,7 +82,8 @@ def open_subjects(
         if _is_model(model):
             found.append(Subject(name, model, None, _anonymous(model), None))
         elif _is_file(model):
-            found.append(_onnx(name, model, preprocessing, size, device, batch_size, threads))
+            options = {"device": device, "size": size, "threads": threads, "tf32": tf32}
+            found.append(_onnx(name, model, preprocessing, batch_size=batch_size or 64, **options))
         else:
             found.append(_torch(name, model, _first(source, geometry, on_error), preprocessing))
     return found
@@ -111,15 +114,7 @@ def _anonymous(model: Any) -> str:
     return known if isinstance(known, str) else hashlib.sha256(repr(model).encode()).hexdigest()
 
 
-def _onnx(
-    name: str,
-    model: Any,
-    preprocessing: Preprocessing | None,
-    size: tuple[int, int] | None,
-    device: str,
-    batch_size: int | None,
-    threads: int | None,
-) -> Subject:
+def _onnx(name: str, model: Any, preprocessing: Preprocessing | None, **options: Any) -> Subject:
     from jataug.export.model import load_model, model_digest
 
     from .onnx import OnnxModel
@@ -132,9 +127,7 @@ def _onnx(
             "it was exported from"
         )
     wanted = preprocessing or Preprocessing()
-    opened = OnnxModel(
-        proto, wanted, device=device, batch_size=batch_size or 64, size=size, threads=threads
-    )
+    opened = OnnxModel(proto, wanted, **options)
     return Subject(name, opened, None if path is None else str(path), model_digest(proto), wanted)
 
 

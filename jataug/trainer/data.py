@@ -34,6 +34,7 @@ class TrainData:
         train: the indices to train on.
         validation: the indices that are held out.
         description: of the source: kind, path, count and fingerprint.
+        left_out: a line on files of the source that are not read; empty where there are none.
     """
 
     images: "Pixels"
@@ -43,6 +44,7 @@ class TrainData:
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     description: dict[str, object]
+    left_out: str
 
     def steps(self, batch_size: int) -> int:
         """Batches an epoch; what fills no batch is left out."""
@@ -140,6 +142,7 @@ def load_data(config: TrainConfig) -> TrainData:
         np.sort(mixed[held:]),
         mixed[:held],
         {**source.describe(), "used": count},
+        str(source.left_out) if source.left_out is not None and source.left_out.count else "",
     )
 
 

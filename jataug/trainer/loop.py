@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,8 @@ def train(
     began = time.perf_counter()
     with joined(config) as processes, _random(config.seed, processes):
         data = load_data(config)
+        if data.left_out and processes.first:
+            warnings.warn(f"{config.source}: {data.left_out}", stacklevel=2)
         model = _network(config, data, processes)
         average = Average(model, config.ema)
         optimizer = torch.optim.SGD(

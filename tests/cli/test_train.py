@@ -3,6 +3,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 import jataug
 
@@ -70,6 +71,21 @@ def test_run_again(run, source, trained) -> None:
     result = run("train", source, "-o", trained, *SMALL)
     assert result.exit_code == 0
     assert "nothing to do, all 6 steps are done" in result.output
+
+
+@pytest.mark.filterwarnings("default")
+def test_files_that_are_not_read_are_counted(run, tmp_path) -> None:
+    for number in range(48):
+        place = tmp_path / "photos" / str(number % 2)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(place / f"{number}.png")
+    (tmp_path / "photos" / "1" / "a.heic").write_bytes(b"")
+    result = run("train", tmp_path / "photos", "-o", tmp_path / "run", *SMALL)
+    assert result.exit_code == 0, result.output
+    warnings = [line for line in result.output.splitlines() if line.startswith("Warning: ")]
+    assert len(warnings) == 1, result.output
+    assert "photos: " in warnings[0]
+    assert ".heic" in warnings[0]
 
 
 def test_one_line_and_two_for_wrong_input(run, source, trained, tmp_path) -> None:

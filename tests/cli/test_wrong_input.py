@@ -19,6 +19,7 @@ def refused(result, *words):
     assert isinstance(result.exception, SystemExit)
     last = [line for line in result.output.splitlines() if line.strip()][-1]
     assert last.startswith("Error: ")
+    assert "Usage: " not in result.output
     for word in words:
         assert word in last, last
 
@@ -315,8 +316,27 @@ def test_arguments_of_another_kind_or_order(run, place, typed):
     result = run(*typed.split())
     refused(result, *MISUSED[typed])
     one = [line for line in result.output.splitlines() if line.strip()]
-    assert len(one) == 1 or "--resize" in typed, result.output
+    assert len(one) == 1, result.output
     assert {path.name for path in place.iterdir()} == before
+
+
+USAGE = {
+    "verify a b": ["expected jataug verify DESTINATION, got b besides", "quote a path"],
+    "evaluate model.onnx images.npz": ["Missing option '-o'", "jataug evaluate --help"],
+    "evaluate model.onnx -o ev": ["expected at least one MODEL"],
+    "verify a --frobnicate": ["No such option", "--frobnicate", "jataug verify --help"],
+    "verify a --threads many": ["--threads", "'many'", "jataug verify --help"],
+    "--frobnicate": ["No such option", "--frobnicate", "jataug --help"],
+    "frobnicate": ["no such command 'frobnicate'", "commands are export"],
+    "generte": ["did you mean generate?"],
+}
+
+
+@pytest.mark.parametrize("typed", USAGE)
+def test_wrong_usage_is_one_line_too(run, typed):
+    result = run(*typed.split())
+    refused(result, *USAGE[typed])
+    assert len(result.output.splitlines()) == 1, result.output
 
 
 def test_config_files(run, tmp_path):

@@ -49,6 +49,8 @@ def test_the_first_signal_stops_after_the_batch(words, tmp_path, once, number, w
     assert 64 <= there < 512
     kept = 64 * len(list((tmp_path / "out" / "records").glob("*.json")))
     assert f"stopped, {kept} of 512 images are there; the same command goes on" in said
+    assert "\naccuracy so far: clean 0." in said
+    assert "images attacked" not in said
     assert not (tmp_path / "out" / ".tmp").exists()
     code, said = call(*command)
     assert code == 0, said

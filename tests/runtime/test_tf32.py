@@ -5,6 +5,7 @@ asked for and computes on the CPU.
 """
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,14 +13,17 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 
+import jataug
 from jataug import DataError, RuntimeUnavailable, Session
 from jataug.cli import main
+from jataug.evaluation import evaluate
 from jataug.generator import generate
 from jataug.generator.session import Opening
 from jataug.runtime import onnxruntime as runtime
 
 from .sessions import images, levels
 
+CLASSIFIER = Path(jataug.__file__).parent / "demo" / "classifier.onnx"
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
@@ -133,9 +137,29 @@ def test_a_data_set_says_so_and_goes_on_with_it_alone(cuda, path, source, tmp_pa
     assert "tf32" not in json.loads((tmp_path / "plain" / "index.json").read_text())["plan"]
 
 
-def test_on_the_command_line(path, source, tmp_path, monkeypatch):
+def test_an_evaluation_says_so_and_goes_on_with_it_alone(cuda, tmp_path):
+    out, source = tmp_path / "out", CLASSIFIER.parent / "images.npz"
+    options = {"attacks": ["pgd:steps=1"], "curves": False, "sanity": False}
+    options |= {"device": "cuda", "limit": 4}
+    report = evaluate(CLASSIFIER, source, out, tf32=True, **options)
+    assert {providers[0][1]["use_tf32"] for providers in cuda.asked} == {1}
+    assert report.environment["tf32"] == "on"
+    with pytest.raises(DataError, match="--tf32 given there, not given asked"):
+        evaluate(CLASSIFIER, source, out, **options)
+    plain = evaluate(CLASSIFIER, source, tmp_path / "plain", **options)
+    assert "tf32" not in plain.environment
+    stored = json.loads((tmp_path / "plain" / "plan.json").read_text())["plan"]["settings"]
+    assert "tf32" not in stored
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate"])
+def test_on_the_command_line(path, source, tmp_path, monkeypatch, command):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
-    words = ["generate", str(path), str(source), str(tmp_path / "out"), "--tf32"]
+    out = str(tmp_path / "out")
+    words = {
+        "generate": ["generate", str(path), str(source), out, "--tf32"],
+        "evaluate": ["evaluate", str(CLASSIFIER), str(source), "-o", out, "--tf32"],
+    }[command]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 2
     assert "tf32: expected CUDA" in done.output
