@@ -76,7 +76,7 @@ def test_run_again(run, source, trained) -> None:
 @pytest.mark.filterwarnings("default")
 def test_files_that_are_not_read_are_counted(run, tmp_path) -> None:
     for number in range(48):
-        place = tmp_path / "photos" / str(number % 2)
+        place = tmp_path / "photos" / str(number % 3)
         place.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8), number).save(place / f"{number}.png")
     (tmp_path / "photos" / "1" / "a.heic").write_bytes(b"")
