@@ -4,13 +4,14 @@
 
 The unit is one forward pass on ONNX Runtime; ten gradients are at least twenty of them, and ten
 joint steps forty. All return the last iterate; Session.attack also projects it and measures what it
-returns, one forward more, as every call does. The others return what they computed. Everything
-runs in one process, in turns; medians and quartiles are of the ratios within a round.
+returns, one forward more, as every call does. The others return what they computed. What an
+iteration of ours takes and what all the rest does are told apart by a run of half the steps.
+Everything runs in one process, in turns; medians and quartiles are of the ratios within a round.
 """
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -36,6 +37,7 @@ PGD = LAST.replace(flow=jataug.FlowBudget(0), pixel=jataug.PixelBudget(PIXEL))
 JOINT = LAST.replace(flow=jataug.FlowBudget(FLOW), pixel=jataug.PixelBudget(PIXEL))
 UNIT = "onnxruntime forward"
 OURS = "jataug, Session.attack"
+HALF = "jataug, half the steps"
 Work = dict[str, Callable[[], object]]
 
 
@@ -76,6 +78,7 @@ def contestants(model: material.Model, compiled: nn.Module, folder: Path) -> tup
     unit = {UNIT: lambda: ours[0.0].predict(arrays[0])}
     pixel = {
         OURS: lambda: ours[0.0].attack(*arrays),
+        HALF: lambda: ours[0.0].attack(*arrays, steps=STEPS // 2),
         "eager torch": lambda: eager_pgd(module, images, labels),
         "torch.compile": lambda: eager_pgd(compiled, images, labels),
         **{name: lambda attack=attack: attack(module, images, labels)
@@ -83,10 +86,21 @@ def contestants(model: material.Model, compiled: nn.Module, folder: Path) -> tup
     }  # fmt: skip
     joint = {
         OURS: lambda: ours[FLOW].attack(*arrays),
+        HALF: lambda: ours[FLOW].attack(*arrays, steps=STEPS // 2),
         "eager torch": lambda: JointAttack(JOINT)(module, images, labels),
         "torch.compile": lambda: JointAttack(JOINT)(compiled, images, labels),
     }
     return {**unit, **pixel}, {**unit, **joint}
+
+
+def parts(seconds: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """Return what an iteration of ours takes, and what all else does, in every round."""
+    pairs = list(zip(seconds[OURS], seconds[HALF], strict=True))
+    return {
+        UNIT: seconds[UNIT],
+        "jataug, an iteration": [(whole - half) / (STEPS - STEPS // 2) for whole, half in pairs],
+        "jataug, all but the iterations": [2 * half - whole for whole, half in pairs],
+    }
 
 
 def rows(rounds: int, smoke: bool = False) -> Iterator[Row]:
@@ -105,8 +119,11 @@ def rows(rounds: int, smoke: bool = False) -> Iterator[Row]:
             seconds = interleaved(work, rounds)
             forwards, ours = ratios(seconds, UNIT), ratios(seconds, OURS)
             yield Row(f"{title}: {OURS}", "forwards", *forwards[OURS], most=most)
+            for part, found in ratios(parts(seconds), UNIT).items():
+                if part != UNIT:
+                    yield Row(f"{title}: {part}", "forwards", *found)
             for peer in work:
-                if peer in (UNIT, OURS):
+                if peer in (UNIT, OURS, HALF):
                     continue
                 bound = 1.15 if peer == "torch.compile" else least
                 yield Row(f"{title}: {peer}", OURS, *ours[peer], least=bound)
