@@ -91,7 +91,7 @@ def command(
     show = JsonLines() if log_json else Bar("generate")
     with show, Interrupt(show.say) as interrupt:
         images = open_images(source, show.say if log_json else None)
-        given |= {"progress": show, "stop": interrupt}
+        given |= {"progress": interrupt.begins(show), "stop": interrupt}
         if len(attacks) == 1:
             reports = {"": generate(attacks[0], images, destination, **given)}
         else:

@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM: the first one asks a run to stop after its batch, the second one ends it."""
+"""Ctrl-C and SIGTERM: the first one asks a run to stop after its batch, the second one ends it.
+Before the first batch, while nothing is written, one ends it.
+"""
 
 import os
 import signal
@@ -7,7 +9,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from jataug.generator import Progress
 
 __all__ = ["INTERRUPTED", "Interrupt"]
 
@@ -29,10 +34,24 @@ class Interrupt:
     def __init__(self, tell: Callable[[str], object]) -> None:
         self._tell, self._asked = tell, threading.Event()
         self._before: dict[int, Any] = {}
+        self._begun = self._early = False
+        self._deciding = threading.Lock()
 
     def __call__(self) -> bool:
         """Whether the run is to stop."""
         return self._asked.is_set()
+
+    def begins(self, progress: "Callable[[Progress], object]") -> "Callable[[Progress], object]":
+        """Return the same function; the first time that it is called, the run has begun."""
+
+        def told(now: "Progress") -> object:
+            with self._deciding:
+                self._begun = True
+            if self._early:
+                raise KeyboardInterrupt
+            return progress(now)
+
+        return told
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
@@ -41,7 +60,7 @@ class Interrupt:
         self._writer.setblocking(False)
         for name in _SIGNALS:
             if (number := getattr(signal, name, None)) is not None:
-                self._before[number] = signal.signal(number, lambda *_: None)
+                self._before[number] = signal.signal(number, self._hear)
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._watch, name="jataug-signals", daemon=True).start()
         return self
@@ -60,10 +79,18 @@ class Interrupt:
         self._before = {}
         self._writer.close()
 
+    def _hear(self, *_: object) -> None:
+        if not self._begun:
+            raise KeyboardInterrupt
+
     def _watch(self) -> None:
         with self._reader, suppress(OSError):
             while came := self._reader.recv(1):
                 if came[0] not in self._before:
+                    continue
+                with self._deciding:
+                    self._early = self._early or not self._begun
+                if self._early:
                     continue
                 if self._asked.is_set():
                     self._tell(

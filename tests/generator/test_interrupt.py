@@ -8,6 +8,7 @@ import sys
 import pytest
 from commands import call, finish, start, tree_hash, until
 
+from jataug.cli.interrupt import Interrupt
 from jataug.generator import generate
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
@@ -114,6 +115,53 @@ def test_the_second_signal_ends_a_batch_that_takes_for_ever(words, tmp_path, onc
     assert code == 0, said
     assert "took over from process" in said
     assert tree_hash(tmp_path / "out") == once
+
+
+_PLANNING = """
+import sys, time
+from pathlib import Path
+from jataug.cli import main
+import jataug.data
+busy = Path(sys.argv.pop())
+def slow(source):
+    busy.touch()
+    time.sleep(600)
+jataug.data.open_source = slow
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_is_enough_before_the_first_batch(words, tmp_path, number):
+    import subprocess
+
+    command = [str(word) for word in words("out")]
+    running = subprocess.Popen(
+        [sys.executable, "-c", _PLANNING, *command, str(tmp_path / "busy")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until((tmp_path / "busy").exists)
+    running.send_signal(number)
+    code, said = finish(running)
+    assert (code, said.strip()) == (130, "stopped")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_signal_between_planning_and_the_first_batch_is_not_lost():
+    with Interrupt(str) as interrupt:
+        progress = interrupt.begins(str)
+        # It comes while the main thread has not turned to its handler yet.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        os.kill(os.getpid(), signal.SIGINT)
+
+        def heard():
+            try:
+                progress("now")
+            except KeyboardInterrupt:
+                return True
+            return interrupt()
+
+        until(heard)
 
 
 def test_machines_read_that_it_was_stopped(words, tmp_path):
