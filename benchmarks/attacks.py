@@ -95,11 +95,13 @@ def contestants(model: material.Model, compiled: nn.Module, folder: Path) -> tup
 
 def parts(seconds: Mapping[str, list[float]]) -> dict[str, list[float]]:
     """Return what an iteration of ours takes, and what all else does, in every round."""
-    pairs = list(zip(seconds[OURS], seconds[HALF], strict=True))
+    pairs = zip(seconds[OURS], seconds[HALF], strict=True)
+    iteration = [(whole - half) / (STEPS - STEPS // 2) for whole, half in pairs]
+    rest = [whole - STEPS * one for whole, one in zip(seconds[OURS], iteration, strict=True)]
     return {
         UNIT: seconds[UNIT],
-        "jataug, an iteration": [(whole - half) / (STEPS - STEPS // 2) for whole, half in pairs],
-        "jataug, all but the iterations": [2 * half - whole for whole, half in pairs],
+        "jataug, an iteration": iteration,
+        "jataug, all but the iterations": rest,
     }
 
 

@@ -127,7 +127,7 @@ def wrong_words(ctx: click.Context, words: list[str], error: click.UsageError) -
     _, found, extra = error.message.partition("Got unexpected extra argument")
     if not found:
         return None
-    more = extra.removeprefix("s").strip(" ()").split()
+    more = extra.partition("(")[2].removesuffix(")").split()
     return _spaced([word for word in more if _is_number(word)]) or (
         f"expected {_usage(ctx)}, got {' '.join(more)} besides; quote a path that has spaces in it"
     )

@@ -2,6 +2,8 @@
 
 import tomllib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +14,7 @@ from jataug.errors import CheckError, JataugError
 from .arguments import misuse, wrong_words
 from .interrupt import INTERRUPTED
 
-__all__ = ["Command", "FailedCheck", "Refused", "misused"]
+__all__ = ["Command", "FailedCheck", "Refused", "in_one_line"]
 
 
 class FailedCheck(click.ClickException):
@@ -27,10 +29,22 @@ class Refused(click.ClickException):
     exit_code = 2
 
 
-def misused(command: str, error: click.UsageError) -> str:
-    """Return what click says of wrong usage, in one line with where to look."""
-    said = " ".join(error.format_message().split()).removesuffix(".")
-    return f"{said}; {command} --help says what there is"
+@contextmanager
+def in_one_line(command: str) -> Iterator[None]:
+    """Say what click says of wrong usage in one line, with where to look."""
+    try:
+        yield
+    except getattr(click.exceptions, "NoArgsIsHelpError", ()):  # the help; new in click 8.2
+        raise
+    except click.UsageError as error:
+        raise Refused(f"{_said(error)}; {command} --help says what there is") from None
+
+
+def _said(error: click.UsageError) -> str:
+    if isinstance(error, click.NoSuchOption):
+        meant = f", did you mean {error.possibilities[0]}?" if error.possibilities else ""
+        return f"no such option {error.option_name}{meant}"
+    return " ".join(error.format_message().split()).removesuffix(".")
 
 
 class Command(click.Command):
@@ -64,13 +78,13 @@ class Command(click.Command):
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8")).get(self.name or "", {})
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise click.UsageError(f"--config {path}: cannot be read: {error}") from None
+            raise Refused(f"--config {path}: cannot be read: {error}") from None
         if not isinstance(table, dict):
-            raise click.UsageError(f"--config {path}: expected a table [{self.name}]")
+            raise Refused(f"--config {path}: expected a table [{self.name}]")
         flags = {o: p.name for p in self.params for o in p.opts if p.name and o.startswith("--")}
         unknown = sorted(key for key in table if f"--{key.replace('_', '-')}" not in flags)
         if unknown:
-            raise click.UsageError(
+            raise Refused(
                 f"--config {path}: table [{self.name}] has the unknown key {unknown[0]!r}; keys "
                 "are "
                 f"the long options of jataug {self.name}"
@@ -82,11 +96,13 @@ class Command(click.Command):
         """Keep the words of the command, as they were typed, for reports."""
         ctx.meta["typed"] = ["jataug", str(self.name), *args]
         words = list(args)
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            name = f"jataug {ctx.info_name}"
-            raise Refused(wrong_words(ctx, words, error) or misused(name, error)) from None
+        with in_one_line(f"jataug {ctx.info_name}"):
+            try:
+                return super().parse_args(ctx, args)
+            except click.UsageError as error:
+                if line := wrong_words(ctx, words, error):
+                    raise Refused(line) from None
+                raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

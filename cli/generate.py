@@ -1,7 +1,8 @@
 """jataug generate."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ def command(
     from jataug.generator import generate, generate_all
 
     show = JsonLines() if log_json else Bar("generate")
-    with show, Interrupt(show.say) as interrupt:
+    with show, _stopped_while_planned(ctx, log_json), Interrupt(show.say) as interrupt:
         images = open_images(source, show.say if log_json else None)
         given |= {"progress": interrupt.begins(show), "stop": interrupt}
         if len(attacks) == 1:
@@ -103,6 +104,18 @@ def command(
         else:
             _print(report)
     if any(report.stopped for report in reports.values()):
+        ctx.exit(INTERRUPTED)
+
+
+@contextmanager
+def _stopped_while_planned(ctx: click.Context, log_json: bool) -> Iterator[None]:
+    """Tell machines, too, of a run that was stopped before it began."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not log_json:
+            raise
+        click.echo(json.dumps({"complete": False, "event": "stopped", "stopped": True}))
         ctx.exit(INTERRUPTED)
 
 

@@ -1,5 +1,5 @@
 """Ctrl-C and SIGTERM: the first one asks a run to stop after its batch, the second one ends it.
-Before the first batch, while nothing is written, one ends it.
+Before a run has begun, while nothing is written, the first one raises KeyboardInterrupt.
 """
 
 import os
@@ -23,7 +23,8 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGBREAK")
 
 
 class Interrupt:
-    """While it is entered, signals are counted instead of raised; call it to ask for the first.
+    """While it is entered, and from when the function of `begins` is called, signals are counted
+    instead of raised; call it to ask for the first.
 
     A thread waits for them, so that the second one works while the runtime computes.
 
@@ -42,7 +43,10 @@ class Interrupt:
         return self._asked.is_set()
 
     def begins(self, progress: "Callable[[Progress], object]") -> "Callable[[Progress], object]":
-        """Return the same function; the first time that it is called, the run has begun."""
+        """Return a function that calls `progress`; the first time, the run has begun.
+
+        It raises KeyboardInterrupt where a signal came before that.
+        """
 
         def told(now: "Progress") -> object:
             with self._deciding:
@@ -89,13 +93,14 @@ class Interrupt:
                 if came[0] not in self._before:
                     continue
                 with self._deciding:
+                    again = self._early or self._asked.is_set()
                     self._early = self._early or not self._begun
-                if self._early:
-                    continue
-                if self._asked.is_set():
+                if again:
                     self._tell(
                         "stopped at once; the same command goes on from the last whole shard"
                     )
                     os._exit(INTERRUPTED)
+                if self._early:
+                    continue
                 self._asked.set()
                 self._tell("stopping after this batch; once more stops at once")

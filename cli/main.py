@@ -2,12 +2,13 @@
 
 import difflib
 from importlib import import_module
+from typing import Any
 
 import click
 
 import jataug
 
-from .command import Command, Refused, misused
+from .command import Command, Refused, in_one_line
 
 __all__ = ["main"]
 
@@ -29,10 +30,12 @@ class _Group(click.Group):
     """Loads a command's module when the command is asked for, so that --help is quick."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
+        with in_one_line("jataug"):
             return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            raise Refused(misused("jataug", error)) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with in_one_line("jataug"):
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)

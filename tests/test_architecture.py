@@ -22,6 +22,7 @@ FOUNDATION = {
     "budget",
     "config",
     "difference",
+    "drafts",
     "errors",
     "finalize",
     "preprocessing",

@@ -1,10 +1,8 @@
 """A single file that is either whole or as it was before."""
 
-import os
-import secrets
 from pathlib import Path
 
-from ..errors import DataError
+from ..drafts import written
 
 __all__ = ["save"]
 
@@ -15,14 +13,5 @@ def save(path: Path, data: bytes) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    draft = path.with_name(f".{secrets.token_hex(4)}.partial")
-    try:
-        with draft.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: could not be written: {error.strerror or error}") from None
-    finally:
-        draft.unlink(missing_ok=True)
+    with written(path) as draft:
+        draft.write_bytes(data)

@@ -92,7 +92,7 @@ def evaluate(
         size: (height, width) for models that leave them open.
         device: for ONNX models: "auto", "cpu", "cuda" or "cuda:<i>".
         threads: of the runtime, for ONNX models; default its own choice.
-        tf32: let CUDA round products to TF32, for ONNX models: another evaluation.
+        tf32: let CUDA round products to TF32, of ONNX models alone: another evaluation.
         names: one a model; default the file's stem.
         command: what was typed, for the report.
         on_error: "stop" at an image that cannot be used, or "skip" it: the report names it, and the

@@ -2,20 +2,16 @@
 
 import hashlib
 import json
-import os
-import re
-import secrets
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import process
 from ..difference import refusal
+from ..drafts import is_draft, sweep, written
 from ..errors import DataError
 from .difference import plan_differences
 from .model import Array
@@ -24,9 +20,6 @@ __all__ = ["PLAN", "Folder", "digest"]
 
 PLAN = "plan.json"
 _OURS = "jataug evaluation"
-
-_DRAFT = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}")
-"""A file that is not finished: where its process runs, its number, and something random."""
 
 
 def digest(value: Any) -> str:
@@ -51,19 +44,19 @@ class Folder:
         self.hash = digest(self.plan)
         if root is not None:
             self._check(root)
-            _sweep(root)
+            sweep(root)
             self.write(PLAN, json.dumps(
                 {"kind": _OURS, "plan_hash": self.hash, "plan": self.plan}, indent=1
             ).encode())  # fmt: skip
 
     def _check(self, root: Path) -> None:
         try:
-            held = {entry.name for entry in root.iterdir() if not _DRAFT.fullmatch(entry.name)}
+            held = {entry.name for entry in root.iterdir() if not is_draft(entry)} - {".DS_Store"}
         except FileNotFoundError:
             return
         except OSError as error:
             raise DataError(f"{root}: expected a folder to write to: {error.strerror}") from None
-        if not held - {".DS_Store"}:
+        if not held:
             return
         stored = _read(root / PLAN) if PLAN in held else {}
         if stored.get("kind") != _OURS:
@@ -101,7 +94,7 @@ class Folder:
             return
         self._check_plan(self.root)
         named: dict[str, Any] = {**arrays, "plan_hash": np.array(self.hash)}
-        with _draft(self.root / name) as draft, draft.open("wb") as file:
+        with self._written(self.root / name) as draft, draft.open("wb") as file:
             np.savez_compressed(file, **named)
 
     def _check_plan(self, root: Path) -> None:
@@ -115,44 +108,17 @@ class Folder:
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole."""
         if self.root is not None:
-            with _draft(self.root / name) as draft:
+            with self._written(self.root / name) as draft:
                 draft.write_bytes(data)
 
-
-@contextmanager
-def _draft(final: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file beside `final`, and move it there at the end.
-
-    Raises:
-        DataError: a file or folder cannot be written; the message names it.
-    """
-    place = f"{_place()}-{os.getpid()}-{secrets.token_hex(4)}"
-    draft = final.with_name(f".{final.name}.{place}")
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        yield draft
-        draft.replace(final)
-    except OSError as error:
-        raise DataError(f"{final}: could not be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            draft.unlink()
-
-
-def _place() -> str:
-    """Return what tells apart the machines and containers that may share a folder."""
-    return f"{zlib.crc32(f'{process.host()} {process.space()}'.encode()):08x}"
-
-
-def _sweep(root: Path) -> None:
-    """Remove what evaluations have left that were killed here."""
-    here = _place()
-    for path in root.rglob(".*"):
-        if (found := _DRAFT.fullmatch(path.name)) and found[1] == here:
-            number = int(found[2])
-            if number != os.getpid() and process.is_there(number, None) is False:
-                with suppress(OSError):
-                    path.unlink()
+    @contextmanager
+    def _written(self, final: Path) -> Iterator[Path]:
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{final}: could not be written: {error.strerror}") from None
+        with written(final) as draft:
+            yield draft
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from ..artifact import KEY
 from ..data import Geometry, Skip, Source
 from ..data.skip import OnError
-from ..errors import DataError, ModelError
+from ..errors import DataError, ModelError, RuntimeUnavailable
 from ..preprocessing import Preprocessing
 from .model import Model
 
@@ -72,6 +72,7 @@ def open_subjects(
     Raises:
         ModelError: a model cannot be used.
         DataError: another number of names than of models.
+        RuntimeUnavailable: TF32 was asked for, and a model is no ONNX model or not on CUDA.
     """
     if names is not None and len(names) != len(models):
         raise DataError(f"names: expected {len(models)}, one a model, got {len(names)}")
@@ -79,6 +80,11 @@ def open_subjects(
     found = []
     for number, model in enumerate(models):
         name = _unique(names[number] if names else _name(model), taken)
+        if tf32 and not _is_file(model):
+            raise RuntimeUnavailable(
+                f"{name}: tf32: expected an ONNX model, got {type(model).__name__}, which decides "
+                "by itself (torch: torch.backends.cuda.matmul.allow_tf32)"
+            )
         if _is_model(model):
             found.append(Subject(name, model, None, _anonymous(model), None))
         elif _is_file(model):

@@ -23,8 +23,8 @@ from .store import Store
 __all__ = ["KIND", "write_index"]
 
 
-def write_index(store: Store, job: Job, known: Mapping[int, dict[str, Any]]) -> bool:
-    """Write index.json, the last of all files, if every shard is whole; return whether it was.
+def write_index(store: Store, job: Job, known: Mapping[int, dict[str, Any]]) -> None:
+    """Write index.json, the last of all files, if every shard is whole.
 
     It holds no time and no rate: the same plan and build give the same bytes.
 
@@ -40,7 +40,7 @@ def write_index(store: Store, job: Job, known: Mapping[int, dict[str, Any]]) -> 
     for shard in job.plan.shards:
         marker = known.get(shard.number) or finished(job.root, shard)
         if marker is None:
-            return False
+            return
         markers.append(marker)
         found = list(records(job.root, shard))
         tally += Tally.of(found)
@@ -58,7 +58,6 @@ def write_index(store: Store, job: Job, known: Mapping[int, dict[str, Any]]) -> 
     index["card"] = _write_card(store, job, index, class_folders)
     store.remove(SOURCE)
     store.write(INDEX, f"{canonical(index)}\n".encode())
-    return True
 
 
 def _write_card(

@@ -137,6 +137,7 @@ def _sweep(share: Share) -> None:
         suppress(DataError),
         Lock(job.root, job.plan.hash, share.part, len(job.plan.shards)) as lock,
     ):
-        store = Store(job.root, f"{lock.name}.run")
-        store.remove(SOURCE)
-        store.close()
+        if share.idle:  # still: another run may have begun to make its index anew
+            store = Store(job.root, f"{lock.name}.run")
+            store.remove(SOURCE)
+            store.close()

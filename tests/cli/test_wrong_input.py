@@ -1,5 +1,6 @@
 """Wrong input: one clear line on stderr, the right exit code, nothing written, no traceback."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -324,9 +325,12 @@ USAGE = {
     "verify a b": ["expected jataug verify DESTINATION, got b besides", "quote a path"],
     "evaluate model.onnx images.npz": ["Missing option '-o'", "jataug evaluate --help"],
     "evaluate model.onnx -o ev": ["expected at least one MODEL"],
-    "verify a --frobnicate": ["No such option", "--frobnicate", "jataug verify --help"],
+    "verify a 'photos (1)'": ["got photos (1) besides"],
+    "verify a --frobnicate": ["no such option --frobnicate; jataug verify --help"],
+    "verify a --thread 3": ["no such option --thread, did you mean --threads?; jataug verify"],
     "verify a --threads many": ["--threads", "'many'", "jataug verify --help"],
-    "--frobnicate": ["No such option", "--frobnicate", "jataug --help"],
+    "--frobnicate": ["no such option --frobnicate; jataug --help"],
+    "--": ["Missing command; jataug --help"],
     "frobnicate": ["no such command 'frobnicate'", "commands are export"],
     "generte": ["did you mean generate?"],
 }
@@ -334,14 +338,14 @@ USAGE = {
 
 @pytest.mark.parametrize("typed", USAGE)
 def test_wrong_usage_is_one_line_too(run, typed):
-    result = run(*typed.split())
+    result = run(*shlex.split(typed))
     refused(result, *USAGE[typed])
     assert len(result.output.splitlines()) == 1, result.output
 
 
 def test_config_files(run, tmp_path):
     words = ("export", DEMO / "classifier.onnx", "-o", tmp_path / "a.onnx", "--config")
-    refused(run(*words, tmp_path / "none.toml"), "none.toml")
+    refused(run(*words, tmp_path / "none.toml"), "none.toml: cannot be read")
     (tmp_path / "bad.toml").write_text("[export\n")
     refused(run(*words, tmp_path / "bad.toml"), "bad.toml")
     (tmp_path / "unknown.toml").write_text("[export]\nstep = 3\n")

@@ -9,7 +9,10 @@ import torch
 from kills import main
 from torch import nn
 
+from jataug.drawing import save
 from jataug.evaluation import evaluate, load_report
+from jataug.evaluation.html import write_html
+from jataug.evaluation.markdown import markdown
 
 _TIMES = {"created", "seconds"}
 
@@ -19,7 +22,9 @@ def make(source: Path, out: Path) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     attacks = ("pgd:steps=1", "joint:steps=1")
-    evaluate(model, source, out, attacks=attacks, curves=False, sanity=False, limit=4)
+    report = evaluate(model, source, out, attacks=attacks, curves=False, sanity=False, limit=4)
+    save(out / "report.md", markdown(report).encode())
+    write_html(out / "report.json", out / "report.html")
 
 
 def content(root: Path) -> dict[str, Any]:

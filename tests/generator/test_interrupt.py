@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import subprocess
 import sys
+import time
 
 import pytest
 from commands import call, finish, start, tree_hash, until
@@ -99,8 +101,6 @@ main()
 
 
 def test_the_second_signal_ends_a_batch_that_takes_for_ever(words, tmp_path, once):
-    import subprocess
-
     command = [str(word) for word in words("out", "--shard-size", "64")]
     running = subprocess.Popen(
         [sys.executable, "-c", _STUCK, *command, str(tmp_path / "busy")],
@@ -131,37 +131,82 @@ main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_is_enough_before_the_first_batch(words, tmp_path, number):
-    import subprocess
-
-    command = [str(word) for word in words("out")]
+def planned(words, tmp_path, code=_PLANNING):
+    """Start a command whose planning does not end, and wait until it is there."""
     running = subprocess.Popen(
-        [sys.executable, "-c", _PLANNING, *command, str(tmp_path / "busy")],
+        [sys.executable, "-c", code, *map(str, words), str(tmp_path / "busy")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     until((tmp_path / "busy").exists)
+    return running
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_is_enough_before_the_first_batch(words, tmp_path, number):
+    running = planned(words("out"), tmp_path)
     running.send_signal(number)
     code, said = finish(running)
     assert (code, said.strip()) == (130, "stopped")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_signal_between_planning_and_the_first_batch_is_not_lost():
-    with Interrupt(str) as interrupt:
-        progress = interrupt.begins(str)
-        # It comes while the main thread has not turned to its handler yet.
+@pytest.fixture
+def deaf():
+    """An interrupt whose main thread has not turned to its handler yet; what it said."""
+    said = []
+    with Interrupt(said.append) as interrupt:
         signal.signal(signal.SIGINT, lambda *_: None)
-        os.kill(os.getpid(), signal.SIGINT)
+        yield interrupt, said
 
-        def heard():
-            try:
-                progress("now")
-            except KeyboardInterrupt:
-                return True
-            return interrupt()
 
-        until(heard)
+def test_a_signal_just_before_the_run_begins_ends_it(deaf):
+    interrupt, said = deaf
+    progress = interrupt.begins(said.append)
+    os.kill(os.getpid(), signal.SIGINT)
+    until(lambda: interrupt._early)  # the thread that waits for signals has heard it
+    with pytest.raises(KeyboardInterrupt):
+        progress("now")
+    assert (said, interrupt()) == ([], False)
+
+
+def test_a_signal_just_after_it_began_stops_it(deaf):
+    interrupt, said = deaf
+    interrupt.begins(said.append)("now")
+    os.kill(os.getpid(), signal.SIGINT)
+    until(interrupt)
+    assert said == ["now", "stopping after this batch; once more stops at once"]
+
+
+_HANGING = """
+import hashlib, sys
+from pathlib import Path
+from jataug.cli import main
+import jataug.data
+busy = Path(sys.argv.pop())
+def slow(source):
+    busy.touch()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 300_000_000)  # minutes in one call of C
+jataug.data.open_source = slow
+main()
+"""
+
+
+def test_two_signals_are_enough_where_planning_hangs(words, tmp_path):
+    running = planned(words("out"), tmp_path, _HANGING)
+    running.send_signal(signal.SIGINT)
+    time.sleep(1)  # signals that come together are one
+    running.send_signal(signal.SIGINT)
+    code, said = finish(running, seconds=60)
+    assert code == 130, said
+    assert "stopped at once" in said
+
+
+def test_machines_read_that_it_was_stopped_before_it_began(words, tmp_path):
+    running = planned(words("out", "--log-json"), tmp_path)
+    running.send_signal(signal.SIGINT)
+    code, said = finish(running)
+    assert code == 130
+    assert json.loads(said) == {"complete": False, "event": "stopped", "stopped": True}
 
 
 def test_machines_read_that_it_was_stopped(words, tmp_path):

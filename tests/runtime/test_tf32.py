@@ -152,6 +152,14 @@ def test_an_evaluation_says_so_and_goes_on_with_it_alone(cuda, tmp_path):
     assert "tf32" not in stored
 
 
+def test_a_torch_model_decides_by_itself(cuda, tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    with pytest.raises(RuntimeUnavailable, match=r"Sequential: tf32: expected an ONNX model"):
+        evaluate(model, CLASSIFIER.parent / "images.npz", tmp_path / "out", tf32=True, limit=4)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("command", ["generate", "evaluate"])
 def test_on_the_command_line(path, source, tmp_path, monkeypatch, command):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
