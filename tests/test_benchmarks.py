@@ -39,7 +39,8 @@ def test_a_part_of_the_table(part):
     for work in PARTS[part]:
         found = [line for line in lines if re.search(rf"^\| [^|]*{work}", line)]
         assert found, f"{work}: not among {lines}"
-        assert all(re.search(r"\| \d+\.\d\d \[", line) for line in found)
+        # What is left of a difference of times may be below 0 in one round.
+        assert all(re.search(r"\| -?\d+\.\d\d \[", line) for line in found)
     if part == "evaluating":
         shares = [
             float(m) for m in re.findall(r"gradients \| without \| ([\d.]+)", "\n".join(lines))
