@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _CODE = "from jataug.cli import main; main()"
 
@@ -45,10 +46,27 @@ def until(true: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
+def file_hashes(root: Path) -> dict[str, str]:
+    """sha256 of every file under a folder, by name."""
+    paths = sorted(path for path in root.rglob("*") if path.is_file())
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+    }
+
+
 def tree_hash(root: Path) -> str:
     """sha256 over the names and bytes of all files under a folder."""
-    total = hashlib.sha256()
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        value = hashlib.sha256(path.read_bytes()).hexdigest()
-        total.update(f"{path.relative_to(root).as_posix()} {value}\n".encode())
-    return total.hexdigest()
+    lines = (f"{name} {value}\n" for name, value in file_hashes(root).items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def refused(result: Any, *words: str) -> None:
+    """Check that a command ended with 2 and one line that has these words."""
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    last = [line for line in result.output.splitlines() if line.strip()][-1]
+    assert last.startswith("Error: ")
+    assert "Usage: " not in result.output
+    for word in words:
+        assert word in last, last

@@ -38,7 +38,6 @@ class OnnxModel:
 
     Raises:
         ModelError: it is no classifier of images.
-        RuntimeUnavailable: TF32 was asked for, and the device is not CUDA.
     """
 
     kind: Literal["onnx"] = "onnx"
@@ -74,10 +73,6 @@ class OnnxModel:
         self.preprocessing.check_channels(image[0])
         self.image_shape: tuple[int, int, int] = (image[0], image[1], image[2])
         self.classes = logits[0]
-        if tf32:
-            from jataug.runtime.onnxruntime import check_tf32
-
-            check_tf32(device)
         self._device, self._source, self._threads, self._tf32 = device, source, threads, tf32
         fixed = self._network.image_shape[0]
         self._fixed = fixed if isinstance(fixed, int) else None

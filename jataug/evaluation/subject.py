@@ -76,6 +76,10 @@ def open_subjects(
     """
     if names is not None and len(names) != len(models):
         raise DataError(f"names: expected {len(models)}, one a model, got {len(names)}")
+    if tf32:
+        from jataug.runtime.onnxruntime import check_tf32
+
+        check_tf32(device)
     taken: set[str] = set()
     found = []
     for number, model in enumerate(models):

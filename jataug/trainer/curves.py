@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..drafts import written
 from ..errors import MissingExtra
 
 __all__ = ["Events", "append", "draw_curves", "read_metrics", "truncate"]
@@ -55,8 +56,8 @@ def draw_curves(metrics: list[dict[str, Any]], path: Path) -> bool:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.savefig(path.with_name(f".{path.name}"), dpi=120, format="png")
-    path.with_name(f".{path.name}").replace(path)
+    with written(path) as draft:
+        figure.savefig(draft, dpi=120, format="png")
     return True
 
 

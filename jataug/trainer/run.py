@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..drafts import is_draft, sweep, written
 from ..errors import DataError
 from .checkpoint import load_weights, read_checkpoint, read_weights
 from .config import TrainConfig
@@ -159,6 +160,7 @@ def open_run(config: TrainConfig, data: TrainData, processes: Processes) -> Path
     if processes.first:
         root.mkdir(parents=True, exist_ok=True)
         _check_environment(root, _environment(processes))
+        sweep(root)
         # First: it tells whose folder this is, should nothing else come to be written.
         _write(root / CONFIG, _json(about))
         _write(root / "README.md", notes(config, data))
@@ -169,10 +171,7 @@ def open_run(config: TrainConfig, data: TrainData, processes: Processes) -> Path
 
 def _entries(root: Path) -> set[str]:
     try:
-        return {entry.name for entry in root.iterdir()} - {
-            ".DS_Store",
-            _partial(root / CONFIG).name,
-        }
+        return {entry.name for entry in root.iterdir() if not is_draft(entry)} - {".DS_Store"}
     except FileNotFoundError:
         return set()
     except OSError as error:
@@ -228,10 +227,5 @@ def _json(value: Any) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = _partial(path)
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
+    with written(path) as draft:
+        draft.write_text(text, encoding="utf-8")

@@ -7,6 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from commands import refused
 from PIL import Image
 
 FORMATS = ["folder", "npz", "tar", "parquet"]
@@ -18,14 +19,6 @@ def files_of(root):
         for path in sorted(root.rglob("*"))
         if path.is_file()
     }
-
-
-def refused(result, *words):
-    assert result.exit_code == 2, result.output
-    last = [line for line in result.output.splitlines() if line.strip()][-1]
-    assert last.startswith("Error: ")
-    for word in words:
-        assert word in last, last
 
 
 def encoded(image):

@@ -1,28 +1,18 @@
 """Wrong input: one clear line on stderr, the right exit code, nothing written, no traceback."""
 
-import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from commands import refused
 from onnx import TensorProto, helper
 from PIL import Image
 
 import jataug
 
 DEMO = Path(jataug.__file__).parent / "demo"
-
-
-def refused(result, *words):
-    assert result.exit_code == 2, result.output
-    assert isinstance(result.exception, SystemExit)
-    last = [line for line in result.output.splitlines() if line.strip()][-1]
-    assert last.startswith("Error: ")
-    assert "Usage: " not in result.output
-    for word in words:
-        assert word in last, last
 
 
 def save_model(path, nodes, output, shape=("N", 3, 8, 8), initializers=(), domain=None):
@@ -130,11 +120,6 @@ def test_files_of_other_libraries(run, tmp_path, name, words):
     refused(run("export", tmp_path / name, "-o", tmp_path / "a.onnx"), name, "ONNX", *words)
     shutil.copy(DEMO / "classifier.onnx", tmp_path / name)  # a name says nothing for certain
     assert run("inspect", tmp_path / name).exit_code == 0
-
-
-def test_a_command_that_is_none(run):
-    refused(run("exprot", "model.onnx"), "no such command 'exprot'", "did you mean export?")
-    refused(run("xyz"), "no such command 'xyz'", "commands are export, differentiate,")
 
 
 @pytest.mark.parametrize("command", ["preview", "verify"])
@@ -268,90 +253,6 @@ def test_a_missing_runtime(run, artifact, images, tmp_path, monkeypatch):
     refused(run("generate", artifact, images, tmp_path / "out"), "pip install", "jataug[cpu]")
 
 
-@pytest.fixture
-def place(artifact, images, tmp_path, monkeypatch):
-    """A folder with an attack, a model, images, an empty folder and a data set that is whole."""
-    for name, file in (("attack.onnx", artifact), ("images.npz", images)):
-        shutil.copy(file, tmp_path / name)
-    shutil.copy(DEMO / "classifier.onnx", tmp_path / "model.onnx")
-    for name in ("photos", "empty"):
-        (tmp_path / name).mkdir()
-    Image.new("L", (28, 28)).save(tmp_path / "photos" / "a.png")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-ORDER = "the order is jataug generate ATTACK... SOURCE DESTINATION"
-MISUSED = {
-    "generate photos attack.onnx out": ["photos: expected ATTACK", "a folder of images", ORDER],
-    "generate images.npz attack.onnx out": ["images.npz: expected ATTACK", "of images", ORDER],
-    "generate attack.onnx photos": ["got attack.onnx photos: DESTINATION missing", "--help"],
-    "generate attack.onnx": ["SOURCE and DESTINATION missing"],
-    "generate model.onnx photos out": ["without a manifest", "jataug export model.onnx -o"],
-    "generate attack.onnx model.onnx out": ["expected SOURCE to be images", "an ONNX model"],
-    "preview photos attack.onnx -o a.png": ["the order is jataug preview ATTACK SOURCE"],
-    "export attack.onnx -o b.onnx": ["got an attack artifact", "the model that it was made from"],
-    "export images.npz -o b.onnx": ["got a file of images", ".onnx file"],
-    "differentiate attack.onnx -o b.onnx": ["got an attack artifact", "was made from"],
-    "evaluate attack.onnx images.npz -o ev": ["attack.onnx: expected MODEL", "was made from"],
-    "evaluate images.npz model.onnx -o ev": ["the order is jataug evaluate MODEL... SOURCE"],
-    "evaluate model.onnx attack.onnx -o ev": ["expected SOURCE", "got an attack artifact"],
-    "verify nothing": ["expected DESTINATION to be a data set", "nothing there", "the path"],
-    "verify empty": ["got an empty folder", "jataug generate ATTACK SOURCE DESTINATION"],
-    "verify photos": ["got a folder of images", "jataug generate ATTACK SOURCE DESTINATION"],
-    "verify attack.onnx": ["got an attack artifact"],
-    "inspect nothing": ["an attack artifact, a model or a data set", "nothing there", "the path"],
-    "inspect empty": ["got an empty folder", "check the path"],
-    "inspect photos": ["got a folder of images", "SOURCE"],
-    "runtimes photos": ["expected ATTACK", "got a folder of images", "jataug export"],
-    "train attack.onnx -o run": ["expected SOURCE to be images", "got an attack artifact"],
-    "export model.onnx -o b.onnx --mean 0.5 0.4 0.3": ["0.485,0.456,0.406", "got 0.4 after"],
-    "evaluate model.onnx images.npz -o ev --std 0.5 0.4 0.3": ["0.485,0.456,0.406", "got 0.4"],
-    "generate attack.onnx photos out --resize 28,28": ["shorter side", "--crop 28,28"],
-}
-
-
-@pytest.mark.parametrize("typed", MISUSED)
-def test_arguments_of_another_kind_or_order(run, place, typed):
-    before = {path.name for path in place.iterdir()}
-    result = run(*typed.split())
-    refused(result, *MISUSED[typed])
-    one = [line for line in result.output.splitlines() if line.strip()]
-    assert len(one) == 1, result.output
-    assert {path.name for path in place.iterdir()} == before
-
-
-USAGE = {
-    "verify a b": ["expected jataug verify DESTINATION, got b besides", "quote a path"],
-    "evaluate model.onnx images.npz": ["Missing option '-o'", "jataug evaluate --help"],
-    "evaluate model.onnx -o ev": ["expected at least one MODEL"],
-    "verify a 'photos (1)'": ["got photos (1) besides"],
-    "verify a --frobnicate": ["no such option --frobnicate; jataug verify --help"],
-    "verify a --thread 3": ["no such option --thread, did you mean --threads?; jataug verify"],
-    "verify a --threads many": ["--threads", "'many'", "jataug verify --help"],
-    "--frobnicate": ["no such option --frobnicate; jataug --help"],
-    "--": ["Missing command; jataug --help"],
-    "frobnicate": ["no such command 'frobnicate'", "commands are export"],
-    "generte": ["did you mean generate?"],
-}
-
-
-@pytest.mark.parametrize("typed", USAGE)
-def test_wrong_usage_is_one_line_too(run, typed):
-    result = run(*shlex.split(typed))
-    refused(result, *USAGE[typed])
-    assert len(result.output.splitlines()) == 1, result.output
-
-
-def test_config_files(run, tmp_path):
-    words = ("export", DEMO / "classifier.onnx", "-o", tmp_path / "a.onnx", "--config")
-    refused(run(*words, tmp_path / "none.toml"), "none.toml: cannot be read")
-    (tmp_path / "bad.toml").write_text("[export\n")
-    refused(run(*words, tmp_path / "bad.toml"), "bad.toml")
-    (tmp_path / "unknown.toml").write_text("[export]\nstep = 3\n")
-    refused(run(*words, tmp_path / "unknown.toml"), "'step'")
-
-
 def test_debug_shows_the_traceback(run, tmp_path):
     result = run("inspect", tmp_path / "none.onnx", "--debug")
     assert isinstance(result.exception, jataug.ModelError), result.output
@@ -383,12 +284,6 @@ def test_a_destination_inside_the_source(run, artifact, tmp_path):
 @pytest.mark.parametrize("options", [["--flow", "99"], ["--preset", "claim-8", "--flow", "20"]])
 def test_flows_beyond_reason(run, tmp_path, options):
     refused(run("export", DEMO / "classifier.onnx", "-o", tmp_path / "a.onnx", *options), "at most")
-
-
-def test_a_config_without_its_table(run, tmp_path):
-    (tmp_path / "c.toml").write_text("inspect = 5\n")
-    result = run("inspect", DEMO / "classifier.onnx", "--config", tmp_path / "c.toml")
-    refused(result, "table [inspect]")
 
 
 def test_help_keeps_the_examples_apart(run):

@@ -1,13 +1,12 @@
 """SIGKILL, then the same command: the bytes of a run that was left alone."""
 
-import hashlib
 import os
 import random
 import time
 from pathlib import Path
 
 import pytest
-from commands import finish, start
+from commands import file_hashes, finish, start
 from kills import killed_before_every_change
 
 from jataug.generator import generate, verify
@@ -35,22 +34,13 @@ def kill_and_go_on(command, out, kills, moments):
             continue
         assert code == 0, said
         assert verify(place).ok
-        hashes.append(files_of(place))
+        hashes.append(file_hashes(place))
         number += 1
     if (out / str(number)).exists():
         code, said = finish(start(*command, place))
         assert code == 0, said
-        hashes.append(files_of(place))
+        hashes.append(file_hashes(place))
     return hashes
-
-
-def files_of(root):
-    """Return the hash of every file under a folder, by name."""
-    paths = sorted(path for path in root.rglob("*") if path.is_file())
-    return {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in paths
-    }
 
 
 def check(attacks, images, tmp_path, format, kills, seed):
@@ -60,7 +50,7 @@ def check(attacks, images, tmp_path, format, kills, seed):
     found = kill_and_go_on(
         (*command, attack, images), tmp_path / "killed", kills, random.Random(seed)
     )
-    expected = files_of(tmp_path / "once")
+    expected = file_hashes(tmp_path / "once")
     for number, files in enumerate(found):
         differ = {name for name, _ in expected.items() ^ files.items()}
         assert not differ, f"run {number} of {len(found)}: {sorted(differ)}"

@@ -73,7 +73,9 @@ def test_what_was_written_after_the_checkpoint_is_cut_off(options) -> None:
     assert (run / "last.safetensors").read_bytes() == saved
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch may not be forked")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="needs fork: Windows has none, torch on macOS refuses it"
+)
 def test_killed_before_every_change_of_a_file(source, tmp_path) -> None:
     """What the run is, two epochs of two checkpoints, the metrics, the best weights."""
     program = Path(__file__).with_name("every_kill.py")
