@@ -18,6 +18,7 @@ from .options import (
     on_error_option,
     open_images,
     preprocessing,
+    say_classes,
     source_options,
     threads_option,
 )
@@ -93,7 +94,9 @@ def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
     *paths, source = models
     formats = given.pop("formats")
     with _Bars() as bars:
-        report = evaluate(paths, open_images(source), output, progress=bars, **_options(given))
+        images = open_images(source)
+        say_classes(images, given)
+        report = evaluate(paths, images, output, progress=bars, **_options(given))
     _write(formats, output, report)
     for skip in report.source.get("skipped", ()):
         click.echo(f"skipped: {skip['reason']}", err=True)

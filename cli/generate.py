@@ -17,6 +17,7 @@ from .options import (
     device_option,
     on_error_option,
     open_images,
+    say_classes,
     source_options,
 )
 from .progress import Bar, JsonLines, duration
@@ -92,6 +93,7 @@ def command(
     show = JsonLines() if log_json else Bar("generate")
     with show, _stopped_while_planned(ctx, log_json), Interrupt(show.say) as interrupt:
         images = open_images(source, show.say if log_json else None)
+        say_classes(images, given, show.say if log_json else None)
         given |= {"progress": interrupt.begins(show), "stop": interrupt}
         if len(attacks) == 1:
             reports = {"": generate(attacks[0], images, destination, **given)}

@@ -1,6 +1,6 @@
 """Options that several commands share, each a decorator; what they collect becomes one object."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -19,6 +19,7 @@ __all__ = [
     "attack_config",
     "attack_options",
     "backend_option",
+    "class_order_option",
     "device_option",
     "model_options",
     "on_error_option",
@@ -29,6 +30,7 @@ __all__ = [
     "read_numbers",
     "read_side",
     "read_size",
+    "say_classes",
     "source_options",
     "steps_option",
     "threads_option",
@@ -171,6 +173,13 @@ on_error_option = click.option(
 )  # fmt: skip
 
 
+class_order_option = click.option(
+    "--class-order", type=click.Choice(["natural", "sorted"]),
+    help="How class folders are numbered: 1, 2, 10, or 1, 10, 2 as torchvision, Keras and Hugging "
+    "Face do. Has to be said where the two differ."
+)  # fmt: skip
+
+
 source_options = options(
     [
         click.option(
@@ -186,6 +195,7 @@ source_options = options(
             help="What class folders mean: a line for each class of the model, in its order, or "
             "JSON {name: class}."
         ),
+        class_order_option,
         click.option("--seed", type=int, default=0, show_default=True),
         click.option("--epoch", type=int, default=0, help="Another epoch draws other starts."),
     ]
@@ -206,6 +216,25 @@ def open_images(source: Path, say: Callable[[str], object] | None = None) -> "So
         line = f"{source}: {held.left_out}"
         click.echo(f"Warning: {line}", err=True) if say is None else say(line)
     return held
+
+
+def say_classes(
+    source: "Source", given: Mapping[str, Any], say: Callable[[str], object] | None = None
+) -> None:
+    """Say in one line how the first classes are numbered, where they have names.
+
+    Args:
+        source: of the images.
+        given: the options of `source_options`.
+        say: hears the line; by default it goes to stderr.
+    """
+    from jataug.data import class_map, first_classes
+
+    if given["labels"] != "source":
+        return
+    meaning = class_map(source, None, given["classes"], given["class_order"])
+    if line := first_classes(meaning.names):
+        click.echo(line, err=True) if say is None else say(line)
 
 
 device_option = click.option(

@@ -47,6 +47,7 @@ def command(
     jataug preview attack.onnx photos/ -o grid.png --labels predicted \\
         --resize 256 --crop 224
     """
+    from jataug.data import check_outside
     from jataug.drawing import save
     from jataug.errors import DataError
     from jataug.generator import preview
@@ -54,8 +55,10 @@ def command(
 
     if output.suffix.lower() != ".png":
         raise DataError(f"{output}: expected a file name that ends in .png")
+    images = open_images(source)
+    check_outside(output, images)
     with Session.open(attack, device=device, threads=threads) as session:
-        picture = preview(session, open_images(source), count, skipped=_say, **given)
+        picture = preview(session, images, count, skipped=_say, **given)
     data = io.BytesIO()
     picture.save(data, "PNG")
     save(output, data.getvalue())

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -50,7 +51,7 @@ def command(**given: Any) -> None:
     init = None if given["init"] is None else str(given["init"])
     config = TrainConfig(**{**given, **paths, "init": init, "attack": attack, "mixture": mixture})
     with _Bar() as bar:
-        report = train(config, progress=bar)
+        report = train(config, progress=bar, say=partial(click.echo, err=True))
     if not _writes():
         return
     click.echo(report.message)

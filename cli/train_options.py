@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .options import PATH, options, read_numbers, read_side, read_size
+from .options import PATH, class_order_option, options, read_numbers, read_side, read_size
 
 __all__ = ["train_options"]
 
@@ -113,6 +113,7 @@ train_options = options(
             "--resize", type=read_side, metavar="SIDE", help="Resize the shorter side, pixels."
         ),
         click.option("--crop", type=read_size, metavar="SIDE", help="Crop the centre, pixels."),
+        class_order_option,
         click.option("--limit", type=int, metavar="N", help="Use the first N images."),
         click.option(
             "--validation", type=int, default=1000, show_default=True, metavar="N",

@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -13,8 +13,18 @@ from jataug.preprocessing import Preprocessing
 
 from .budgets import budget_lines
 from .command import Command, FailedCheck
-from .options import PATH, device_option, model_options, preprocessing, threads_option
+from .options import (
+    PATH,
+    class_order_option,
+    device_option,
+    model_options,
+    preprocessing,
+    threads_option,
+)
 from .progress import Bar
+
+if TYPE_CHECKING:
+    from jataug.data import ClassOrder
 
 __all__ = ["command"]
 
@@ -26,6 +36,7 @@ _SHOWN = 20
 @click.argument("destination", type=PATH)
 @click.option("--source", type=PATH, help="The clean images; default the path in the index.")
 @click.option("--model", type=PATH, help="An artifact or a classifier to measure again with.")
+@class_order_option
 @model_options
 @device_option
 @threads_option
@@ -33,6 +44,7 @@ def command(
     destination: Path,
     source: Path | None,
     model: Path | None,
+    class_order: "ClassOrder | None",
     device: str,
     threads: int | None,
     **given: Any,
@@ -54,7 +66,10 @@ def command(
         raise click.UsageError("--threads: expected an attack artifact as --model")
     judge, doubt = (model, "") if model is None else _judge(model, destination, given, device)
     with Bar("verify") as bar:
-        report = verify(destination, source, judge, bar, device=device, threads=threads)
+        report = verify(
+            destination, source, judge, bar,
+            class_order=class_order, device=device, threads=threads,
+        )  # fmt: skip
     for problem in report.problems[:_SHOWN]:
         click.echo(problem, err=True)
     if len(report.problems) > _SHOWN:

@@ -4,9 +4,10 @@ sample at a time.
 
 from .decode import decode, decode_bytes
 from .geometry import Geometry, prepare
-from .labels import ClassMap, class_map, source_labels
+from .labels import ClassMap, ClassOrder, class_map, first_classes, source_labels
 from .npy import read_array
 from .open import open_source
+from .outside import check_outside
 from .parquet import ParquetRows, parquet_library
 from .rows import Rows, npz_rows
 from .skip import Skip
@@ -15,6 +16,7 @@ from .tar import Member, read_member, tar_members
 
 __all__ = [
     "ClassMap",
+    "ClassOrder",
     "Geometry",
     "Member",
     "ParquetRows",
@@ -22,9 +24,11 @@ __all__ = [
     "Sample",
     "Skip",
     "Source",
+    "check_outside",
     "class_map",
     "decode",
     "decode_bytes",
+    "first_classes",
     "npz_rows",
     "open_source",
     "parquet_library",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .rows import Rows, npz_rows
-from .source import Source, fingerprint
+from .source import NO_LABEL, Source, fingerprint
 
 __all__ = ["ArraySource", "idx_pair", "open_idx", "open_npz"]
 
@@ -35,7 +35,7 @@ class ArraySource(Source):
         self._kind, self._images, self._labels = kind, images, labels
         self._files = [file.absolute() for file in files]
         self._digits = max(5, len(str(len(images) - 1)))
-        self.labelled = labels is not None
+        self.labelled = labels is not None and bool((labels != NO_LABEL).any())
 
     def __len__(self) -> int:
         return len(self._images)
@@ -44,7 +44,7 @@ class ArraySource(Source):
         return f"{index:0{self._digits}d}"
 
     def label(self, index: int) -> int | None:
-        return None if self._labels is None else int(self._labels[index])
+        return None if self._labels is None else self.read_label(int(self._labels[index]), index)
 
     def where(self, index: int) -> str:
         return f"{self._files[0]}[{index}]"
@@ -89,7 +89,14 @@ def _npz_labels(path: Path, labels: Rows, count: int) -> NDArray[np.int64]:
         raise DataError(
             f"{path}: expected labels integer ({count},), got {labels.dtype} {labels.shape}"
         )
-    return labels.load().astype(np.int64)
+    loaded = labels.load()
+    if (beyond := loaded > np.iinfo(np.int64).max).any():
+        index = int(beyond.argmax())
+        raise DataError(
+            f"{path}[{index}]: expected a label below 2**63, got {loaded[index]}; store the labels "
+            "as int64"
+        )
+    return loaded.astype(np.int64)
 
 
 def open_idx(path: Path) -> ArraySource:

@@ -15,9 +15,12 @@ from .decode import decode
 from .left_out import LeftOut
 from .source import Source, fingerprint
 
-__all__ = ["SUFFIXES", "FolderSource", "natural"]
+__all__ = ["SUFFIXES", "FolderSource", "natural", "split_words"]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+_SPLIT = re.compile(
+    r"(?<![a-z])(?:train|training|test|testing|validation|valid|val|dev|eval)(?![a-z])"
+)
 
 
 def natural(name: str) -> tuple[Any, ...]:
@@ -27,6 +30,11 @@ def natural(name: str) -> tuple[Any, ...]:
     return tuple(int(p) if k % 2 else p for k, p in enumerate(parts)), name
 
 
+def split_words(name: str) -> tuple[str, ...]:
+    """Return the words in a name that say of which split it is: train, test, val and the like."""
+    return tuple(_SPLIT.findall(name.lower()))
+
+
 class FolderSource(Source):
     """Images under a directory: one folder a class, in natural order; or no folders and no labels.
 
@@ -34,7 +42,8 @@ class FolderSource(Source):
     after it.
 
     Raises:
-        DataError: there is no image, or there are images beside class folders.
+        DataError: there is no image, there are images beside class folders, or the folders are
+            splits with class folders of their own.
     """
 
     random_access = True
@@ -48,7 +57,14 @@ class FolderSource(Source):
                 f"{root}: expected class folders or images, got both ({files[0].name} beside "
                 f"{folders[0].name}/); move the images into class folders"
             )
-        self.labelled = bool(folders)
+        if splits := _splits(folders):
+            example = next((name for name in splits if "train" not in name.lower()), splits[0])
+            raise DataError(
+                f"{root}: holds the split{'s' * (len(splits) > 1)} {', '.join(splits)}, with class "
+                f"folders of {'their' if len(splits) > 1 else 'its'} own, and no classes; name "
+                f"one: {root / example}"
+            )
+        self.labelled = self.class_folders = bool(folders)
         self.classes = tuple(folder.name for folder in folders) if folders else None
         self.left_out = LeftOut()
         for other in others:
@@ -84,6 +100,10 @@ class FolderSource(Source):
                 f"{self.where(index)}: expected a readable file: {error.strerror}"
             ) from None
 
+    def folders(self) -> list[Path]:
+        inner = {name.rpartition("/")[0] for name in self._files}
+        return [self._root, *(self._root / name for name in sorted(inner))]
+
     def describe(self, *, content: bool = False) -> dict[str, Any]:
         return {
             "kind": "folder",
@@ -108,6 +128,24 @@ def _listing(folder: Path) -> tuple[Entries, Entries, Entries]:
         raise DataError(f"{folder}: expected a readable directory: {error.strerror}") from None
     images = [entry for entry in files if _is_image(entry.name)]
     return images, folders, [entry for entry in files if not _is_image(entry.name)]
+
+
+def _splits(folders: Entries) -> list[str]:
+    """Return the names of folders that are splits: two or more of different names, or the only
+    folder. A class may be called "test": a split holds class folders, and no image itself.
+    """
+    found = [f for f in folders if split_words(f.name) and _holds_class_folders(Path(f.path))]
+    different = len({split_words(folder.name) for folder in found}) > 1
+    return [folder.name for folder in found] if different or len(folders) == 1 else []
+
+
+def _holds_class_folders(folder: Path) -> bool:
+    images, inner, _ = _listing(folder)
+    return not images and any(_first_image(entry) for entry in inner)
+
+
+def _first_image(folder: os.DirEntry[str]) -> str | None:
+    return next(_walk(folder, folder.name, LeftOut()), None)
 
 
 def _is_image(name: str) -> bool:

@@ -1,10 +1,11 @@
 """What a source's labels mean to the model: never guessed where the numbers do not match."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,19 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .source import Source
 
-__all__ = ["ClassMap", "Classes", "class_map", "source_labels"]
+__all__ = ["ClassMap", "ClassOrder", "Classes", "class_map", "first_classes", "source_labels"]
 
 Classes = str | PathLike[str] | Mapping[str, int] | None
-"""A file (text: line k names class k; JSON: {name: k}), the mapping itself, or None."""
+"""A file (text: line k names class k; JSON: {name: k}, or {k: name} as in a data set's
+classes.json), the mapping itself, or None.
+"""
+
+ClassOrder = Literal["natural", "sorted"]
+"""How class folders are numbered: 1, 2, 10; or 1, 10, 2 as torchvision, Keras and Hugging Face do.
+"""
+
+_SHOWN = 5
+"""How many classes are named in a line."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class ClassMap:
         labels: the model's class of each label of the source, or None where they are the same.
         names: a name for each class of the model, or None where it is not known; the classes
             without one are missing.
-        given: the model's class of each name, where the user said so.
+        given: the model's class of each name, where it is not the natural order of class folders.
     """
 
     labels: tuple[int, ...] | None
@@ -34,29 +44,46 @@ class ClassMap:
     given: Mapping[str, int] | None = None
 
     def of(self, label: int | None) -> int | None:
-        """Return the model's class of a label of the source."""
-        return label if label is None or self.labels is None else self.labels[label]
+        """Return the model's class of a label of the source; None where there is none.
+
+        Raises:
+            DataError: the source has no name for the label.
+        """
+        if label is None or self.labels is None:
+            return label
+        if not 0 <= label < len(self.labels):
+            raise DataError(
+                f"expected a label in [0, {len(self.labels)}), one of the source's class names, "
+                f"got {label}"
+            )
+        return self.labels[label]
 
 
-def class_map(source: Source, count: int, classes: Classes = None) -> ClassMap:
+def class_map(
+    source: Source, count: int | None, classes: Classes = None, order: ClassOrder | None = None
+) -> ClassMap:
     """Return how the labels of `source` become the `count` classes of a model.
 
     Args:
         source: a labelled source.
-        count: the number of classes of the model.
+        count: the number of classes of the model; None where it is not known yet.
         classes: what the names of the source mean, where its class folders are not simply the
             model's classes in order.
+        order: of class folders, where natural and sorted order differ and `classes` is None.
 
     Raises:
-        DataError: the source has no labels, or its class folders are not the model's classes.
+        DataError: the source has no labels, its class folders are not the model's classes, or
+            their order has to be said.
     """
+    if order is not None:
+        _check_order(source, classes, order)
     if not source.labelled:
         raise DataError(
             "labels: expected a source with labels, got images alone; use --labels predicted "
             "(labels='predicted') for the model's own prediction"
         )
     if classes is None:
-        return _in_order(source, count)
+        return _in_order(source, count, order)
     numbers = _read(classes, count)
     names = {number: name for name, number in reversed(numbers.items())}
     if source.classes is None:
@@ -69,35 +96,104 @@ def class_map(source: Source, count: int, classes: Classes = None) -> ClassMap:
     return ClassMap(tuple(numbers[name] for name in source.classes), names, numbers)
 
 
-def source_labels(source: Source, classes: ClassMap, count: int) -> NDArray[np.int64]:
-    """Return the label of every sample in the model's numbering: (N,), int64.
+def source_labels(
+    source: Source, classes: ClassMap, count: int, indices: Iterable[int] | None = None
+) -> NDArray[np.int64]:
+    """Return the label of every sample, or of those at `indices`, in the model's numbering: (N,),
+    int64.
 
     Raises:
-        DataError: a label is outside [0, count); the message names the sample.
+        DataError: a sample has no label, or one outside [0, count); the message names it.
     """
-    labels = np.empty(len(source), np.int64)
-    for index in range(len(source)):
-        label = classes.of(source.label(index))
-        if label is None or not 0 <= label < count:
-            raise DataError(f"{source.where(index)}: expected a label in [0, {count}), got {label}")
-        labels[index] = label
-    return labels
+    return np.array(
+        [
+            _source_label(source, classes, count, index)
+            for index in (range(len(source)) if indices is None else indices)
+        ],
+        np.int64,
+    )
 
 
-def _in_order(source: Source, count: int) -> ClassMap:
+def _source_label(source: Source, classes: ClassMap, count: int, index: int) -> int:
+    stored = source.label(index)
+    if stored is None:
+        raise DataError(
+            f"{source.where(index)}: has no label (it is missing, null or -1); leave such samples "
+            "out of the source, or use --labels predicted (labels='predicted')"
+        )
+    try:
+        label = classes.of(stored)
+    except DataError as error:
+        raise DataError(f"{source.where(index)}: {error}") from None
+    if label is None or not 0 <= label < count:
+        raise DataError(f"{source.where(index)}: expected a label in [0, {count}), got {label}")
+    return label
+
+
+def first_classes(names: Mapping[int, str] | None) -> str:
+    """Return the first classes with their numbers, for people; "" where no name is known:
+    "classes: 0 cat, 1 dog, 2 horse, 3 newt, 4 owl, ... (1000)".
+    """
+    if not names:
+        return ""
+    listed = sorted(names.items())
+    more = f", ... ({len(listed)})" if len(listed) > _SHOWN else ""
+    return f"classes: {_listed(listed[:_SHOWN])}{more}"
+
+
+def _listed(pairs: Iterable[tuple[int, str]]) -> str:
+    # A name on the disk may hold a line break, or bytes that are no text.
+    texts = (f"{number} {json.dumps(name, ensure_ascii=False)[1:-1]}" for number, name in pairs)
+    return ", ".join(texts).encode("utf-8", "backslashreplace").decode()
+
+
+def _check_order(source: Source, classes: Classes, order: Any) -> None:
+    if order not in get_args(ClassOrder):
+        raise DataError(f"class_order: expected natural or sorted, got {order!r}")
+    if classes is not None:
+        raise DataError(
+            "class_order: has no effect where classes are given; give --classes or --class-order"
+        )
+    if not source.class_folders:
+        raise DataError(
+            "class_order: expected a source of class folders, got one that numbers its labels "
+            "itself; leave out --class-order"
+        )
+
+
+def _in_order(source: Source, count: int | None, order: ClassOrder | None) -> ClassMap:
     if source.classes is None:
         return ClassMap(None, None)
-    if len(source.classes) != count:
+    if count is not None and len(source.classes) != count:
         kind = "class folders" if source.keys_are_paths else "class names"
         raise DataError(
             f"classes: expected {count} {kind}, one a class of the model, "
             f"got {len(source.classes)}; use --classes FILE to say which is which, "
             "or --labels predicted"
         )
-    return ClassMap(None, dict(enumerate(source.classes)))
+    natural, plain = list(source.classes), sorted(source.classes)
+    if order is None and source.class_folders and natural != plain:
+        raise DataError(
+            f"classes: {_two_orders(natural, plain)}; give --class-order sorted (class_order="
+            "'sorted') for a model trained with torchvision's ImageFolder, Keras or Hugging Face, "
+            "--class-order natural where the numbers in the names count the classes, or --classes "
+            "FILE"
+        )
+    if order != "sorted" or natural == plain:
+        return ClassMap(None, dict(enumerate(natural)))
+    numbers = {name: number for number, name in enumerate(plain)}
+    return ClassMap(tuple(numbers[name] for name in natural), dict(enumerate(plain)), numbers)
 
 
-def _read(classes: str | PathLike[str] | Mapping[str, int], count: int) -> dict[str, int]:
+def _two_orders(natural: Sequence[str], plain: Sequence[str]) -> str:
+    """Show how two orders number class folders, from the last number before they differ."""
+    first = next(k for k in range(len(natural)) if natural[k] != plain[k])
+    span = slice(max(0, first - 1), first + 2)
+    shown = (_listed(list(enumerate(names))[span]) for names in (natural, plain))
+    return "natural order numbers the class folders {}, sorted order {}".format(*shown)
+
+
+def _read(classes: str | PathLike[str] | Mapping[str, int], count: int | None) -> dict[str, int]:
     if isinstance(classes, Mapping):
         return _checked(dict(classes), count, "classes")
     try:
@@ -107,7 +203,7 @@ def _read(classes: str | PathLike[str] | Mapping[str, int], count: int) -> dict[
     if text.lstrip().startswith("{"):
         return _checked(_json(text, str(classes)), count, str(classes))
     lines = [line.strip() for line in text.rstrip().splitlines()]
-    if len(lines) != count:
+    if count is not None and len(lines) != count:
         raise DataError(f"{classes}: expected {count} lines, one a class, got {len(lines)}")
     if repeated := sorted({name for name in lines if lines.count(name) > 1}):
         raise DataError(f"{classes}: expected each class once, got {repeated[0]!r} twice")
@@ -116,14 +212,22 @@ def _read(classes: str | PathLike[str] | Mapping[str, int], count: int) -> dict[
 
 def _json(text: str, where: str) -> dict[str, int]:
     try:
-        value: dict[str, int] = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{where}: expected JSON {{name: class}}: {error}") from None
+        value: dict[str, Any] = json.loads(text)
+        if all(key.isdecimal() and isinstance(name, str) for key, name in value.items()):
+            numbers = {name: int(number) for number, name in value.items()}
+            if len(numbers) != len(value):
+                raise ValueError("a name stands there twice")
+            return numbers
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{where}: expected JSON {{name: class}} or {{class: name}}: {error}"
+        ) from None
     return value
 
 
-def _checked(numbers: dict[str, int], count: int, where: str) -> dict[str, int]:
+def _checked(numbers: dict[str, int], count: int | None, where: str) -> dict[str, int]:
+    end = 2**63 if count is None else count
     for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < count:
-            raise DataError(f"{where}: expected {name!r} in [0, {count}), got {number!r}")
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < end:
+            raise DataError(f"{where}: expected {name!r} in [0, {end}), got {number!r}")
     return numbers

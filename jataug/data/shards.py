@@ -7,14 +7,13 @@ from itertools import product
 from pathlib import Path
 
 from ..errors import DataError
-from .folder import natural
+from .folder import natural, split_words
 from .source import fingerprint
 
 __all__ = ["expand", "files_mark", "is_pattern", "one_split", "shard_files"]
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")
-_SPLIT = re.compile(r"(train|test|validation|valid|val|dev)(?![a-z])", re.IGNORECASE)
 
 
 def is_pattern(path: Path) -> bool:
@@ -64,11 +63,14 @@ def one_split(place: Path, files: list[Path]) -> None:
     Raises:
         DataError: for example train-00000.parquet beside test-00000.parquet.
     """
-    splits = sorted({m[1].lower() for path in files if (m := _SPLIT.match(path.name))})
-    if len(splits) > 1:
+    first = {words: path for path in reversed(files) if (words := split_words(path.name))}
+    if len(first) > 1:
+        splits = sorted("-".join(words) for words in first)
+        example = first[min(first)]
+        pattern = re.sub(r"[0-9]+", lambda m: f"{{{m[0]}..{'9' * len(m[0])}}}", example.name, 1)
         raise DataError(
             f"{place}: expected one split, got {', '.join(splits)}; name the files of one, such as "
-            f"{splits[0]}-{{00000..00003}}{files[0].suffix}"
+            f"{example.with_name(pattern)}, or give each a folder of its own"
         )
 
 

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .left_out import LeftOut
 
-__all__ = ["Sample", "Source", "fingerprint"]
+__all__ = ["NO_LABEL", "Sample", "Source", "fingerprint"]
+
+NO_LABEL = -1
+"""What stands for no label where only numbers can."""
+
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +43,7 @@ class Source(ABC):
 
     Attributes:
         classes: the class names by label, or None where labels have no names, or there are none.
+        class_folders: whether the order of folder names is all that numbers the classes.
         labelled: whether samples have labels.
         random_access: whether any sample can be read as cheaply as the next one, from any thread.
         keys_are_paths: whether a key is a relative path that already says where the image belongs.
@@ -46,6 +52,7 @@ class Source(ABC):
     """
 
     classes: tuple[str, ...] | None = None
+    class_folders: bool = False
     labelled: bool = False
     random_access: bool = False
     keys_are_paths: bool = False
@@ -60,7 +67,11 @@ class Source(ABC):
 
     @abstractmethod
     def label(self, index: int) -> int | None:
-        """Return the label of a sample, without reading its image."""
+        """Return the label of a sample, without reading its image; None where it has none.
+
+        Raises:
+            DataError: what is stored as its label is none.
+        """
 
     @abstractmethod
     def where(self, index: int) -> str:
@@ -82,6 +93,28 @@ class Source(ABC):
             content: fingerprint the bytes of the files (slow) instead of their sizes and
                 modification times.
         """
+
+    def folders(self) -> list[Path]:
+        """Return the folders whose files are the source."""
+        path = self.describe().get("path")
+        return [Path(path)] if path is not None and Path(path).is_dir() else []
+
+    def read_label(self, value: Any, index: int) -> int | None:
+        """Return what is stored as the label of a sample; null and -1 (Hugging Face's word for
+        unlabelled) are None.
+
+        Raises:
+            DataError: it is no number of a class.
+        """
+        if value is None or value == NO_LABEL:
+            return None
+        if type(value) is not int or not 0 <= value <= _LARGEST:
+            shown = repr(value)
+            raise DataError(
+                f"{self.where(index)}: expected an integer label from 0 to {_LARGEST}, or null or "
+                f"-1 for none, got {shown if len(shown) <= 40 else f'{shown[:40]}...'}"
+            )
+        return value
 
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):

@@ -52,7 +52,7 @@ class StoredSource(Source):
             self._keys = [str(record["key"]) for record in records]
             self._labels = [int(record["label"]) for record in records]
             self._places = [_place(record) for record in records]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise DataError(
                 f"{path}: expected a whole data set, got a damaged one ({error!r})"
             ) from None
@@ -78,8 +78,8 @@ class StoredSource(Source):
     def key(self, index: int) -> str:
         return self._keys[index]
 
-    def label(self, index: int) -> int:
-        return self._labels[index]
+    def label(self, index: int) -> int | None:
+        return self.read_label(self._labels[index], index)
 
     def where(self, index: int) -> str:
         place = self._places[index]
@@ -128,7 +128,7 @@ def is_stored(path: Path) -> bool:
     if index.is_file():
         try:
             return bool(json.loads(index.read_bytes()).get("kind") == KIND)
-        except (ValueError, AttributeError, OSError):
+        except (ValueError, AttributeError, OSError, RecursionError):
             return False
     plan = path / "plan.json"
     if plan.is_file() and b'"plan_hash"' in plan.read_bytes():
@@ -142,7 +142,7 @@ def is_stored(path: Path) -> bool:
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected a readable index, got {error}") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")

@@ -17,7 +17,7 @@ from ..errors import DataError, MissingExtra
 from .decode import decode_bytes
 from .parquet import ParquetRows
 from .shards import files_mark
-from .source import Source
+from .source import NO_LABEL, Source
 
 __all__ = ["DiskSource", "ParquetSource"]
 
@@ -43,9 +43,8 @@ class TableSource(Source):
         self, path: Path, files: Sequence[Path], labels: list[Any] | None, keys: list[Any] | None
     ) -> None:
         self._path, self._files = path.absolute(), [file.absolute() for file in files]
-        self.labelled = labels is not None
-        # A row without a label is refused where labels are used, and named there.
-        self._labels = [-1 if value is None else int(value) for value in labels or []]
+        self._labels = labels or []
+        self.labelled = any(value not in (None, NO_LABEL) for value in self._labels)
         good = keys is not None and all(keys) and len(set(keys)) == len(keys)
         self._keys = keys if good else None
         self._digits = max(5, len(str(len(self) - 1)))
@@ -54,7 +53,7 @@ class TableSource(Source):
         return f"{index:0{self._digits}d}" if self._keys is None else self._keys[index]
 
     def label(self, index: int) -> int | None:
-        return self._labels[index] if self.labelled else None
+        return self.read_label(self._labels[index], index) if self.labelled else None
 
     def read(self, index: int) -> NDArray[np.uint8]:
         where = self.where(index)
@@ -208,7 +207,7 @@ def _datasets() -> tuple[Callable[..., Any], Callable[..., Any]]:
 def _stored_features(metadata: Mapping[bytes, bytes]) -> Features:
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return features if isinstance(features, dict) else {}
 

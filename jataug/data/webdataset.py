@@ -17,7 +17,7 @@ from ..errors import DataError
 from .decode import decode_bytes
 from .folder import SUFFIXES
 from .shards import files_mark
-from .source import Source
+from .source import NO_LABEL, Source
 from .tar import Member, read_member, tar_members
 
 __all__ = ["TarSource"]
@@ -42,7 +42,7 @@ class TarSource(Source):
         path: what the user named.
 
     Raises:
-        DataError: a tar is damaged, there is no image, or a sample has no label where others do.
+        DataError: a tar is damaged, there is no image, or a label cannot be read.
     """
 
     random_access = True
@@ -54,18 +54,15 @@ class TarSource(Source):
         # Shard, offset and size of each image; size -1 where a sample has none.
         self._places = array("q")
         self._suffixes: list[str] = []
-        unlabelled: str | None = None
+        self._dotted: dict[int, str] = {}
         for number, file in enumerate(self._files):
             for key, parts in _samples(file):
-                label = _label(file, key, parts)
-                if label is None:
-                    unlabelled = unlabelled or f"{file}:{key}"
-                self._add(number, key, parts, label)
-        self._check(unlabelled)
+                self._add(number, key, parts)
+        self._check()
         if len(set(self._keys)) != len(self._keys):
             self._keys = [f"{self._shard(k).stem}/{key}" for k, key in enumerate(self._keys)]
 
-    def _add(self, number: int, key: str, parts: Parts, label: int | None) -> None:
+    def _add(self, number: int, key: str, parts: Parts) -> None:
         images = [suffix for suffix in parts if suffix.lower() in _IMAGES]
         if len(images) > 1:
             raise DataError(
@@ -73,21 +70,23 @@ class TarSource(Source):
                 f"{' and '.join(images)}; leave one of them"
             )
         image = parts[images[0]] if images else Member("", 0, -1)
+        dotted = (suffix for suffix in parts if suffix.lower().rpartition(".")[2] in _IMAGES)
+        if not images and (suffix := next(dotted, None)):
+            self._dotted[len(self._keys)] = f"{key}.{suffix}"
         self._places.extend((number, image.offset, image.size))
         self._suffixes.append(images[0] if images else "")
         self._keys.append(key)
-        self._labels.append(-1 if label is None else label)
+        label = self.read_label(_label(self._files[number], key, parts), len(self._keys) - 1)
+        self._labels.append(NO_LABEL if label is None else label)
         self.labelled = self.labelled or label is not None
 
-    def _check(self, unlabelled: str | None) -> None:
-        if not any(self._suffixes):
-            held = f"{len(self._keys)} samples without one" if self._keys else "nothing"
-            raise DataError(f"{self._path}: expected {', '.join(sorted(_IMAGES))}, got {held}")
-        if self.labelled and unlabelled:
-            raise DataError(
-                f"{unlabelled}: expected a label (.cls, or label in .json) as other samples have, "
-                "got none"
-            )
+    def _check(self) -> None:
+        if any(self._suffixes):
+            return
+        count = len(self._keys)
+        held = f"{count} sample{'s' * (count != 1)} without one" if count else "nothing"
+        cause = f": {_at_the_first_dot(next(iter(self._dotted.values())))}" if self._dotted else ""
+        raise DataError(f"{self._path}: expected {', '.join(sorted(_IMAGES))}, got {held}{cause}")
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -96,7 +95,7 @@ class TarSource(Source):
         return self._keys[index]
 
     def label(self, index: int) -> int | None:
-        return self._labels[index] if self.labelled else None
+        return self.read_label(self._labels[index], index)
 
     def where(self, index: int) -> str:
         name = self._keys[index]
@@ -108,7 +107,8 @@ class TarSource(Source):
         _, offset, size = self._places[3 * index : 3 * index + 3]
         where = self.where(index)
         if size < 0:
-            raise DataError(f"{where}: expected an image in the sample, got none")
+            cause = f": {_at_the_first_dot(self._dotted[index])}" if index in self._dotted else ""
+            raise DataError(f"{where}: expected an image in the sample, got none{cause}")
         data = read_member(self._shard(index), Member(self._keys[index], offset, size))
         return decode_bytes(data, where)
 
@@ -122,6 +122,18 @@ class TarSource(Source):
 
     def _shard(self, index: int) -> Path:
         return self._files[self._places[3 * index]]
+
+
+def _at_the_first_dot(name: str) -> str:
+    """Say why a file is no image of its sample, and what to do."""
+    folder, slash, base = name.rpartition("/")
+    key, _, suffix = base.partition(".")
+    stem, _, ending = base.rpartition(".")
+    better = f"{stem.replace('.', '_')}.{ending}"
+    return (
+        f"WebDataset cuts a name at the first dot, so that {folder}{slash}{base} is the part "
+        f"{suffix} of the sample {key}; write the shard with other names, such as {better}"
+    )
 
 
 def _samples(file: Path) -> Iterator[tuple[str, Parts]]:
@@ -165,11 +177,12 @@ def _label(file: Path, key: str, parts: Parts) -> int | None:
 def _described(file: Path, member: Member) -> int | None:
     try:
         value = json.loads(read_member(file, member))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file}:{member.name}: expected JSON, got {error}") from None
     found = [value[name] for name in _LABELS if isinstance(value, dict) and name in value]
     if not found:
         return None
-    if type(found[0]) is not int:
+    if found[0] is not None and type(found[0]) is not int:
         raise DataError(f"{file}:{member.name}: expected an integer label, got {found[0]!r}")
-    return found[0]
+    label: int | None = found[0]
+    return label

@@ -84,4 +84,5 @@ def _labels(there: Stored, asked: Stored) -> list[Difference]:
     least = min(len(before), len(now))
     if before[:least] == now[:least] or there.get("skipped") != asked.get("skipped"):
         return []
-    return [Difference("--classes", "", "", text="--classes: the labels mean other classes")]
+    text = "--classes or --class-order: the labels mean other classes"
+    return [Difference("--classes", "", "", text=text)]

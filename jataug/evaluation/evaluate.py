@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..budget import FlowBudget, PixelBudget
-from ..data import Geometry, Source, open_source
+from ..data import ClassOrder, Geometry, Source, check_outside, open_source
 from ..data.labels import Classes
 from ..data.skip import OnError
 from ..errors import DataError
@@ -49,6 +49,7 @@ def evaluate(
     batch_size: int | None = None,
     labels: Literal["source", "predicted"] = "source",
     classes: Classes = None,
+    class_order: ClassOrder | None = None,
     resize: int | None = None,
     crop: int | tuple[int, int] | None = None,
     preprocessing: Preprocessing | None = None,
@@ -86,6 +87,7 @@ def evaluate(
         batch_size: rows in a call of a model; default by the size of the images.
         labels: "source", or "predicted" for each model's own prediction.
         classes: what class folders mean to the model; see generate.
+        class_order: how class folders are numbered; see generate.
         resize: length of the shorter side, pixels.
         crop: side of the centre crop, or (height, width), pixels.
         preprocessing: what the ONNX models want done to images in [0, 1].
@@ -143,6 +145,7 @@ def evaluate(
         first.classes,
         labels=labels,
         classes=classes,
+        class_order=class_order,
         resize=resize,
         crop=crop,
         limit=limit,
@@ -187,7 +190,8 @@ class _Evaluation:
         self._settings, self._batch_size, self._progress = settings, batch_size, progress
         _check_alike(subjects)
         root = None if output is None else Path(output)
-        _check_outside(root, images)
+        if root is not None:
+            check_outside(root, images.source)
         self._folder = Folder(root, self._plan())
 
     def _plan(self) -> dict[str, Any]:
@@ -273,14 +277,6 @@ def _check_alike(subjects: Sequence[Subject]) -> None:
                 f"{subject.name}: expected images {tuple(first.image_shape)} and {first.classes} "
                 f"classes, as {subjects[0].name} has them, got {here[0]} and {here[1]}"
             )
-
-
-def _check_outside(root: Path | None, images: Images) -> None:
-    path = images.described.get("path")
-    if root is None or path is None or not Path(path).is_dir():
-        return
-    if root.resolve().is_relative_to(path):
-        raise DataError(f"{root}: expected a folder outside the source {path}; choose another")
 
 
 def _environment() -> Mapping[str, Any]:

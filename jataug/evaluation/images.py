@@ -7,7 +7,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..data import Geometry, Skip, Source, class_map, open_source, prepare, source_labels
+from ..data import (
+    ClassOrder,
+    Geometry,
+    Skip,
+    Source,
+    class_map,
+    open_source,
+    prepare,
+    source_labels,
+)
 from ..data.labels import Classes
 from ..data.skip import HINT, OnError, check_on_error
 from ..errors import DataError
@@ -69,6 +78,7 @@ def open_images(
     *,
     labels: Literal["source", "predicted"],
     classes: Classes,
+    class_order: ClassOrder | None = None,
     resize: int | None,
     crop: int | tuple[int, int] | None,
     limit: int | None,
@@ -86,7 +96,9 @@ def open_images(
     check_on_error(on_error)
     held = source if isinstance(source, Source) else open_source(source)
     indices, geometry = np.arange(_count(held, limit)), Geometry(resize, crop)
-    meaning = class_map(held, model_classes, classes) if labels == "source" else None
+    meaning = None
+    if labels == "source":
+        meaning = class_map(held, model_classes, classes, class_order)
     numbers = None if meaning is None else source_labels(held, meaning, model_classes)
     skipped = _unusable(held, geometry, shape, len(indices)) if on_error == "skip" else ()
     indices = np.setdiff1d(indices, [skip.index for skip in skipped]).astype(np.int64)

@@ -11,10 +11,10 @@ from typing import Any
 from ..preprocessing import Preprocessing
 from .formats import format_of
 
-__all__ = ["CARD", "PICTURE", "card", "export_command", "generate_command", "levels"]
+__all__ = ["CARD", "CLASSES", "PICTURE", "card", "export_command", "generate_command", "levels"]
 
-CARD, PICTURE = "README.md", "preview.png"
-"""Where the card and its picture are, in a data set."""
+CARD, PICTURE, CLASSES = "README.md", "preview.png", "classes.json"
+"""Where the card, its picture and the names of the classes are, in a data set."""
 
 Index = Mapping[str, Any]
 
@@ -93,7 +93,9 @@ def generate_command(index: Index) -> str:
     if isinstance(crop := plan["crop"], list):
         options["crop"] = f"{crop[0]},{crop[1]}"
     if plan["class_labels"]:
-        options["classes"] = "classes.json"
+        options["classes"] = "class_labels.json"
+    elif _orders_differ(index):
+        options["class-order"] = "natural"
     if plan["count"] != plan["source"]["count"]:
         options["limit"] = plan["count"]
     if index["counts"]["skipped"]:
@@ -102,6 +104,13 @@ def generate_command(index: Index) -> str:
     flags["tf32"] = plan.get("tf32", False)
     source = shlex.quote(_source_name(index) or "SOURCE")
     return f"jataug generate attack.onnx {source} out{_options({**options, **flags})}"
+
+
+def _orders_differ(index: Index) -> bool:
+    """Whether class folders would have other numbers in sorted order."""
+    names = index["class_names"] or {}
+    listed = [names[number] for number in sorted(names, key=int)]
+    return index["plan"]["source"]["kind"] == "folder" and listed != sorted(listed)
 
 
 def _options(options: Mapping[str, Any]) -> str:
@@ -231,7 +240,7 @@ def _labels(index: Index) -> str:
     if names := index["class_names"]:
         listed = (f"{k} {name}" for k, name in sorted(names.items(), key=lambda p: int(p[0])))
         shown = [json.dumps(name, ensure_ascii=False)[1:-1] for name in listed]
-        more = f", and {len(shown) - 20} more in `index.json`" if len(shown) > 20 else ""
+        more = f", and {len(shown) - 20} more in `classes.json`" if len(shown) > 20 else ""
         text += f"\n\nClasses: {', '.join(shown[:20])}{more}."
     return f"## Labels\n\n{text}"
 
@@ -243,6 +252,8 @@ def _layout(index: Index) -> str:
         "- `records/*.jsonl`: a line of JSON an image, in the order of the source;",
         "- `index.json`: the plan, the counts, the sha256 of every file; `plan.json`: the plan.",
     ]
+    if index["class_names"]:
+        lines.append("- `classes.json`: the name of each class, by its number.")
     if plan["save_flow"]:
         lines.insert(1, "- flows: (2, height, width), float16, (dx, dy) in pixels;")
     if plan["save_float"]:
@@ -264,7 +275,7 @@ def _again(index: Index) -> str:
     )
     if plan["class_labels"]:
         names = json.dumps(plan["class_labels"], ensure_ascii=False)
-        text += f"\n\nclasses.json is\n\n```json\n{names}\n```"
+        text += f"\n\nclass_labels.json is\n\n```json\n{names}\n```"
     made = "; ".join(_build(environment) for environment in index["environments"])
     return (
         f"{text}\n\nThe same plan ({plan['source']['count']:,} samples in the source, seed "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Geometry, Source, class_map, prepare
+from ..data import ClassOrder, Geometry, Source, class_map, prepare
 from ..errors import DataError
 
 __all__ = ["Original", "Prediction"]
@@ -20,13 +20,16 @@ class Original:
     Args:
         source: of the images.
         plan: of the data set.
+        order: of class folders; by default that of the plan.
 
     Raises:
         DataError: the source has another number of samples, or class folders that are not the
             model's.
     """
 
-    def __init__(self, source: Source, plan: Mapping[str, Any]) -> None:
+    def __init__(
+        self, source: Source, plan: Mapping[str, Any], order: ClassOrder | None = None
+    ) -> None:
         if len(source) != plan["source"]["count"]:
             raise DataError(
                 f"source: expected {plan['source']['count']} samples, got {len(source)}; "
@@ -38,7 +41,10 @@ class Original:
         self._geometry = Geometry(plan["resize"], tuple(crop) if isinstance(crop, list) else crop)
         self._meaning = None
         if plan["labels"] == "source":
-            self._meaning = class_map(source, self._count, plan["class_labels"])
+            given = plan["class_labels"] if order is None else None
+            if given is None and source.class_folders:
+                order = order or "natural"
+            self._meaning = class_map(source, self._count, given, order)
 
     @property
     def random_access(self) -> bool:

@@ -34,7 +34,7 @@ def plan_differences(there: Stored, asked: Stored) -> list[Difference]:
             for name in _FLAGS
             for found in differing(_typed(name), first.get(name), second.get(name), flag=True)
         ),
-        *_classes(first.get("class_labels"), second.get("class_labels")),
+        *_classes(first, second),
         *_attacks(first, second),
         *differing_sources(first.get("source", {}), second.get("source", {})),
     ]
@@ -69,7 +69,12 @@ def _one_request(there: Stored, asked: Stored) -> bool:
     return max(end - size for end, size in ends) < min(end for end, _ in ends)
 
 
-def _classes(there: Stored | None, asked: Stored | None) -> Iterator[Difference]:
+def _classes(first: Stored, second: Stored) -> Iterator[Difference]:
+    there, asked = first.get("class_labels"), second.get("class_labels")
+    orders = [_class_order(plan) for plan in (first, second)]
+    if all(orders):
+        yield from differing("--class-order", *orders)
+        return
     if there is None or asked is None:
         yield from differing("--classes", there is not None, asked is not None, flag=True)
         return
@@ -78,6 +83,16 @@ def _classes(there: Stored | None, asked: Stored | None) -> Iterator[Difference]
             text = f"--classes: {name!r} is class {before} there, {now} asked"
             yield Difference("--classes", before, now, text=text)
             return
+
+
+def _class_order(plan: Stored) -> str | None:
+    """Return the order that numbered the class folders of a plan; None where it was no order."""
+    if plan.get("source", {}).get("kind") != "folder" or plan.get("labels") != "source":
+        return None
+    if (labels := plan.get("class_labels")) is None:
+        return "natural"
+    in_order = [labels[name] for name in sorted(labels)] == list(range(plan.get("classes", 0)))
+    return "sorted" if in_order else None
 
 
 def _attacks(there: Stored, asked: Stored) -> list[Difference]:

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from ..data import Source, open_source
+from ..data import ClassOrder, Source, open_source
 from ..data.labels import Classes
 from ..errors import DataError
 from .engines import Crew
@@ -37,6 +37,7 @@ def generate(
     shard_size: int = 1024,
     labels: Literal["source", "predicted"] = "source",
     classes: Classes = None,
+    class_order: ClassOrder | None = None,
     resize: int | None = None,
     crop: int | tuple[int, int] | None = None,
     save_flow: bool = False,
@@ -75,6 +76,9 @@ def generate(
         labels: "source", or "predicted" for the model's own prediction.
         classes: what class folders mean to the model: a text file with a name a line, JSON {name:
             class}, or a mapping.
+        class_order: how class folders are numbered where `classes` is not given: "sorted" (1, 10,
+            2, as torchvision, Keras and Hugging Face do) or "natural" (1, 2, 10). Has to be said
+            where the two differ.
         resize: length of the shorter side, pixels; see jataug.data.Geometry.
         crop: side of the centre crop, or (height, width), pixels.
         save_flow: store the flow fields, float16, so that verify can check budgets exactly.

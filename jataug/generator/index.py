@@ -1,6 +1,7 @@
 """index.json: what a data set is, written when every shard of it is whole."""
 
 import io
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from ..data.stored import KIND
 from ..errors import DataError
-from .card import CARD, PICTURE, card
+from .card import CARD, CLASSES, PICTURE, card
 from .destination import FORMAT_VERSION, INDEX, SOURCE, finished, records
 from .draw import Guess, Row, draw
 from .job import Job
@@ -63,8 +64,14 @@ def write_index(store: Store, job: Job, known: Mapping[int, dict[str, Any]]) -> 
 def _write_card(
     store: Store, job: Job, index: Mapping[str, Any], class_folders: bool
 ) -> dict[str, str]:
-    """Write the data card and its picture; return the sha256 of each."""
+    """Write the data card, its picture and the names of classes; return the sha256 of each."""
     files = {}
+    if job.names:
+        named = {str(number): name for number, name in sorted(job.names.items())}
+        listed = json.dumps(named, ensure_ascii=False, indent=1)
+        files[CLASSES] = store.write(CLASSES, f"{listed}\n".encode("utf-8", "backslashreplace"))
+    else:
+        store.remove(CLASSES)
     if (picture := _picture(job, index)) is not None:
         file = io.BytesIO()
         picture.save(file, "PNG")

@@ -11,10 +11,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Geometry, Source, class_map, open_source, source_labels
+from ..data import (
+    ClassOrder,
+    Geometry,
+    Source,
+    check_outside,
+    class_map,
+    open_source,
+    source_labels,
+)
 from ..data.labels import Classes
 from ..data.skip import check_on_error
-from ..errors import DataError
 from .destination import check_destination
 from .layout import check_format, image_names
 from .marks import Marks
@@ -69,6 +76,7 @@ def prepare_job(
     *,
     labels: Literal["source", "predicted"],
     classes: Classes,
+    class_order: ClassOrder | None,
     resize: int | None,
     crop: int | tuple[int, int] | None,
     limit: int | None,
@@ -88,7 +96,9 @@ def prepare_job(
     held = source if isinstance(source, Source) else open_source(source)
     described = held.describe(content=source_hash)
     path = described.pop("path", None)
-    meaning = class_map(held, session.classes, classes) if labels == "source" else None
+    meaning = None
+    if labels == "source":
+        meaning = class_map(held, session.classes, classes, class_order)
     channel, height, width = session.image_shape
     plan = Plan(
         artifact=artifact_hash(artifact, session),
@@ -108,8 +118,7 @@ def prepare_job(
     numbers = None if meaning is None else source_labels(held, meaning, session.classes)
     names = dict(meaning.names) if meaning and meaning.names else None
     root = Path(destination)
-    if path is not None and Path(path).is_dir() and root.resolve().is_relative_to(path):
-        raise DataError(f"{root}: expected a destination outside the source {path}; choose another")
+    check_outside(root, held)
     marks = Marks.of(held, path, plan.count)
     check_destination(root, plan, marks)
     job = Job(held, path, geometry, numbers, names, marks, plan, root, _model(session), on_error)

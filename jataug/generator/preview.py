@@ -8,7 +8,16 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from ..data import Geometry, Skip, Source, class_map, open_source, prepare
+from ..data import (
+    ClassOrder,
+    Geometry,
+    Skip,
+    Source,
+    class_map,
+    open_source,
+    prepare,
+    source_labels,
+)
 from ..data.labels import Classes
 from ..data.skip import OnError, check_on_error
 from ..errors import DataError
@@ -28,6 +37,7 @@ def preview(
     epoch: int = 0,
     labels: Literal["source", "predicted"] = "source",
     classes: Classes = None,
+    class_order: ClassOrder | None = None,
     resize: int | None = None,
     crop: int | tuple[int, int] | None = None,
     title: str = "",
@@ -47,6 +57,7 @@ def preview(
         epoch: another epoch draws other starts and targets.
         labels: "source", or "predicted" for the model's own prediction.
         classes: what class folders mean to the model; see generate.
+        class_order: how class folders are numbered; see generate.
         resize: length of the shorter side, pixels.
         crop: side of the centre crop, or (height, width), pixels.
         title: stands above the picture.
@@ -61,13 +72,17 @@ def preview(
     held = source if isinstance(source, Source) else open_source(source)
     if labels not in ("source", "predicted"):
         raise DataError(f"labels: expected source or predicted, got {labels!r}")
-    meaning = class_map(held, session.classes, classes) if labels == "source" else None
+    meaning = None
+    if labels == "source":
+        meaning = class_map(held, session.classes, classes, class_order)
     names = (meaning.names if meaning else None) or {}
     usable = _Usable(held, Geometry(resize, crop), session.image_shape, on_error, skipped)
     indices, images = usable.spread(count)
     logits = np.asarray(session.predict(images))
     clean = logits.argmax(-1)
-    given = clean if meaning is None else np.array([meaning.of(held.label(i)) for i in indices])
+    given = clean
+    if meaning is not None:
+        given = source_labels(held, meaning, session.classes, indices)
     result = session.attack(images, given, np.array(indices), seed=seed, epoch=epoch)
     moved = session.config.flow.radius > 0
     rows = [

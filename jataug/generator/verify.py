@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import AttackConfig
-from ..data import Source, open_source
+from ..data import ClassOrder, Source, open_source
 from ..data.shards import is_pattern
 from ..errors import DataError
 from .budgets import Budget, BudgetCheck
@@ -70,6 +70,7 @@ def verify(
     model: str | PathLike[str] | Predict | None = None,
     progress: Callable[[Progress], object] | None = None,
     *,
+    class_order: ClassOrder | None = None,
     device: str = "auto",
     threads: int | None = None,
 ) -> VerifyReport:
@@ -83,6 +84,8 @@ def verify(
             to logits. The artifact that made the data set has to predict what is recorded; others
             are only measured.
         progress: called after every batch.
+        class_order: compare the labels with the class folders of the source in this order, "natural"
+            or "sorted", instead of the one that the data set was made with.
         device: of a session that is opened for `model`.
         threads: of its runtime; default its own choice.
 
@@ -92,7 +95,7 @@ def verify(
     """
     root = Path(destination)
     index = read_index(root)
-    original, problem = _original(index, source)
+    original, problem = _original(index, source, class_order)
     plan = index["plan"]
     attack = AttackConfig.from_dict(plan["attack"])
     budgets = BudgetCheck(attack, flow_saved=plan["save_flow"])
@@ -115,16 +118,18 @@ def verify(
 
 
 def _original(
-    index: dict[str, Any], given: str | PathLike[str] | Source | None
+    index: dict[str, Any],
+    given: str | PathLike[str] | Source | None,
+    order: ClassOrder | None,
 ) -> tuple[Original | None, str | None]:
     """Return the source, or None and, where one should be there, what is wrong with it."""
     if given is not None:
-        return Original(_opened(given), index["plan"]), None
+        return Original(_opened(given), index["plan"], order), None
     path = index.get("source_path")
     if path is None or not (Path(path).exists() or is_pattern(Path(path))):
         return None, None
     try:
-        return Original(_opened(path), index["plan"]), None
+        return Original(_opened(path), index["plan"], order), None
     except DataError as error:
         return None, str(error)
 

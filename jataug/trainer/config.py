@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from ..budget import FlowBudget, PixelBudget
 from ..config import AttackConfig
+from ..data import ClassOrder
 from ..errors import DataError
 
 __all__ = ["Convention", "Kind", "Mode", "Part", "Precision", "Schedule", "TrainConfig"]
@@ -108,6 +109,8 @@ class TrainConfig:
         flip: random horizontal flip.
         resize: the shorter side of source images, pixels (before `crop`).
         crop: the centre that is cut out of source images.
+        class_order: how class folders are numbered, "natural" (1, 2, 10) or "sorted" (1, 10, 2, as
+            torchvision, Keras and Hugging Face do); has to be said where the two differ.
         limit: use the first so many images of the source.
         validation: images held out of training, drawn by the seed.
         evaluation_images: of those, how many are attacked after an epoch.
@@ -155,6 +158,7 @@ class TrainConfig:
     flip: bool = True
     resize: int | None = None
     crop: int | tuple[int, int] | None = None
+    class_order: ClassOrder | None = None
     limit: int | None = None
     validation: int = 1000
     evaluation_images: int = 500
@@ -187,6 +191,8 @@ class TrainConfig:
                 object.__setattr__(self, name, tuple(value))
         if self.clip is not None:
             _number("clip", self.clip, above=0)
+        if self.class_order not in (None, *get_args(ClassOrder)):
+            raise DataError(f"class_order: expected natural or sorted, got {self.class_order!r}")
         if self.limit is not None:
             _integer("limit", self.limit, 1)
         if not all(self.std):

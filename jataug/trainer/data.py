@@ -1,15 +1,24 @@
 """The images of a source in memory or read ahead by threads, and which of them are held out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import Geometry, Source, class_map, open_source, prepare, source_labels
+from ..data import (
+    Geometry,
+    Source,
+    check_outside,
+    class_map,
+    open_source,
+    prepare,
+    source_labels,
+)
 from ..errors import DataError
 from .config import TrainConfig
 
@@ -35,6 +44,7 @@ class TrainData:
         validation: the indices that are held out.
         description: of the source: kind, path, count and fingerprint.
         left_out: a line on files of the source that are not read; empty where there are none.
+        names: of the classes, where they are known.
     """
 
     images: "Pixels"
@@ -45,6 +55,7 @@ class TrainData:
     validation: NDArray[np.int64]
     description: dict[str, object]
     left_out: str
+    names: Mapping[int, str] | None
 
     def steps(self, batch_size: int) -> int:
         """Batches an epoch; what fills no batch is left out."""
@@ -117,13 +128,15 @@ def load_data(config: TrainConfig) -> TrainData:
         DataError: it cannot be read, has no labels, fewer than two classes, or too few images.
     """
     source = open_source(config.source)
+    check_outside(Path(config.output), source)
     count = len(source) if config.limit is None else min(config.limit, len(source))
     if not source.labelled:
         raise DataError(f"{config.source}: expected a source with labels, got images alone")
     classes = len(source.classes) if source.classes else _classes(source)
     if classes < 2:
         raise DataError(f"{config.source}: expected at least 2 classes, got {classes}")
-    labels = source_labels(source, class_map(source, classes), classes)[:count]
+    meaning = class_map(source, classes, order=config.class_order)
+    labels = source_labels(source, meaning, classes)[:count]
     if count - config.validation < config.batch_size and config.epochs:
         raise DataError(
             f"{config.source}: expected at least one batch of {config.batch_size} besides "
@@ -143,6 +156,7 @@ def load_data(config: TrainConfig) -> TrainData:
         mixed[:held],
         {**source.describe(), "used": count},
         str(source.left_out) if source.left_out is not None and source.left_out.count else "",
+        meaning.names,
     )
 
 

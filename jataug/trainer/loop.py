@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ..data import first_classes
 from ..errors import CheckError, ModelError
 from .average import Average
 from .batches import Batches, autocast
@@ -32,7 +33,10 @@ __all__ = ["train"]
 
 
 def train(
-    config: TrainConfig, *, progress: Callable[[TrainProgress], None] | None = None
+    config: TrainConfig,
+    *,
+    progress: Callable[[TrainProgress], None] | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> TrainReport:
     """Train a network, or go on where a run was stopped; a finished run is left as it is.
 
@@ -42,6 +46,7 @@ def train(
     Args:
         config: everything about the run.
         progress: is told after every step.
+        say: hears, in a line, how the first classes are numbered, where they have names.
 
     Raises:
         DataError: the source, the output, the mixture or the checkpoint do not fit the
@@ -55,6 +60,8 @@ def train(
         data = load_data(config)
         if data.left_out and processes.first:
             warnings.warn(f"{config.source}: {data.left_out}", stacklevel=2)
+        if say is not None and processes.first and (line := first_classes(data.names)):
+            say(line)
         model = _network(config, data, processes)
         average = Average(model, config.ema)
         optimizer = torch.optim.SGD(

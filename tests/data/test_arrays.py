@@ -66,6 +66,10 @@ def test_a_source_survives_pickling_while_it_is_open(tmp_path):
         ({"images": np.asfortranarray(IMAGES)}, "C order"),
         ({"images": IMAGES, "labels": LABELS[1:]}, r"labels integer \(13,\), got int64 \(12,\)"),
         ({"images": IMAGES, "labels": LABELS / 2}, "labels integer"),
+        (
+            {"images": IMAGES, "labels": np.full(13, 2**64 - 1, np.uint64)},
+            r"a\.npz\[0\]: expected a label below 2\*\*63, got 18446744073709551615",
+        ),
     ],
 )
 def test_arrays_of_another_kind_are_refused(tmp_path, arrays, message):

@@ -47,6 +47,39 @@ def test_images_alone_have_no_labels(tmp_path):
     assert [sample.label for sample in source] == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("names", "example"),
+    [
+        (("train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/dog/1.png"), "val"),
+        (("training/cat/1.png", "Validation/cat/deep/1.png"), "Validation"),
+        (("train2017/a/1.png", "test2017/a/1.png", "notes/b/1.png"), "test2017"),
+        (("ILSVRC_img_train/a/1.png", "ILSVRC_img_val/a/1.png"), "ILSVRC_img_val"),
+        (("train/cat/1.png", "train/dog/1.png"), "train"),
+    ],
+)
+def test_splits_are_no_classes(tmp_path, names, example):
+    root = fill(tmp_path / "photos", *names)
+    with pytest.raises(DataError, match=rf"holds the split.*name one: {root / example}"):
+        open_source(root)
+    assert len(open_source(root / example)) >= 1
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train/1.png", "test/1.png", "car/1.png"),
+        ("train/1.png", "val/1.png"),
+        ("train/steam/1.png", "car/1.png"),
+        ("train/steam/1.png", "plane/jet/1.png"),
+        ("trainer/a/1.png", "contest/a/1.png"),
+    ],
+)
+def test_a_class_may_be_called_like_a_split(tmp_path, names):
+    assert open_source(fill(tmp_path, *names)).classes == tuple(
+        sorted({name.partition("/")[0] for name in names})
+    )
+
+
 def test_images_beside_class_folders_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"got both \(x\.png beside a/\)"):
         open_source(fill(tmp_path, "a/1.png", "x.png"))

@@ -40,6 +40,24 @@ def test_files_of_a_folder_in_natural_order(tmp_path):
     assert set(found) == {"s-9.tar", "s-10.tar", "S-11.TAR"}
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-0.tar", "test-0.tar"),
+        ("imagenet_train_0.tar", "imagenet_test_0.tar"),
+        ("my-test-set.tar", "my-test-set-train.tar"),
+    ],
+)
+def test_other_names_of_splits(tmp_path, names):
+    with pytest.raises(DataError, match=r"expected one split, got .*test.*name the files of one"):
+        one_split(tmp_path, [tmp_path / name for name in names])
+
+
+def test_one_split_in_every_name_is_one_source(tmp_path):
+    one_split(tmp_path, [tmp_path / f"imagenet-val-{k}.tar" for k in range(3)])
+    one_split(tmp_path, [tmp_path / name for name in ("latest-0.tar", "trainer-0.tar")])
+
+
 def test_several_splits_are_not_one_source(tmp_path):
     files = [tmp_path / name for name in ("train-0.tar", "test-0.tar")]
     with pytest.raises(DataError, match="expected one split, got test, train"):

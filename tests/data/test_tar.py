@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from jataug.data import open_source, tar_members
+from jataug.data import class_map, open_source, source_labels, tar_members
 from jataug.errors import DataError
 
 
@@ -106,7 +106,10 @@ def test_long_and_foreign_names(images, encoded, write_tar, tmp_path):
         ({"a.png": b"x", "a.cls": b"cat"}, r"a\.cls: expected an integer label, got 'cat'"),
         ({"a.png": b"x", "a.json": b"{"}, r"a\.json: expected JSON"),
         ({"a.png": b"x", "a.json": b'{"label": "cat"}'}, "expected an integer label, got 'cat'"),
-        ({"a.png": b"", "a.cls": b"1", "b.png": b""}, "b: expected a label .* got none"),
+        ({"a.png": b"x", "a.cls": b"9" * 30}, r"a\.png: expected an integer label .*got 999"),
+        ({"a.png": b"x", "a.json": b'{"cls": %s}' % (b"9" * 30)}, "integer label .*got 999"),
+        ({"a.png": b"x", "a.json": b'{"cls":' * 100_000}, r"a\.json: expected JSON"),
+        ({"a.png": b"x", "a.cls": b"-2"}, "expected an integer label from 0 .*got -2"),
         (
             {"a.png": b"", "b.png": b"", "a.cls": b"1"},
             "a: expected the files of a sample one after",
@@ -116,6 +119,36 @@ def test_long_and_foreign_names(images, encoded, write_tar, tmp_path):
 def test_shards_that_are_refused(write_tar, tmp_path, members, message):
     with pytest.raises(DataError, match=message):
         open_source(write_tar(tmp_path / "s.tar", members))
+
+
+@pytest.mark.parametrize(
+    "unlabelled", [{}, {"b.cls": b"-1"}, {"b.json": b'{"label": null}'}, {"b.json": b"{}"}]
+)
+def test_a_sample_without_a_label_is_named_where_labels_are_used(
+    write_tar, tmp_path, encoded, images, unlabelled
+):
+    data = encoded(images[0])
+    members = {"a.png": data, "a.cls": b"1", "b.png": data, **unlabelled}
+    source = open_source(write_tar(tmp_path / "s.tar", members))
+    assert source.labelled
+    assert [sample.label for sample in source] == [1, None]
+    with pytest.raises(DataError, match=r"s\.tar:b\.png: has no label"):
+        source_labels(source, class_map(source, 3), 3)
+
+
+def test_names_with_dots_say_where_they_are_cut(write_tar, tmp_path, encoded, images):
+    data = encoded(images[0])
+    members = {"d/a.2024.jpg": data, "d/b.png": data}
+    source = open_source(write_tar(tmp_path / "s.tar", members))
+    with pytest.raises(DataError) as error:
+        source.read(0)
+    del members["d/b.png"]
+    with pytest.raises(DataError) as refused:
+        open_source(write_tar(tmp_path / "s.tar", members))
+    for said in (str(error.value), str(refused.value)):
+        assert "d/a.2024.jpg" in said
+        assert "first dot" in said
+        assert "a_2024.jpg" in said
 
 
 def test_a_damaged_image_is_named_by_shard_and_key(tars, images):

@@ -117,8 +117,8 @@ def test_the_model_options_are_in_the_command_where_they_are_known(new_session):
 
 def test_a_mapping_of_classes_is_in_the_card(session, npz, tmp_path):
     text = made(session, npz, tmp_path / "out", classes={"zebra": 0, "ape": 1, "newt": 2})
-    assert "--classes classes.json" in text
-    listed = re.search(r"classes\.json is\n\n```json\n(.*?)\n```", text, re.DOTALL)
+    assert "--classes class_labels.json" in text
+    listed = re.search(r"class_labels\.json is\n\n```json\n(.*?)\n```", text, re.DOTALL)
     assert json.loads(listed[1]) == {"zebra": 0, "ape": 1, "newt": 2}
 
 
