@@ -212,7 +212,7 @@ def _read(classes: str | PathLike[str] | Mapping[str, int], count: int | None) -
 
 def _json(text: str, where: str) -> dict[str, int]:
     try:
-        value: dict[str, Any] = json.loads(text)
+        value: dict[str, Any] = json.loads(text, object_pairs_hook=_once)
         if all(key.isdecimal() and isinstance(name, str) for key, name in value.items()):
             numbers = {name: int(number) for number, name in value.items()}
             if len(numbers) != len(value):
@@ -223,6 +223,13 @@ def _json(text: str, where: str) -> dict[str, int]:
             f"{where}: expected JSON {{name: class}} or {{class: name}}: {error}"
         ) from None
     return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands there twice")
+    return found
 
 
 def _checked(numbers: dict[str, int], count: int | None, where: str) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Which kind of source a path is."""
 
+import os
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -118,6 +119,13 @@ def _directory(place: Path) -> str:
         return "disk"
     if idx_pair(place):
         return "idx"
+    with os.scandir(place) as entries:
+        sets = sorted(e.name for e in entries if e.is_dir() and is_stored(Path(e.path)))
+    if sets:
+        raise DataError(
+            f"{place}: holds the data set{'s' * (len(sets) > 1)} {', '.join(sets)}, and no "
+            f"classes; name one: {place / sets[0]}"
+        )
     held = [kind for kind in ("tar", "parquet") if shard_files(place, f".{kind}")]
     if held and (other := _other_images(place)):
         held.append(other)

@@ -63,15 +63,22 @@ def one_split(place: Path, files: list[Path]) -> None:
     Raises:
         DataError: for example train-00000.parquet beside test-00000.parquet.
     """
-    first = {words: path for path in reversed(files) if (words := split_words(path.name))}
-    if len(first) > 1:
-        splits = sorted("-".join(words) for words in first)
-        example = first[min(first)]
-        pattern = re.sub(r"[0-9]+", lambda m: f"{{{m[0]}..{'9' * len(m[0])}}}", example.name, 1)
+    found = sorted({words for path in files if (words := split_words(path.name))})
+    if len(found) > 1:
+        of_one = [path for path in files if split_words(path.name) == found[0]]
         raise DataError(
-            f"{place}: expected one split, got {', '.join(splits)}; name the files of one, such as "
-            f"{example.with_name(pattern)}, or give each a folder of its own"
+            f"{place}: expected one split, got {', '.join('-'.join(words) for words in found)}; "
+            f"name the files of one, such as {_pattern(of_one[0], of_one[-1])}, or give each split "
+            "a folder of its own"
         )
+
+
+def _pattern(first: Path, last: Path) -> Path:
+    """Return a pattern from one file to another: train-{00000..00012}.tar."""
+    ends = [number[0] for p in (first, last) if (number := re.search(r"[0-9]+", p.name))]
+    if first == last or len(ends) < 2:
+        return first
+    return first.with_name(first.name.replace(ends[0], f"{{{ends[0]}..{ends[1]}}}", 1))
 
 
 def _choices(inside: str, pattern: str) -> list[str]:

@@ -84,8 +84,8 @@ def verify(
             to logits. The artifact that made the data set has to predict what is recorded; others
             are only measured.
         progress: called after every batch.
-        class_order: compare the labels with the class folders of the source in this order, "natural"
-            or "sorted", instead of the one that the data set was made with.
+        class_order: compare the labels with the class folders of the source in this order,
+            "natural" or "sorted", instead of the one that the data set was made with.
         device: of a session that is opened for `model`.
         threads: of its runtime; default its own choice.
 

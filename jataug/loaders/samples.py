@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .. import streams
 from ..data import Source, open_source
+from ..data.source import NO_LABEL
 from ..errors import DataError
 from ..generator.comparison import Original
 from .check import Verify
@@ -148,7 +149,8 @@ class Partner:
             DataError: the item is no 8-bit image of that size, or has another label.
         """
         image, label = _parts(self._items[record["index"]])
-        if self._labelled and label is not None and int(label) != record["label"]:
+        known = self._labelled and label is not None and int(label) != NO_LABEL
+        if known and int(label) != record["label"]:
             raise DataError(
                 f"expected the label {record['label']} of the data set, got {int(label)}: "
                 "another source, or another order"

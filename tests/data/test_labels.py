@@ -60,6 +60,7 @@ def test_json_names_the_class_of_a_folder(folders, tmp_path):
         ("ant\nbee\ndog\n", "got nothing for 'cow'"),
         ('{"ant": 3}', r"expected 'ant' in \[0, 3\), got 3"),
         ('{"ant": "0"}', "got '0'"),
+        ('{"ant": 0, "bee": 1, "cow": 2, "ant": 1}', "a name stands there twice"),
         ("{ant", "expected JSON"),
         ('{"a":' * 100_000, "expected JSON"),
         ('{"ant": 1' + "0" * 30 + "}", r"expected 'ant' in \[0, 3\)"),
@@ -171,7 +172,7 @@ def test_where_the_orders_agree_nothing_has_to_be_said(folders, order):
 def test_an_order_that_has_no_effect_is_refused(folders, array):
     with pytest.raises(DataError, match="class_order: expected natural or sorted, got 'reverse'"):
         class_map(folders, 3, order="reverse")
-    with pytest.raises(DataError, match="class_order: .* where classes are given"):
+    with pytest.raises(DataError, match=r"class_order: .* where classes are given"):
         class_map(folders, 3, {"ant": 0, "bee": 1, "cow": 2}, "sorted")
     with pytest.raises(DataError, match="class_order: expected a source of class folders"):
         class_map(array, 6, order="sorted")

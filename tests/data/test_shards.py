@@ -53,6 +53,14 @@ def test_other_names_of_splits(tmp_path, names):
         one_split(tmp_path, [tmp_path / name for name in names])
 
 
+def test_the_pattern_of_one_split_is_one_that_is_there(tmp_path):
+    files = [tmp_path / f"{name}-{k:03d}-of-2.tar" for name in ("train", "val") for k in range(2)]
+    with pytest.raises(DataError) as error:
+        one_split(tmp_path, files)
+    pattern = str(error.value).partition("such as ")[2].partition(", or")[0]
+    assert expand(pattern) == files[:2]
+
+
 def test_one_split_in_every_name_is_one_source(tmp_path):
     one_split(tmp_path, [tmp_path / f"imagenet-val-{k}.tar" for k in range(3)])
     one_split(tmp_path, [tmp_path / name for name in ("latest-0.tar", "trainer-0.tar")])

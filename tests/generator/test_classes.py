@@ -156,6 +156,15 @@ def test_splits_are_neither_classes_nor_mixed(new_session, tmp_path, labels):
     made(tmp_path / "photos" / "val", out, session, labels=labels)
 
 
+def test_data_sets_beside_each_other_are_no_classes(new_session, folder, session, tmp_path):
+    for name in ("strong", "weak"):
+        made(folder, tmp_path / "budgets" / name, session)
+    for labels in ("source", "predicted"):
+        with pytest.raises(DataError, match=r"data sets strong, weak.*name one: .*strong"):
+            made(tmp_path / "budgets", tmp_path / "out", new_session(classes=2), labels=labels)
+    assert made(tmp_path / "budgets" / "weak", tmp_path / "out", session).complete
+
+
 def test_a_preview_names_a_sample_without_a_label(session, tmp_path):
     images = np.zeros((3, 10, 12, 3), np.uint8)
     np.savez(tmp_path / "a.npz", images=images, labels=[0, -1, 2])

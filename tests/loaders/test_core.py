@@ -162,6 +162,13 @@ def test_a_larger_ratio_only_adds():
     assert sum(small) < sum(large)
 
 
+@pytest.mark.parametrize("label", [-1, None])
+def test_clean_images_need_no_labels(world, source, label):
+    clean = [(image, label) for image in source["image"]]
+    sample = module.mixed(clean, world / "npz", 0)[0]
+    assert (sample["label"], sample["adversarial"]) == (source["label"][0], False)
+
+
 def test_another_source_is_refused(world, source):
     turned = list(zip(source["image"], (source["label"] + 1) % 3, strict=True))
     data = module.mixed(turned, world / "npz", 0)
