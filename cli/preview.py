@@ -55,9 +55,9 @@ def command(
 
     if output.suffix.lower() != ".png":
         raise DataError(f"{output}: expected a file name that ends in .png")
-    images = open_images(source)
-    check_outside(output, images)
     with Session.open(attack, device=device, threads=threads) as session:
+        images = open_images(source)
+        check_outside(output, images)
         picture = preview(session, images, count, skipped=_say, **given)
     data = io.BytesIO()
     picture.save(data, "PNG")

@@ -5,6 +5,7 @@ follows from them.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..data.folder import natural
 from ..difference import Difference, differing, differing_sources, levels
 from .plan import DEFAULT_BATCH
 
@@ -91,8 +92,9 @@ def _class_order(plan: Stored) -> str | None:
         return None
     if (labels := plan.get("class_labels")) is None:
         return "natural"
-    in_order = [labels[name] for name in sorted(labels)] == list(range(plan.get("classes", 0)))
-    return "sorted" if in_order else None
+    names = sorted(labels)
+    in_order = [labels[name] for name in names] == list(range(plan.get("classes", 0)))
+    return "sorted" if in_order and names != sorted(names, key=natural) else None
 
 
 def _attacks(there: Stored, asked: Stored) -> list[Difference]:

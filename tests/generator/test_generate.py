@@ -25,6 +25,7 @@ def test_class_folders_keep_their_paths(session, folder, tmp_path):
     assert len(names) == 11
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "README.md",
+        "classes.json",
         "images",
         "index.json",
         "plan.json",
