@@ -60,8 +60,8 @@ def train(
         data = load_data(config)
         if data.left_out and processes.first:
             warnings.warn(f"{config.source}: {data.left_out}", stacklevel=2)
-        if say is not None and processes.first and (line := first_classes(data.names)):
-            say(line)
+        if say is not None and processes.first and (numbered := first_classes(data.names)):
+            say(numbered)
         model = _network(config, data, processes)
         average = Average(model, config.ema)
         optimizer = torch.optim.SGD(

@@ -77,6 +77,7 @@ def test_other_parts_are_refused(text) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"class_order": "reverse"}, "class_order: expected natural or sorted"),
         ({"mode": "spatial"}, "mode: expected one of natural, pixel, flow, joint"),
         ({"batch_size": 0}, "batch_size: expected an integer >= 1"),
         ({"label_smoothing": 1.0}, "label_smoothing: expected a number >= 0 and < 1"),
