@@ -2,13 +2,11 @@
 measured result out.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +21,7 @@ from .batch import as_images, as_indices, as_labels, check_targets, padded
 from .devices import is_on_cuda
 from .finish import finished
 from .limits import calls_of, radii_of, steps_of
+from .locking import one_at_a_time
 from .results import joined, no_results
 from .stepper import Stepper
 from .task import Start, Task, radii_and_steps, start_state
@@ -37,18 +36,6 @@ __all__ = ["Session"]
 Array = NDArray[Any]
 
 _LARGEST_DEFAULT_BATCH = 64
-_Method = TypeVar("_Method", bound=Callable[..., Any])
-
-
-def _one_at_a_time(method: _Method) -> _Method:
-    """Return a method of Session that waits until no other thread uses the session."""
-
-    @wraps(method)
-    def locked(self: "Session", *args: Any, **options: Any) -> Any:
-        with self._lock:
-            return method(self, *args, **options)
-
-    return cast("_Method", locked)
 
 
 class Session:
@@ -147,7 +134,7 @@ class Session:
     ) -> None:
         self.close()
 
-    @_one_at_a_time
+    @one_at_a_time
     def close(self) -> None:
         """Release the runtime and its buffers; a later call starts them again."""
         self._stepper = self._network = self._on_device = None
@@ -158,7 +145,7 @@ class Session:
         return self._manifest.to_dict()
 
     @property
-    @_one_at_a_time
+    @one_at_a_time
     def providers(self) -> list[str]:
         """The execution providers that the runtime really loaded."""
         if self._network is None and self._batch_size is None:
@@ -171,7 +158,7 @@ class Session:
         """Images per call of the runtime; None until the first batch decides it."""
         return self._batch_size
 
-    @_one_at_a_time
+    @one_at_a_time
     def predict(self, images: Any) -> Any:
         """Return the logits: (batch, classes), where `attack` would. No gradient is computed.
 
@@ -193,7 +180,7 @@ class Session:
         ]
         return np.concatenate(parts)
 
-    @_one_at_a_time
+    @one_at_a_time
     def attack(
         self,
         images: Any,
@@ -223,8 +210,7 @@ class Session:
             targets: (batch,), integers other than the labels; default drawn uniformly. Refused
                 where no objective depends on them.
             flow: flow radius in pixels, a number or one per image; at most the artifact's maximum.
-                Default the
-                config's.
+                Default the config's.
             pixel: pixel radius in image units, likewise ("8/255" is accepted).
             steps: iterations; default the config's. Fixed in an artifact of the form loop or
                 unrolled.
