@@ -1,7 +1,6 @@
 """The joint attack of claims 1-14: flow and perturbation ascend in turns, each in its budget."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..result import AttackResult, finite_rows, success_and_reached
 from .best import better, judge
 from .finalize import finalize, from_levels, quantize
 from .geometry import Branch, ball, direction
+from .modes import evaluating
 from .objective import cotangent, loss
 from .problem import Model, Problem, predict, read
 from .render import State, base, render
@@ -78,7 +78,7 @@ class JointAttack:
         """
         config = self.config if steps is None else self.config.replace(steps=steps)
         radius: dict[Branch, Any] = {"flow": flow, "pixel": pixel}
-        with torch.inference_mode(False), torch.no_grad(), _evaluating(model):
+        with torch.inference_mode(False), torch.no_grad(), evaluating(model):
             problem = read(
                 model, config, images, labels, indices, targets, radius, seed=seed, epoch=epoch
             )
@@ -219,17 +219,3 @@ def _measure(problem: Problem, image: Tensor) -> tuple[Tensor, Tensor]:
     logits = predict(problem.model, image)
     objective = problem.config.reported_objective
     return logits, loss(objective, logits, problem.label, problem.target)
-
-
-@contextmanager
-def _evaluating(model: Model) -> Iterator[None]:
-    """Put the model in evaluation mode; every module's own mode comes back, whatever happens."""
-    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
-    modes = [module.training for module in modules]
-    for module in modules:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
