@@ -16,8 +16,8 @@ _ENTERED: dict[nn.Module, tuple[int, list[tuple[nn.Module, bool]]]] = {}
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Put a module in evaluation mode; when the last thread leaves, every submodule's own mode comes
-    back, whatever happens. Other callables are left alone.
+    """Put a module in evaluation mode; every submodule's own mode comes back, whatever happens,
+    when the last thread leaves. Other callables are left alone.
     """
     if not isinstance(model, nn.Module):
         yield
