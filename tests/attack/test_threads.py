@@ -1,5 +1,6 @@
 """JointAttack on one module from several threads."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -21,6 +22,7 @@ class Dropping(torch.nn.Module):
         self.dropout, self.linear = torch.nn.Dropout(0.5), claims.Linear((3, 8, 8))
 
     def forward(self, image):
+        time.sleep(0.001)  # the other threads run meanwhile
         return self.linear(self.dropout(image))
 
 
