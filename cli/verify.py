@@ -75,6 +75,8 @@ def command(
     if len(report.problems) > _SHOWN:
         click.echo(f"... and {len(report.problems) - _SHOWN} more", err=True)
     click.echo(f"{destination}: {report.images} images, {len(report.problems)} problems")
+    if report.failed:
+        click.echo(f"failed: {report.failed} images, whose logits were not finite, are kept clean")
     for line in budget_lines(report):
         click.echo(line)
     if report.adversarial_accuracy is not None:

@@ -48,6 +48,7 @@ def predictor(
         [image], {"logits": logits.cast(np.float32)}, "classifier", opsets=network.opsets
     )
     count = batch if isinstance(batch, int) else _BATCH
+    classes = int(network.logits_shape[1])
     engine = Engine(ir.to_proto(ir.Model(finished, ir_version=10)), {"N": count}, device)
 
     def predict(images: Any) -> NDArray[np.float32]:
@@ -57,6 +58,6 @@ def predictor(
             part = pixels[first : first + count]
             padded = np.concatenate([part, np.zeros((count - len(part), *shape), np.float32)])
             parts.append(engine.run({"image": padded})["logits"][: len(part)])
-        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, classes), np.float32)
 
     return predict

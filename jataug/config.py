@@ -137,6 +137,11 @@ class AttackConfig:
             return "truth"
         return self.flow_objective if self.branches[-1] == "flow" else self.pixel_objective
 
+    @property
+    def targeted(self) -> bool:
+        """Whether the targets drive a branch that is on: its objective is "target" or "margin"."""
+        return any(getattr(self, f"{branch}_objective") != "truth" for branch in self.branches)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON types; `from_dict` reads it back."""
         return dataclasses.asdict(self)

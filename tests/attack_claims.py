@@ -146,7 +146,8 @@ def check_ascends(objective, radii):
         steps=5,
     )
     label, target = torch.tensor([0, 1, 2, 3, 0]), torch.tensor([1, 0, 3, 2, 2])
-    result = JointAttack(config)(model, image, label, targets=target)
+    given = target if config.targeted else None
+    result = JointAttack(config)(model, image, label, targets=given)
     with torch.no_grad():
         before = measured(objective, model(image), label, target)
         after = measured(objective, model(result.adversarial), label, target)

@@ -21,6 +21,7 @@ __all__ = [
     "MODULES",
     "SHAPE",
     "Attacked",
+    "augment_twice",
     "batch_of",
     "load",
     "make_world",
@@ -144,3 +145,9 @@ def batch_of(name: str, images: Any) -> np.ndarray:
     if name == "torch":
         return images.numpy().transpose(0, 2, 3, 1)
     return np.stack(images) if name == "datasets" else numpy_of(images)
+
+
+def augment_twice(augmenter, found):
+    """Put two augmented batches into a queue. A spawned process finds this module."""
+    clean = np.full((3, *SHAPE), 128, np.uint8)
+    found.put([augmenter(clean).tobytes() for _ in range(2)])

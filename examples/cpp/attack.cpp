@@ -121,7 +121,8 @@ Result Attack::attack(const Levels& levels, const Options& options) {
   task.flow_step = sizes(task.flow_radius, config_["flow_step"]);
   task.pixel_step = sizes(task.pixel_radius, config_["pixel_step"]);
   const std::vector<int64_t> none(n);
-  task.labels = predictions(measure(task.image, none, none).logits);
+  const Floats clean = measure(task.image, none, none).logits;
+  task.labels = predictions(clean);
   draw_targets(task, 0);
 
   Result result;
@@ -134,7 +135,8 @@ Result Attack::attack(const Levels& levels, const Options& options) {
   Step measured = measure(from_levels(result.levels, task.shape), task.labels, task.targets);
   const int64_t size = task.shape.image();
   for (int64_t row = 0; row < n; ++row) {
-    result.failed.push_back(!finite(&measured.logits[row * classes_], classes_));
+    result.failed.push_back(!finite(&measured.logits[row * classes_], classes_) ||
+                            !finite(&clean[row * classes_], classes_));
     if (!result.failed[row]) continue;
     // Images whose logits are not finite are kept clean.
     std::copy_n(levels.begin() + row * size, size, result.levels.begin() + row * size);

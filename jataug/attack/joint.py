@@ -1,7 +1,6 @@
 """The joint attack of claims 1-14: flow and perturbation ascend in turns, each in its budget."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -10,10 +9,11 @@ from torch import Tensor
 
 from ..config import AttackConfig
 from ..errors import ModelError
-from ..result import AttackResult
+from ..result import AttackResult, finite_rows, success_and_reached
 from .best import better, judge
 from .finalize import finalize, from_levels, quantize
 from .geometry import Branch, ball, direction
+from .modes import evaluating
 from .objective import cotangent, loss
 from .problem import Model, Problem, predict, read
 from .render import State, base, render
@@ -63,7 +63,8 @@ class JointAttack:
             seed: with `epoch`, what else names the random streams.
             epoch: see `seed`.
             targets: (batch,), the adversarial-generation labels; default drawn uniformly. Given
-                ones are kept, whatever `redraw_targets` says.
+                ones are kept, whatever `redraw_targets` says. Refused where no objective depends on
+                them.
             flow: flow radius in pixels, one or (batch,); default the configuration's.
             pixel: pixel radius, one ("8/255" too) or (batch,); default the configuration's.
             steps: iterations; default the configuration's.
@@ -77,7 +78,7 @@ class JointAttack:
         """
         config = self.config if steps is None else self.config.replace(steps=steps)
         radius: dict[Branch, Any] = {"flow": flow, "pixel": pixel}
-        with torch.inference_mode(False), torch.no_grad(), _evaluating(model):
+        with torch.inference_mode(False), torch.no_grad(), evaluating(model):
             problem = read(
                 model, config, images, labels, indices, targets, radius, seed=seed, epoch=epoch
             )
@@ -87,6 +88,8 @@ class JointAttack:
 
 def _attack(problem: Problem) -> tuple[Problem, State]:
     state, held = start(problem), None
+    if not len(problem.image):
+        return problem, state
     for iteration in range(problem.config.steps if problem.config.branches else 0):
         problem = problem.at(iteration)
         moved, logits = iterate(problem, state)
@@ -188,13 +191,15 @@ def finish(problem: Problem, state: State, measure: Measure) -> AttackResult:
         delta = stored - warped
     logits, value = measure(stored)
 
-    failed = ~logits.isfinite().all(1)
+    clean = measure(problem.image)[0] if problem.clean is None else problem.clean
+    failed = ~(finite_rows(logits) & finite_rows(clean))
     if failed.any():
         exact[failed] = stored[failed] = problem.image[failed]
         flow[failed] = delta[failed] = 0
         if levels is not None and problem.levels is not None:
             levels[failed] = problem.levels[failed]
         logits, value = measure(stored)
+    success, reached = success_and_reached(config, logits, problem.label, problem.target, failed)
     return AttackResult(
         adversarial=exact if levels is None else levels,
         exact=exact,
@@ -202,10 +207,11 @@ def finish(problem: Problem, state: State, measure: Measure) -> AttackResult:
         delta=delta,
         loss=value,
         logits=logits,
-        success=(logits.argmax(1) != problem.label) & ~failed,
+        success=success,
         label=problem.label,
         target=problem.target,
         failed=failed,
+        reached=reached,
     )
 
 
@@ -213,17 +219,3 @@ def _measure(problem: Problem, image: Tensor) -> tuple[Tensor, Tensor]:
     logits = predict(problem.model, image)
     objective = problem.config.reported_objective
     return logits, loss(objective, logits, problem.label, problem.target)
-
-
-@contextmanager
-def _evaluating(model: Model) -> Iterator[None]:
-    """Put the model in evaluation mode; every module's own mode comes back, whatever happens."""
-    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
-    modes = [module.training for module in modules]
-    for module in modules:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode

@@ -13,6 +13,7 @@ from .. import streams
 from ..budget import FlowBudget, PixelBudget, radius_of
 from ..config import AttackConfig
 from ..errors import BudgetError, DataError, ModelError
+from ..result import check_targeted
 from .finalize import from_levels
 from .geometry import Branch
 from .render import State
@@ -72,6 +73,7 @@ class Problem:
 
     `levels` are the images as they came where they came as 8-bit levels, `drawn` the starts before
     they are projected; `given` says that the caller chose the targets, which are then never drawn.
+    `clean` are the logits of the images, where they are known already.
     """
 
     model: Model
@@ -86,6 +88,7 @@ class Problem:
     step: dict[Branch, Tensor]
     drawn: State
     draws: Draws
+    clean: Tensor | None = None
 
     def at(self, iteration: int) -> "Problem":
         """Return the problem of this iteration: the same, or with targets drawn anew."""
@@ -97,9 +100,13 @@ class Problem:
 def predict(model: Model, image: Tensor) -> Tensor:
     """Return the logits of `image`: (batch, classes), float32.
 
+    The model is never called with no image: its number of classes is asked with a black one.
+
     Raises:
         ModelError: the model returns something else, or fewer than two classes.
     """
+    if not len(image):
+        return predict(model, image.new_zeros(1, *image.shape[1:]))[:0]
     logits = model(image)
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         raise ModelError(f"model: expected a floating tensor of logits, got {_kind(logits)}")
@@ -132,6 +139,7 @@ def read(
     if targets is None:
         target = draws.target(label, classes)
     else:
+        check_targeted(config)
         target = _classes(targets, "targets", image, classes)
         same = (target == label).tolist()
         if any(same):
@@ -145,7 +153,7 @@ def read(
         config.step_sizes(flow, pixel, config.steps)
         for flow, pixel in zip(radii["flow"], radii["pixel"], strict=True)
     ]
-    flow_step, pixel_step = zip(*sizes, strict=True)
+    steps = image.new_tensor(sizes).view(-1, 2)
     return Problem(
         model=model,
         config=config,
@@ -156,13 +164,14 @@ def read(
         given=targets is not None,
         classes=classes,
         radius={branch: image.new_tensor(radii[branch]) for branch in budgets},
-        step={"flow": image.new_tensor(flow_step), "pixel": image.new_tensor(pixel_step)},
+        step={"flow": steps[:, 0].contiguous(), "pixel": steps[:, 1].contiguous()},
         drawn={
             branch: draws.start(image, radii[branch], budgets[branch])
             for branch in config.branches
-            if config.start == "random"
+            if config.start == "random" and count
         },
         draws=draws,
+        clean=logits if labels is None else None,
     )
 
 
@@ -170,9 +179,10 @@ def _images(images: Tensor) -> Tensor:
     eight_bit = isinstance(images, Tensor) and images.dtype == torch.uint8
     if not eight_bit and not (isinstance(images, Tensor) and images.is_floating_point()):
         raise DataError(f"images: expected a torch tensor, float32 or uint8, got {_kind(images)}")
-    if images.ndim != 4 or 0 in images.shape:
+    if images.ndim != 4 or 0 in images.shape[1:]:
         raise DataError(
-            f"images: expected 4 axes, none of them empty, got the shape {tuple(images.shape)}"
+            "images: expected 4 axes, none but the first of size 0, got the shape "
+            f"{tuple(images.shape)}"
         )
     if eight_bit:
         return from_levels(images)

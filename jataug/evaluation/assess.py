@@ -21,6 +21,9 @@ from .sweep import curve, heat_map, minimal, sweep_curve, sweep_map
 
 __all__ = ["MANY", "Assessment"]
 
+_NAMED = 3
+"""How many images a warning names."""
+
 MANY = "many steps"
 """The probe whose images are shown to the other models."""
 
@@ -84,6 +87,7 @@ class Assessment:
         runner, clean, subject = self._runner, self.clean, self.subject
         attacks = {n: a for n, a in self._settings.attacks.items() if self._can(a)}
         outcomes = {name: runner.attack(name, attack, clean) for name, attack in attacks.items()}
+        warnings = self._not_finite(outcomes)
         swept, sanity = self._swept(), self._sanity(sources)
         runner.folder.save(file, gallery_arrays(runner.images, runner.shown, clean, outcomes))
         prepared = subject.preprocessing
@@ -109,7 +113,7 @@ class Assessment:
             transfer=tuple(self._transfers(outcomes)),
             images=image_rows(runner.images, clean, outcomes, swept.pixel, swept.flow),
             gallery=gallery(file, runner.images, runner.shown, clean, outcomes),
-            warnings=tuple(self._warnings(sanity)),
+            warnings=(*warnings, *self._warnings(sanity)),
         )
 
     def _can(self, attack: Attack) -> bool:
@@ -178,6 +182,29 @@ class Assessment:
                 found.append(Transfer(other.name, other.sha256, name, before, direct, after))
         return found
 
+    def _not_finite(self, outcomes: Mapping[str, Outcome]) -> list[str]:
+        """Return how many logits are not finite, and of which images: clean, and under attack."""
+        failed, found = self.clean.outcome.failed, []
+        if failed.any():
+            found.append(
+                f"the logits of {failed.sum()} clean images are not finite "
+                f"({self._names(failed)}); they count as wrong"
+            )
+        for name, outcome in outcomes.items():
+            fresh = outcome.failed & ~failed
+            if fresh.any():
+                found.append(
+                    f"{name}: the logits of {fresh.sum()} images as attacked are not finite "
+                    f"({self._names(fresh)}); they are kept clean, and the attack on them failed"
+                )
+        return found
+
+    def _names(self, images: Array) -> str:
+        held = self._runner.images
+        places = np.flatnonzero(images)
+        names = [held.source.key(int(held.indices[place])) for place in places[:_NAMED]]
+        return ", ".join([*names, "..."] if len(places) > _NAMED else names)
+
     def _warnings(self, sanity: Sanity) -> list[str]:
         found, clean = [], rate(self.clean.right)
         chance = 1 / self.subject.model.classes
@@ -187,9 +214,6 @@ class Assessment:
                 f"clean accuracy {clean.value:.1%} is {better} than chance ({chance:.1%}): check "
                 "--mean, --std, --scale and --channels, and the order of the classes (--classes)"
             )
-        failed = int((self.clean.outcome.prediction < 0).sum())
-        if failed:
-            found.append(f"the logits of {failed} clean images are not finite; they count as wrong")
         if skipped := self._runner.images.skipped:
             found.append(
                 f"{len(skipped)} of {len(skipped) + len(self.clean.label)} images could not be "

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..result import finite_rows
 from .model import Array
-from .objective import finite_rows, margin
+from .objective import margin
 from .rows import Rows
 
 __all__ = ["Best", "View"]
@@ -29,6 +30,18 @@ class View:
         """Return the rows at these positions."""
         flow = None if self.flow is None else self.flow[where]
         return View(self.image[where], flow, None if self.delta is None else self.delta[where])
+
+    def kept_clean(self, where: Array, image: Array) -> "View":
+        """Return the view with the clean images `image` in the rows of a mask, unchanged."""
+
+        def zero(values: Array | None) -> Array | None:
+            return None if values is None else np.where(_column(where), 0, values)
+
+        return View(np.where(_column(where), image, self.image), zero(self.flow), zero(self.delta))
+
+
+def _column(mask: Array) -> Array:
+    return mask.reshape(-1, 1, 1, 1)
 
 
 class Best:

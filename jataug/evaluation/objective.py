@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from ..result import finite_rows
 from .model import Array
 
-__all__ = ["Objective", "cotangent", "finite_rows", "margin", "softmax", "value"]
+__all__ = ["Objective", "cotangent", "margin", "softmax", "value"]
 
 Objective = Literal["truth", "target", "margin", "dlr", "dlr-targeted"]
 
@@ -43,11 +44,6 @@ def cotangent(objective: Objective, logits: Array, label: Array, target: Array) 
     largest = np.abs(found).max(1, keepdims=True)
     scaled = found / np.where(largest > 0, largest, 1.0)
     return np.where(finite[:, None], scaled, 0).astype(np.float32)
-
-
-def finite_rows(logits: Array) -> Array:
-    """Return which rows of logits are finite throughout: (rows,), bool."""
-    return np.asarray(np.isfinite(logits).all(axis=1))
 
 
 def margin(logits: Array, label: Array) -> Array:

@@ -7,13 +7,14 @@ from typing import Self
 import numpy as np
 
 from ..finalize import from_levels, quantize
+from ..result import finite_rows, predictions
 from ..warp import warp
 from .best import View
 from .model import Array, Calls
-from .objective import finite_rows, value
+from .objective import value
 from .rows import Rows
 
-__all__ = ["Measured", "Outcome", "measure"]
+__all__ = ["Measured", "Outcome", "measure", "measured"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,23 +26,45 @@ class Measured:
         logits: (rows, classes), float32.
         prediction: (rows,), int64; -1 where the logits are not finite, which breaks no image.
         loss: (rows,), float64; the cross entropy with the label, NaN where it is not finite.
+        broken: (rows,), bool; the prediction is a class other than the label.
+        failed: (rows,), bool; the logits were not finite, and `view` shows the clean image.
     """
 
     view: View
     logits: Array
     prediction: Array
     loss: Array
+    broken: Array
+    failed: Array
 
 
 def measure(calls: Calls, rows: Rows, view: View, levels: bool = False) -> Measured:
-    """Return what the model says to the images of a view, quantised first where `levels` holds."""
+    """Return what the model says to the images of a view, quantised first where `levels` holds.
+
+    An image whose logits are not finite is kept clean and measured again: no attack on it succeeds.
+    """
     if levels:
         view = _quantized(rows, view)
     logits = calls.logits(view.image)
-    finite = finite_rows(logits)
-    prediction = np.where(finite, np.where(finite[:, None], logits, 0).argmax(1), -1)
+    failed = ~finite_rows(logits)
+    if failed.any():
+        view, logits = view.kept_clean(failed, rows.image), logits.copy()
+        logits[failed] = calls.logits(rows.image[failed])
+    return measured(rows, view, logits, failed)
+
+
+def measured(rows: Rows, view: View, logits: Array, failed: Array) -> Measured:
+    """Return what logits (rows, classes) say of the images of a view."""
+    prediction = predictions(logits)
     loss = value("truth", logits, rows.label, rows.label)
-    return Measured(view, logits, prediction, np.where(finite, loss, np.nan))
+    return Measured(
+        view,
+        logits,
+        prediction,
+        np.where(prediction < 0, np.nan, loss),
+        broken=(prediction != rows.label) & (prediction >= 0),
+        failed=failed,
+    )
 
 
 def _quantized(rows: Rows, view: View) -> View:
@@ -61,6 +84,8 @@ class Outcome:
         prediction: (images,), int64.
         loss: (images,), float64, NaN where it is not finite.
         broken: (images,), bool; the prediction is a class other than the label.
+        failed: (images,), bool; what the attack found had logits that were not finite, and all
+            else is of the clean image.
         seconds, forwards, gradients: in all.
         largest_delta, longest_flow: the largest over the images that were attacked.
         gallery: "image", "flow", "delta" and "logits" of the images of the gallery, in order.
@@ -70,6 +95,7 @@ class Outcome:
     prediction: Array
     loss: Array
     broken: Array
+    failed: Array
     seconds: float
     forwards: int
     gradients: int
@@ -104,6 +130,7 @@ class Outcome:
             arrays["prediction"],
             arrays["loss"],
             arrays["broken"],
+            arrays["failed"],
             forwards=int(arrays["forwards"]),
             gradients=int(arrays["gradients"]),
             seconds=float(arrays["seconds"]),

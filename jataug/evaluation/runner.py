@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ..result import predictions
 from ..warp import warp
 from .best import Best, View
 from .drive import Attack, drive
 from .folder import Folder
 from .images import Images
 from .model import Array, Calls, Model
-from .outcome import Measured, Outcome, measure
+from .outcome import Measured, Outcome, measure, measured
 from .rows import Rows
 from .state import Context
 
@@ -23,6 +24,8 @@ __all__ = ["Clean", "Progress", "Runner"]
 
 _SHOWN = 6
 """Images in the gallery."""
+
+_GATHERED = ("prediction", "loss", "broken", "failed")
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,13 @@ class Runner:
             said = self.calls.logits(images)
             label = said.argmax(1) if self.images.labels is None else self.images.labels[where]
             rows = Rows.of(images, label, self.images.indices[where], 0.0, 0.0)
-            measured = measure(_Said(said), rows, View(images))  # type: ignore[arg-type]
-            gathered.add(where, rows, measured, np.ones(len(rows), bool))
+            failed = predictions(said) < 0
+            found = measured(rows, View(images), said, failed)
+            gathered.add(where, rows, found, self.others(images), np.ones(len(rows), bool))
             logits.append(said)
             labels.append(label)
-        found = gathered.outcome()
-        return {"label": np.concatenate(labels), "logits": np.concatenate(logits), **found.arrays()}
+        arrays = gathered.outcome().arrays()
+        return {"label": np.concatenate(labels), "logits": np.concatenate(logits), **arrays}
 
     def attack(
         self, name: str, attack: Attack, clean: Clean, radii: tuple[float, float] | None = None
@@ -153,23 +157,18 @@ class Runner:
                 logits = clean.logits[where][part]
                 found = drive(attack, self.calls, rows.take(part), logits, self.context)
             view = _whole(rows, part, found.view)
-            measured = measure(self.calls, rows, view, self.levels)
-            gathered.add(where, rows, measured, right, getattr(attack, "composition", None))
+            said = measure(self.calls, rows, view, self.levels)
+            others = self.others(said.view.image)
+            for key, before in clean.outcome.transfer.items():
+                # Not finite is no success against another model either.
+                others[key] = np.where(others[key] < 0, before[where], others[key])
+            composition = getattr(attack, "composition", None)
+            gathered.add(where, rows, said, others, right, composition)
         return gathered.outcome()
 
     def others(self, images: Array) -> dict[str, Array]:
-        """Return the predictions of the other models, by position."""
-        return {str(k): calls.logits(images).argmax(1) for k, calls in enumerate(self._others)}
-
-
-class _Said:
-    """Logits that are known already, for `measure`."""
-
-    def __init__(self, logits: Array) -> None:
-        self._logits = logits
-
-    def logits(self, images: Array) -> Array:
-        return self._logits
+        """Return the predictions of the other models, by position; -1 where there is none."""
+        return {str(k): predictions(calls.logits(images)) for k, calls in enumerate(self._others)}
 
 
 def _whole(rows: Rows, part: Array, found: View) -> View:
@@ -187,7 +186,7 @@ class _Gathered:
     def __init__(self, runner: Runner, part: str) -> None:
         self._runner, self._part, self._began = runner, part, time.monotonic()
         self._start = runner.calls.forwards, runner.calls.gradients
-        self._fields: dict[str, list[Array]] = {"prediction": [], "loss": [], "broken": []}
+        self._fields: dict[str, list[Array]] = {name: [] for name in _GATHERED}
         self._gallery: dict[str, list[Array]] = {}
         self._transfer: dict[str, list[Array]] = {}
         self._largest = {"delta": 0.0, "flow": 0.0}
@@ -199,16 +198,14 @@ class _Gathered:
         where: slice,
         rows: Rows,
         measured: Measured,
+        others: Mapping[str, Array],
         attacked: Array,
         composition: str | None = None,
     ) -> None:
         """Take one batch."""
-        broken = (measured.prediction != rows.label) & (measured.prediction >= 0)
-        for name, values in (
-            ("prediction", measured.prediction), ("loss", measured.loss), ("broken", broken)
-        ):  # fmt: skip
-            self._fields[name].append(values)
-        for name, values in self._runner.others(measured.view.image).items():
+        for name in _GATHERED:
+            self._fields[name].append(getattr(measured, name))
+        for name, values in others.items():
             self._transfer.setdefault(name, []).append(values)
         self._measure(rows, measured.view, attacked, composition)
         shown = self._runner.shown

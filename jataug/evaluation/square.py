@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ..errors import BudgetError
+from ..result import finite_rows
 from ..streams import words
 from .best import Best, View
 from .model import Array, Calls
-from .objective import finite_rows, margin
+from .objective import margin
 from .rows import Rows
 from .state import Context
 

@@ -115,8 +115,7 @@ class _Trial:
         if len(part):
             taken, runner = rows.take(part), self._runner
             found = drive(attack, runner.calls, taken, self._logits[part], runner.context)
-            measured = measure(runner.calls, taken, found.view, runner.levels)
-            broken[part] = (measured.prediction != taken.label) & (measured.prediction >= 0)
+            broken[part] = measure(runner.calls, taken, found.view, runner.levels).broken
         return broken
 
 

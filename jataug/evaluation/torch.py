@@ -1,8 +1,6 @@
 """A torch module as a model to attack: its gradient by autograd, its weights left alone."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +15,8 @@ except ImportError as error:
     raise MissingExtra(
         "evaluating a torch module needs torch, which is not installed: pip install 'jataug[torch]'"
     ) from error
+
+from ..attack.modes import evaluating
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ class TorchModel:
 
     def logits(self, images: Array) -> Array:
         """Return the logits: (batch, classes), float32."""
-        with self._evaluating(), torch.no_grad():
+        with evaluating(self.module), torch.no_grad():
             return self._array(self._call(self._tensor(images)))
 
     def gradient(self, images: Array, seed: Seed) -> tuple[Array, Array]:
@@ -60,7 +60,7 @@ class TorchModel:
             ModelError: the logits do not depend on the image.
         """
         leaf = self._tensor(images)
-        with torch.inference_mode(False), self._evaluating(), torch.enable_grad():
+        with torch.inference_mode(False), evaluating(self.module), torch.enable_grad():
             leaf = leaf.clone().requires_grad_()
             logits = self._call(leaf)
             if not logits.requires_grad:
@@ -83,16 +83,6 @@ class TorchModel:
     def _array(self, tensor: "Tensor") -> Array:
         found: Array = tensor.detach().float().cpu().numpy()
         return found
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        modes = [(part, part.training) for part in self.module.modules()]
-        try:
-            self.module.eval()
-            yield
-        finally:
-            for part, mode in modes:
-                part.training = mode
 
     @property
     def sha256(self) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..data import ClassOrder, Geometry, Source, class_map, prepare
 from ..errors import DataError
+from ..result import predictions
 
 __all__ = ["Original", "Prediction"]
 
@@ -96,11 +97,10 @@ class Prediction:
         """Return (position in the batch, what is wrong) for every prediction that is not the
         recorded one.
         """
-        logits = np.asarray(self._predict(images))
-        finite = np.isfinite(logits).all(axis=1)
+        found = predictions(np.asarray(self._predict(images)))
         problems = []
         for row, record in enumerate(records):
-            said = int(logits[row].argmax()) if finite[row] else None
+            said = int(found[row]) if found[row] >= 0 else None
             self.images += 1
             self.correct += said == record["label"]
             if said != (recorded := record["adversarial_prediction"]):

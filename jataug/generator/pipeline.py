@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..data import prepare
 from ..data.skip import HINT
 from ..errors import DataError
+from ..result import predictions
 from .job import Job
 from .plan import Shard
 from .session import AttackSession
@@ -134,14 +135,15 @@ def attack(job: Job, session: AttackSession, batch: Loaded, start: Any = None) -
     begin = {} if start is None else {"start": start}
     result = session.attack(batch.images, given, indices, seed=plan.seed, epoch=plan.epoch, **begin)
     kept = [slot for slot in range(len(batch.span)) if slot not in batch.reasons]
+    before, after = predictions(clean), predictions(np.asarray(result.logits))
     records = [
         {
             "index": batch.span[slot],
             "key": job.source.key(batch.span[slot]),
             "label": int(result.label[slot]),
             "target": int(result.target[slot]),
-            "clean_prediction": _class(clean[slot]),
-            "adversarial_prediction": _class(result.logits[slot]),
+            "clean_prediction": _class(before[slot]),
+            "adversarial_prediction": _class(after[slot]),
             "loss": _number(result.loss[slot]),
             "success": bool(result.success[slot]),
             "failed": bool(result.failed[slot]),
@@ -198,8 +200,8 @@ def _loaded(job: Job, span: range, images: list[NDArray[np.uint8] | DataError]) 
     return Loaded(span, batch, reasons)
 
 
-def _class(logits: NDArray[np.float32]) -> int | None:
-    return int(logits.argmax()) if np.isfinite(logits).all() else None
+def _class(prediction: Any) -> int | None:
+    return None if prediction < 0 else int(prediction)
 
 
 def _number(value: Any) -> float | None:

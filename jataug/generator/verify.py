@@ -44,6 +44,7 @@ class VerifyReport:
         largest_change: the largest distance from the source in the norm of the pixel budget, image
             units; where the budget is "bounded", of what no flow inside its budget explains.
         allowed_change: what it may be: the radius, and the rounding to 8 bits.
+        failed: images that are kept clean, by their records, as logits were not finite.
     """
 
     images: int
@@ -57,6 +58,7 @@ class VerifyReport:
     attack: AttackConfig
     largest_change: float | None
     allowed_change: float | None
+    failed: int = 0
 
     @property
     def ok(self) -> bool:
@@ -114,6 +116,7 @@ def verify(
         attack=attack,
         largest_change=budgets.largest_pixel,
         allowed_change=budgets.allowed_pixel,
+        failed=inspection.tally.failed,
     )
 
 

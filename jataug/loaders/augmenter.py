@@ -1,5 +1,7 @@
 """Live augmentation of batches: random joint augmentation, or the attack of an artifact."""
 
+import hashlib
+import multiprocessing
 import os
 import threading
 from collections.abc import Mapping
@@ -29,6 +31,11 @@ Attack = str | PathLike[str] | AttackConfig
 
 class Augmenter:
     """Replaces the images of batches; every draw depends on (seed, epoch, sample index) alone.
+
+    Images without indices are counted: the first call begins at 0, the next one goes on. A worker
+    process of a loader counts from a number of its own, which follows from its name, so that no two
+    of them draw the same. Give indices where the draws have to be the same whatever the order of
+    the calls and the number of workers.
 
     It pickles, and may be used by several threads. The session of steps >= 1 opens in the process
     that uses it, with the first batch.
@@ -91,9 +98,15 @@ class Augmenter:
     def _renew(self) -> None:
         self._lock, self._process = threading.Lock(), os.getpid()
         self._session: Session | None = None
+        # Not known before the first call: a process that spawns reads pickles before it has a name.
+        self._next: int | None = None
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():  # a session, its lock and the count do not survive a fork
+            self._renew()
 
     def __getstate__(self) -> dict[str, Any]:
-        private = ("_lock", "_process", "_session")
+        private = ("_lock", "_process", "_session", "_next")
         return {name: value for name, value in self.__dict__.items() if name not in private}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -118,7 +131,7 @@ class Augmenter:
         Args:
             images: (batch, ...) in the augmenter's layout, uint8, or floating in [0, 1].
             labels: (batch,), integers, or (batch, classes); None is the model's prediction.
-            indices: (batch,), integers; None is 0 .. batch - 1.
+            indices: (batch,), integers; None counts on from the call before.
             epoch: one, or (batch,).
 
         Raises:
@@ -157,18 +170,26 @@ class Augmenter:
                 f"images: expected {self._expected()}, the size that {self._path} was made for, "
                 f"got {shape}"
             )
-        rows = np.arange(shape[0]) if indices is None else _whole(indices, shape[0], "indices")
         epochs = np.asarray(epoch)
         if epochs.ndim == 0:
             epochs = np.full(shape[0], epochs)
-        return rows, _whole(epochs, shape[0], "epoch")
+        epochs = _whole(epochs, shape[0], "epoch")
+        if indices is None:
+            return self._counted(shape[0]), epochs
+        return _whole(indices, shape[0], "indices"), epochs
+
+    def _counted(self, count: int) -> Array:
+        self._check_process()
+        with self._lock:
+            first = _first_index() if self._next is None else self._next
+            self._next = first + count
+        return np.arange(first, first + count)
 
     def _attacked(self, images: Array, labels: Any, rows: Array, epoch: int) -> Array:
         if not self.steps:
             indices = [int(row) for row in rows]
             return streamed(images, indices, self.config, self.seed, epoch)
-        if self._process != os.getpid():  # a session and its lock do not survive a fork
-            self._renew()
+        self._check_process()
         with self._lock:
             options: dict[str, Any] = {"seed": self.seed, "epoch": epoch, **self._radii}
             steps = None if self.steps == self.config.steps else self.steps
@@ -193,6 +214,16 @@ class Augmenter:
         channel, height, width = self._shape or names
         order = (channel, height, width) if self.layout == "nchw" else (height, width, channel)
         return f"(batch, {', '.join(map(str, order))})"
+
+
+def _first_index() -> int:
+    """Return the index that this process counts from: 0, or in a worker process one that follows
+    from its name ("Process-3"), which is its own.
+    """
+    if multiprocessing.parent_process() is None:
+        return 0
+    name = multiprocessing.current_process().name
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) >> 2  # and room to count
 
 
 def _read(attack: Attack) -> tuple[str | None, tuple[int, int, int] | None, AttackConfig]:
@@ -222,6 +253,8 @@ def _adjusted(
 
 def _whole(values: Any, count: int, name: str) -> Array:
     array = np.asarray(values)
+    if not array.size:  # an empty list has no type
+        array = array.astype(np.int64)
     if array.dtype.kind not in "iu" or array.shape != (count,) or (array < 0).any():
         raise DataError(
             f"{name}: expected {count} integers >= 0, one per image, got {array.dtype} "

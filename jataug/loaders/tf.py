@@ -137,7 +137,9 @@ class TensorAugmenter(Augmenter):
         if tf.executing_eagerly():
             held = [_host(value) for value in (images, epoch, *given)]
             return _tensor(run(*held))
-        moved = tf.numpy_function(run, [images, epoch, *given], images.dtype, stateful=False)
+        # Without indices the images are counted: two calls with one batch are not the same.
+        counted = indices is None
+        moved = tf.numpy_function(run, [images, epoch, *given], images.dtype, stateful=counted)
         return tf.ensure_shape(moved, images.shape)
 
 

@@ -48,6 +48,12 @@ def as_array(value: Any, name: str) -> Array:
         ) from None
 
 
+def as_whole(value: Any, name: str) -> Array:
+    """As `as_array`; what has no entries counts as integers, as an empty list has no type."""
+    array = as_array(value, name)
+    return array if array.size else array.astype(np.int64)
+
+
 def as_images(value: Any, shape: tuple[int, int, int]) -> Images:
     """Return checked images.
 
@@ -93,7 +99,7 @@ def as_labels(value: Any, count: int, classes: int, name: str = "labels") -> NDA
     Raises:
         DataError: not integers, another count than the images', or outside [0, classes).
     """
-    array = as_array(value, name)
+    array = as_whole(value, name)
     if array.dtype.kind not in "iu" or array.shape != (count,):
         raise DataError(
             f"{name}: expected {count} integers, one per image, got {array.dtype} {array.shape}"
@@ -121,7 +127,7 @@ def as_indices(value: Any, count: int) -> Sequence[int]:
     """Return checked sample indices, one per image; default 0 .. count - 1."""
     if value is None:
         return range(count)
-    array = as_array(value, "indices")
+    array = as_whole(value, "indices")
     if array.dtype.kind not in "iu" or array.shape != (count,) or (array < 0).any():
         raise DataError(
             f"indices: expected {count} integers >= 0, one per image, got {array.dtype} "

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from jataug.config import AttackConfig
 from jataug.finalize import finalize, from_levels, quantize
-from jataug.result import AttackResult
+from jataug.result import AttackResult, finite_rows, success_and_reached
 
 from .task import Task
 
@@ -23,6 +23,7 @@ def finished(
     delta: Array | None,
     config: AttackConfig,
     eight_bit: bool,
+    usable: Array,
     measure: Callable[[Array, Array, Array], dict[str, Array]],
 ) -> AttackResult:
     """Finalise, then measure exactly the image that is returned.
@@ -33,6 +34,7 @@ def finished(
         delta: (batch, channel, height, width), image units, or None where it has no perturbation.
         config: the composition and the norm of the pixel budget.
         eight_bit: the images came as uint8.
+        usable: which clean images have finite logits; the others fail.
         measure: images, labels and targets to "logits" and "loss".
     """
     count = len(task.index)
@@ -40,7 +42,7 @@ def finished(
     levels = quantize(exact, warped, task.pixel_radius) if eight_bit else None
     stored = exact if levels is None else from_levels(levels)
     measured = measure(stored, task.label, task.target)
-    failed = np.logical_not(np.isfinite(measured["logits"]).all(axis=1))
+    failed = ~(finite_rows(measured["logits"]) & usable)
     failed[count:] = False
     if failed.any():
         for array in (exact, stored):
@@ -53,7 +55,7 @@ def finished(
     if levels is not None and config.composition == "spatial-pixel":
         reported = np.where(failed.reshape(-1, 1, 1, 1), 0, stored - warped)
     logits = measured["logits"]
-    success = (logits.argmax(axis=1) != task.label) & ~failed
+    success, reached = success_and_reached(config, logits, task.label, task.target, failed)
     fields = (
         stored if levels is None else levels,
         exact,
@@ -65,5 +67,6 @@ def finished(
         task.label,
         task.target,
         failed,
+        reached,
     )
-    return AttackResult(*(field[:count] for field in fields))
+    return AttackResult(*(None if field is None else field[:count] for field in fields))

@@ -11,13 +11,13 @@ import numpy as np
 
 from jataug.artifact import Manifest
 from jataug.errors import DataError, MissingExtra
-from jataug.result import AttackResult
+from jataug.result import AttackResult, check_targeted
 
 from .backends import Engine
 from .batch import Images, as_indices, check_targets
 from .devices import Place, name_of, place_of
 from .limits import calls_of, radii_of, steps_of
-from .results import no_results
+from .results import joined, no_results
 from .task import Start, with_steps
 
 try:
@@ -113,7 +113,8 @@ class Resident:
             pixels, levels = self._read(images)
             count, config = len(pixels), self._manifest.config
             steps = steps_of(self._manifest, steps)
-            label = self._labels(labels, pixels)
+            clean = self._logits(pixels)
+            label = self._labels(labels, clean)
             rows = as_indices(on_host(indices), count)
             radii = radii_of(self._manifest, on_host(flow), on_host(pixel), count)
             numbers = {
@@ -134,17 +135,20 @@ class Resident:
                 step={"flow": numbers["flow_step"], "pixel": numbers["pixel_step"]},
                 drawn={},
                 draws=draws,
+                clean=clean,
             )
             if start is not None:
                 start.check(rows, seed, epoch)
             result = self._attacked(problem, calls_of(self._manifest, steps), start)
-        return AttackResult(*(back(getattr(result, field.name)) for field in fields(result)))
+        values = (getattr(result, field.name) for field in fields(result))
+        return AttackResult(*(None if value is None else back(value) for value in values))
 
     def _read(self, images: Any) -> tuple[Tensor, Tensor | None]:
         tensor = as_tensor(images, "images")
         found = read_images(tensor, self._manifest.image_shape)
         # What is pinned on the host says neither.
-        self._check_place(place_of(images) or ("cpu", 0), self._size(len(tensor)))
+        if len(tensor):
+            self._check_place(place_of(images) or ("cpu", 0), self._size(len(tensor)))
         return found
 
     def _check_place(self, place: Place, size: int) -> None:
@@ -160,14 +164,15 @@ class Resident:
     def _size(self, count: int) -> int:
         return self._compiled.size(count)
 
-    def _labels(self, labels: Any, pixels: Tensor) -> Tensor:
+    def _labels(self, labels: Any, clean: Tensor) -> Tensor:
         if labels is None:
-            return self._logits(pixels).argmax(1)
-        return read_labels(labels, "labels", pixels, self._manifest.classes)
+            return clean.argmax(1)
+        return read_labels(labels, "labels", clean, self._manifest.classes)
 
     def _targets(self, targets: Any, label: Tensor, draws: Draws) -> Tensor:
         if targets is None:
             return draws.target(label, self._manifest.classes)
+        check_targeted(self._manifest.config)
         target = read_labels(targets, "targets", label, self._manifest.classes)
         if bool((target == label).any()):
             check_targets(target.cpu().numpy(), label.cpu().numpy())
@@ -175,19 +180,21 @@ class Resident:
 
     def _attacked(self, problem: Problem, calls: int, start: Start | None) -> AttackResult:
         count = len(problem.image)
+        if not count:
+            shape = (0, *self._manifest.image_shape)
+            images = Images(np.zeros(shape, np.float32), problem.levels is not None)
+            none = no_results(images, problem.classes, problem.config.targeted)
+            return AttackResult(
+                *(v if v is None else torch.from_numpy(v).to(problem.image.device)
+                  for v in vars(none).values())
+            )  # fmt: skip
         size = self._size(count)
         results = []
         for first in range(0, count, size):
             part = slice(first, min(first + size, count))
             own = _part(problem, part)
             results.append(self._part(own, calls, self._start(own, part, start)))
-        if not results:
-            shape = (0, *self._manifest.image_shape)
-            images = Images(np.zeros(shape, np.float32), problem.levels is not None)
-            none = vars(no_results(images, problem.classes)).values()
-            return AttackResult(*(torch.from_numpy(v).to(problem.image.device) for v in none))
-        columns = zip(*(vars(result).values() for result in results), strict=True)
-        return AttackResult(*(c[0] if len(c) == 1 else torch.cat(c) for c in columns))
+        return joined(results, torch.cat)
 
     def _start(self, problem: Problem, part: slice, start: Start | None) -> State:
         if start is None:
@@ -275,6 +282,7 @@ def _part(problem: Problem, part: slice) -> Problem:
         levels=None if problem.levels is None else problem.levels[part],
         label=problem.label[part],
         target=problem.target[part],
+        clean=None if problem.clean is None else problem.clean[part],
         radius={branch: value[part] for branch, value in problem.radius.items()},
         step={branch: value[part] for branch, value in problem.step.items()},
         draws=replace(draws, indices=draws.indices[part]),

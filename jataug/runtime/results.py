@@ -1,6 +1,7 @@
 """Results of several calls as one, and of none."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,15 +12,17 @@ from .batch import Images
 __all__ = ["joined", "no_results"]
 
 
-def joined(results: Sequence[AttackResult]) -> AttackResult:
-    """Return the results of consecutive batches as one."""
+def joined(
+    results: Sequence[AttackResult], join: Callable[[Any], Any] = np.concatenate
+) -> AttackResult:
+    """Return the results of consecutive batches as one; `join` is the arrays' library's."""
     if len(results) == 1:
         return results[0]
     columns = zip(*(vars(result).values() for result in results), strict=True)
-    return AttackResult(*(np.concatenate(column) for column in columns))
+    return AttackResult(*(None if column[0] is None else join(column) for column in columns))
 
 
-def no_results(images: Images, classes: int) -> AttackResult:
+def no_results(images: Images, classes: int, targeted: bool) -> AttackResult:
     """Return the result for a batch of no images."""
     channel, height, width = images.pixels.shape[1:]
     empty = np.zeros((0, channel, height, width), np.float32)
@@ -36,4 +39,5 @@ def no_results(images: Images, classes: int) -> AttackResult:
         whole,
         whole,
         mask,
+        mask if targeted else None,
     )

@@ -4,6 +4,7 @@ measured result out.
 
 from dataclasses import replace
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 from jataug import streams
 from jataug.artifact import Manifest, load_artifact, prune
 from jataug.errors import ArtifactError, BudgetError
-from jataug.result import AttackResult
+from jataug.result import AttackResult, check_targeted, finite_rows
 
 from .backends import Engine, check_device, check_recordable, engine_type
 from .batch import as_images, as_indices, as_labels, check_targets, padded
 from .devices import is_on_cuda
 from .finish import finished
 from .limits import calls_of, radii_of, steps_of
+from .locking import one_at_a_time
 from .results import joined, no_results
 from .stepper import Stepper
 from .task import Start, Task, radii_and_steps, start_state
@@ -37,9 +39,10 @@ _LARGEST_DEFAULT_BATCH = 64
 
 
 class Session:
-    """An open artifact. It keeps nothing between calls but its buffers; one per thread or process.
+    """An open artifact. It keeps nothing between calls but its buffers.
 
-    Use `Session.open`.
+    Several threads may use one session: their calls run one after the other. A session for each
+    thread is faster. Processes need a session each. Use `Session.open`.
 
     Attributes:
         backend: the runtime that it drives.
@@ -64,6 +67,7 @@ class Session:
         self._recorded = {"capture": True} if cuda_graph else {}
         self._engine_type, self.backend, self.tf32 = engine_type(backend, tf32), backend, tf32
         self._device, self._batch_size, self._threads = device, batch_size, threads
+        self._lock = RLock()
         self._stepper: Stepper | None = None
         self._network: Engine | None = None
         self._on_device: Resident | None = None
@@ -130,6 +134,7 @@ class Session:
     ) -> None:
         self.close()
 
+    @one_at_a_time
     def close(self) -> None:
         """Release the runtime and its buffers; a later call starts them again."""
         self._stepper = self._network = self._on_device = None
@@ -140,6 +145,7 @@ class Session:
         return self._manifest.to_dict()
 
     @property
+    @one_at_a_time
     def providers(self) -> list[str]:
         """The execution providers that the runtime really loaded."""
         if self._network is None and self._batch_size is None:
@@ -152,6 +158,7 @@ class Session:
         """Images per call of the runtime; None until the first batch decides it."""
         return self._batch_size
 
+    @one_at_a_time
     def predict(self, images: Any) -> Any:
         """Return the logits: (batch, classes), where `attack` would. No gradient is computed.
 
@@ -164,13 +171,16 @@ class Session:
         if is_on_cuda(images):
             return self._resident().predict(images)
         pixels = as_images(images, self.image_shape).pixels
+        if not len(pixels):
+            return np.zeros((0, self.classes), np.float32)
         size = self._size(len(pixels))
         parts = [
             self._measure(padded(pixels[i : i + size], size))["logits"][: len(pixels) - i]
             for i in range(0, len(pixels), size)
         ]
-        return np.concatenate(parts) if parts else np.zeros((0, self.classes), np.float32)
+        return np.concatenate(parts)
 
+    @one_at_a_time
     def attack(
         self,
         images: Any,
@@ -197,10 +207,10 @@ class Session:
                 batch - 1.
             seed: with epoch and index it determines the random start and the target.
             epoch: see seed.
-            targets: (batch,), integers other than the labels; default drawn uniformly.
+            targets: (batch,), integers other than the labels; default drawn uniformly. Refused
+                where no objective depends on them.
             flow: flow radius in pixels, a number or one per image; at most the artifact's maximum.
-                Default the
-                config's.
+                Default the config's.
             pixel: pixel radius in image units, likewise ("8/255" is accepted).
             steps: iterations; default the config's. Fixed in an artifact of the form loop or
                 unrolled.
@@ -219,19 +229,24 @@ class Session:
         checked = as_images(images, self.image_shape)
         count = len(checked)
         steps = steps_of(self._manifest, steps)
+        clean = self.predict(checked.pixels)
+        usable = finite_rows(clean)
         if labels is None:
-            labels = self.predict(checked.pixels).argmax(axis=1)
+            labels = clean.argmax(axis=1)
         labels = as_labels(labels, count, self.classes)
         rows = as_indices(indices, count)
         flow_radius, pixel_radius = radii_of(self._manifest, flow, pixel, count)
         given = targets is not None
         if given:
+            check_targeted(self.config)
             targets = as_labels(targets, count, self.classes, "targets")
             check_targets(targets, labels)
         else:
             targets = streams.target_labels(seed, rows, labels, self.classes, epoch=epoch)
         if start is not None:
             start.check(rows, seed, epoch)
+        if not count:
+            return no_results(checked, self.classes, self.config.targeted)
         size = self._size(count)
         results = []
         for first in range(0, count, size):
@@ -248,8 +263,12 @@ class Session:
                 epoch,
             )
             begin = start_state(task, self.config) if start is None else start.part(part, size)
-            results.append(self._attack(task, begin, steps, checked.eight_bit, redraw=not given))
-        return joined(results) if results else no_results(checked, self.classes)
+            results.append(
+                self._attack(
+                    task, begin, steps, checked.eight_bit, not given, padded(usable[part], size)
+                )
+            )
+        return joined(results)
 
     def draw(
         self,
@@ -290,6 +309,7 @@ class Session:
         steps: int,
         eight_bit: bool,
         redraw: bool,
+        usable: Array,
     ) -> AttackResult:
         stepper = self._engine(len(task.image))
         count = len(task.index)
@@ -307,7 +327,7 @@ class Session:
             stepper.iterate()
         flow, delta = self._kept(stepper, task, target)
         task = replace(task, target=target)
-        return finished(task, flow, delta, self.config, eight_bit, self._measure)
+        return finished(task, flow, delta, self.config, eight_bit, usable, self._measure)
 
     def _kept(
         self, stepper: Stepper, task: Task, target: Array

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..attack import JointAttack
 from ..attack.finalize import from_levels
+from ..result import predictions
 from .config import TrainConfig
 from .data import TrainData
 from .processes import Processes
@@ -26,7 +27,8 @@ def measure(
 ) -> Accuracy:
     """Return the accuracy on the validation part, and on its first `evaluation_images` attacked.
 
-    Every evaluation draws the same starts. The model's mode comes back.
+    Every evaluation draws the same starts. Logits that are not finite are no right prediction. The
+    model's mode comes back.
     """
     training = model.training
     model.eval()
@@ -42,11 +44,11 @@ def measure(
         levels = data.images.take(indices.tolist()).to(processes.device)
         images = from_levels(levels.permute(0, 2, 3, 1))
         with torch.no_grad():
-            clean += _right(model(images), labels)
+            clean += _right(predictions(model(images)), labels)
         count = min(end, robust_count) - begin
         if count > 0:
             found = attack(model, images[:count], labels[:count], indices[:count], seed=config.seed)
-            robust += _right(found.logits, labels[:count])
+            robust += _right(found.prediction, labels[:count])
     model.train(training)
     clean_total, robust_total = processes.total(clean, robust)
     return Accuracy(
@@ -55,5 +57,5 @@ def measure(
     )
 
 
-def _right(logits: Tensor, labels: Tensor) -> int:
-    return int((logits.argmax(1) == labels).sum())
+def _right(prediction: Tensor, labels: Tensor) -> int:
+    return int((prediction == labels).sum())

@@ -263,8 +263,9 @@ def test_forward_passes_of_an_iteration():
         calls.clear()
         config = AttackConfig(simultaneous=simultaneous, steps=3)
         JointAttack(config)(model, image, [0, 1])
-        # One image to learn the number of classes, the whole batch for the measurement.
-        assert calls == [1] + [2] * expected + [2]
+        # One image to learn the number of classes, the whole batch for the measurement, and once
+        # more to know whether the clean images have finite logits.
+        assert calls == [1] + [2] * expected + [2, 2]
 
 
 # Best and last iterate.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from jataug import AttackConfig, AttackResult, FlowBudget, PixelBudget, streams
+from jataug import AttackConfig, AttackResult, DataError, FlowBudget, PixelBudget, streams
 from jataug.attack import JointAttack
 from jataug.attack.finalize import from_levels
 from jataug.attack.warp import warp
@@ -15,7 +15,8 @@ OFF = {"flow": FlowBudget(0), "pixel": PixelBudget(0)}
 
 def same(first: AttackResult, second: AttackResult):
     for name in first.__dataclass_fields__:
-        assert torch.equal(getattr(first, name), getattr(second, name)), name
+        one, other = getattr(first, name), getattr(second, name)
+        assert one is other or torch.equal(one, other), name
 
 
 # What a result depends on.
@@ -185,6 +186,80 @@ def test_an_image_that_only_the_attack_breaks_comes_back_clean_and_is_measured_a
     torch.testing.assert_close(result.logits, linear(image).detach())
     assert result.loss.isfinite().all()
     assert not result.success.any()
+
+
+@pytest.mark.parametrize("labels", [None, [0, 1, 2]], ids=["predicted", "given"])
+@pytest.mark.parametrize("how", [torch.nan, torch.inf, -torch.inf])
+def test_an_image_without_clean_logits_is_failed_whatever_the_attack_finds(labels, how):
+    linear, image = claims.Linear((3, 6, 6)), claims.images(3, 3, 6, 6)
+
+    def model(picture):
+        clean = torch.tensor([torch.equal(one, image[1]) for one in picture])
+        return linear(picture).masked_fill(clean[:, None], how)
+
+    result = JointAttack(AttackConfig(steps=1))(model, image, labels)
+    assert result.failed.tolist() == [False, True, False]
+    assert torch.equal(result.adversarial[1], image[1])
+    assert not torch.equal(result.adversarial[0], image[0])
+    assert result.prediction[1] == -1
+    assert not result.success[1]
+    assert not result.reached[1]
+
+
+def test_reached_tells_whose_target_is_predicted():
+    image, model = claims.smooth(8, 3, 9, 8), claims.Linear((3, 9, 8))
+    result = JointAttack(AttackConfig(steps=20))(model, image, pixel=[0.3] * 4 + [0.001] * 4)
+    assert torch.equal(result.reached, result.prediction == result.target)
+    assert result.reached.any()
+    assert not result.reached.all()
+
+
+def test_nothing_is_reached_where_no_objective_has_a_target(model):
+    result = JointAttack(AttackConfig.preset("evaluation"))(model, claims.smooth(2, 3, 9, 8))
+    assert result.reached is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        AttackConfig.preset("evaluation"),
+        AttackConfig(pixel=PixelBudget(0), flow_objective="truth"),
+    ],
+    ids=["evaluation", "the branch with a target is off"],
+)
+def test_targets_that_nothing_would_read_are_refused(model, config):
+    with pytest.raises(DataError, match=r"^targets: .*truth.*leave targets out"):
+        JointAttack(config)(model, claims.smooth(2, 3, 9, 8), [0, 0], targets=[1, 1])
+
+
+class Reshaping(torch.nn.Module):
+    """A model that takes no batch of no images."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = claims.Linear((3, 9, 8))
+
+    def forward(self, image):
+        return self.linear(image.view(len(image), 3, -1).view(len(image), 3, 9, 8))
+
+
+@pytest.mark.parametrize("none", [None, [], torch.zeros(0), np.zeros(0, np.int64)])
+@pytest.mark.parametrize("levels", [False, True])
+@pytest.mark.parametrize("preset", ["claim-1", "claim-8", "evaluation"])
+def test_no_images_give_a_result_of_none(preset, levels, none):
+    image = claims.smooth(2, 3, 9, 8)
+    if levels:
+        image = (image * 255).round().byte().permute(0, 2, 3, 1).contiguous()
+    attack = JointAttack(AttackConfig.preset(preset, steps=2))
+    given = {"targets": none} if preset != "evaluation" else {}
+    empty = attack(Reshaping(), image[:0], none, none, flow=none, pixel=none, **given)
+    some = attack(Reshaping(), image)
+    for name, value in vars(some).items():
+        found = getattr(empty, name)
+        if value is None:
+            assert found is None, name
+        else:
+            assert (found.dtype, tuple(found.shape)) == (value.dtype, (0, *value.shape[1:])), name
 
 
 @pytest.mark.parametrize("composition", ["spatial-pixel", "pixel-spatial"])

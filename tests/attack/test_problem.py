@@ -31,7 +31,7 @@ def test_images_outside_the_unit_interval_are_refused(value):
     [
         IMAGE.numpy(),
         IMAGE[0],
-        IMAGE[:0],
+        IMAGE[:, :0],
         (IMAGE * 255).to(torch.int32),
         None,
     ],

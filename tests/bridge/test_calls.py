@@ -1,6 +1,8 @@
 """What one may pass to OnnxModule, how autograd may use it, and what it refuses."""
 
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,37 @@ def test_other_images_are_refused(tiny: OnnxModule, images: Any, got: str) -> No
     expected = r"^images: expected a float tensor \(batch, 3, 16, 16\), "
     with pytest.raises(DataError, match=expected + got + "$"):
         tiny(images)
+
+
+def test_no_images(tiny: OnnxModule) -> None:
+    images = batch_of(tiny, 2)[:0].requires_grad_()
+    with torch.no_grad():
+        assert tiny(images).shape == (0, 10)
+    logits = tiny(images)
+    logits.sum().backward()
+    assert (logits.shape, images.grad.shape) == ((0, 10), images.shape)
+
+
+def test_eight_threads_give_what_one_gives(tiny_net: Any, tiny: OnnxModule) -> None:
+    fresh = OnnxModule(tiny_net.path, threads=1)  # it opens in all of them at once
+    batches = [torch.rand(5, 3, 16, 16, generator=torch.manual_seed(k)) for k in range(8)]
+    cotangent, barrier = cotangents(5), Barrier(8)
+
+    def both(module: OnnxModule, images: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            logits = module(images)
+        return logits, gradient(module, images, cotangent)
+
+    def begun(images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        barrier.wait()
+        return [both(fresh, images) for _ in range(3)]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(begun, batches))
+    for images, made in zip(batches, found, strict=True):
+        expected = both(tiny, images)
+        for one in made:
+            assert all(map(torch.equal, one, expected))
 
 
 def test_without_gradient_only_the_forward_graph_is_opened(

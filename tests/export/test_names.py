@@ -51,6 +51,11 @@ def test_any_name_in_an_attack(tmp_path, form):
         assert session.attack(images).adversarial.shape == images.shape
 
 
+def test_logits_of_no_images_have_a_column_for_each_class():
+    predict, images = predictor(chain(), device="cpu"), np.zeros((2, 3, 4, 4), np.float32)
+    assert predict(images[:0]).shape == (0, predict(images).shape[1])
+
+
 def test_any_name_in_a_gradient():
     vjp = differentiate(chain())
     onnx.checker.check_model(vjp, full_check=True)

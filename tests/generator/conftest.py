@@ -74,6 +74,7 @@ class FakeSession:
             label=labels,
             target=targets,
             failed=np.zeros(len(images), bool),
+            reached=logits.argmax(-1) == targets,
         )
 
 

@@ -275,6 +275,29 @@ def test_a_model_that_says_nan(tmp_path):
     assert [sample.record["failed"] for sample in samples] == [False, False, False, True, False]
     assert samples[3].record["adversarial_prediction"] is None
     np.testing.assert_array_equal(samples[3].image, pixels[3])
+    code, said = call("verify", tmp_path / "out")
+    assert code == 0, said
+    assert "failed: 1 images, whose logits were not finite, are kept clean" in said
+
+
+def test_an_image_without_clean_logits_is_no_success(tmp_path):
+    """What the attack makes of such an image may well have logits."""
+    from jataug.export import export_attack
+
+    pixels = np.random.default_rng(1).integers(1, 256, (20, 6, 6, 3), np.uint8)
+    pixels[:, :2, :2] = 0
+    np.savez(tmp_path / "images.npz", images=pixels, labels=np.arange(20) % 3)
+    model, attack = not_finite(tmp_path / "model.onnx"), tmp_path / "attack.onnx"
+    export_attack(model, jataug.AttackConfig(pixel=jataug.PixelBudget(0.1)), attack, check=False)
+    for labels in ("source", "predicted"):
+        out = tmp_path / labels
+        report = jataug.generate(attack, tmp_path / "images.npz", out, device="cpu", labels=labels)
+        records = [sample.record for sample in open_dataset(out)]
+        assert all(record["failed"] for record in records)
+        assert not any(record["success"] for record in records)
+        assert {record["adversarial_prediction"] for record in records} == {None}
+        assert report.failed == jataug.verify(out).failed == 20
+        assert report.adversarial_accuracy == 0
 
 
 def short_of_memory(new_session, most, error):

@@ -4,10 +4,12 @@ import ast
 import hashlib
 import itertools
 import json
+import multiprocessing
 import pickle
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import loading
 import numpy as np
@@ -374,8 +376,56 @@ def test_layouts_agree():
     assert np.array_equal(first.transpose(0, 2, 3, 1), last)
 
 
-def test_an_empty_batch():
-    assert module.augment(RANDOM)(images(0)).shape == (0, *loading.SHAPE)
+@pytest.mark.parametrize("none", [None, [], np.zeros(0)], ids=["none", "list", "array"])
+@pytest.mark.parametrize("steps", [0, 1])
+def test_an_empty_batch(world, steps, none):
+    augmenter = module.augment(world / "attack.onnx", steps=steps)
+    epoch = 0 if none is None else none
+    found = augmenter(images(0), none, none, epoch=epoch)
+    assert (found.shape, found.dtype) == ((0, *loading.SHAPE), np.uint8)
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_images_without_indices_are_counted(world, steps):
+    if steps:
+        pytest.importorskip("onnxruntime", reason="onnxruntime, of jataug[cpu], is not installed")
+    clean, labels = images(6), np.arange(6) % 3
+    augmenter = module.augment(world / "attack.onnx", steps=steps, batch_size=6, threads=1)
+    for first, epoch in ((0, 0), (6, 0), (12, 1)):
+        rows = range(first, first + 6)
+        wanted = augmenter(clean, labels, rows, epoch=epoch)
+        assert np.array_equal(augmenter(clean, labels, epoch=epoch), wanted)
+    copy = pickle.loads(pickle.dumps(augmenter))
+    assert np.array_equal(copy(clean, labels), augmenter(clean, labels, range(6)))
+
+
+def test_threads_share_one_count():
+    clean = np.full((1, *loading.SHAPE), 128, np.uint8)
+    augmenter = module.augment(RANDOM)
+    wanted = {augmenter(clean, None, [k]).tobytes() for k in range(64)}
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: augmenter(clean).tobytes(), range(64)))
+    assert len(wanted) == 64
+    assert set(found) == wanted
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_worker_processes_draw_apart(method):
+    """Workers that run together, and those of a later epoch, and the process that starts them."""
+    context, augmenter = multiprocessing.get_context(method), module.augment(RANDOM)
+    found = context.Queue()
+    loading.augment_twice(augmenter, found)
+    for _ in range(2):
+        workers = [
+            context.Process(target=loading.augment_twice, args=(augmenter, found)) for _ in range(2)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+            assert worker.exitcode == 0
+    drawn_batches = [batch for _ in range(5) for batch in found.get(timeout=60)]
+    assert len(set(drawn_batches)) == 10
 
 
 def test_smoothed_labels_go_to_the_attack(world, source):
@@ -383,10 +433,10 @@ def test_smoothed_labels_go_to_the_attack(world, source):
     augmenter = module.augment(world / "attack.onnx", threads=1)
     labels = source["label"][:4]
     smooth = np.stack([Smoothing(0.5).of(int(label), 3) for label in labels])
-    clean = source["image"][:4]
-    assert np.array_equal(augmenter(clean, smooth), augmenter(clean, labels))
-    other = augmenter(clean, (labels + 1) % 3)
-    assert not np.array_equal(other, augmenter(clean, labels))
+    clean, indices = source["image"][:4], range(4)
+    expected = augmenter(clean, labels, indices)
+    assert np.array_equal(augmenter(clean, smooth, indices), expected)
+    assert not np.array_equal(augmenter(clean, (labels + 1) % 3, indices), expected)
 
 
 def test_no_session_opens_before_it_is_used(world):

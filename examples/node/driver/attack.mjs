@@ -68,7 +68,7 @@ export class Attack {
       flow: this.#radii(options.flow, n, "flow"),
       pixel: this.#radii(options.pixel, n, "pixel"),
     };
-    task.clean = options.labels ? null : await this.predict(image);
+    task.clean = await this.predict(image);
     task.labels = options.labels ?? task.clean.map(argmax);
     task.drawn = !options.targets;
     task.targets = options.targets ?? this.#targets(task, 0);
@@ -124,7 +124,9 @@ export class Attack {
     const end = finalize(image, kept.flow, kept.delta, radius.pixel, this.config, shape);
     const levels = quantize(end.adversarial, end.warped, radius.pixel, shape);
     let measured = await this.#measure(fromLevels(levels, shape), labels, targets);
-    const failed = rows(measured.logits, shape.n).map((row) => !row.every(Number.isFinite));
+    const finite = (row) => row.every(Number.isFinite);
+    const found = rows(measured.logits, shape.n);
+    const failed = found.map((row, i) => !finite(row) || !finite(task.clean[i]));
     if (failed.includes(true)) {
       this.#restore(failed, { ...task, levels, ...end });
       measured = await this.#measure(fromLevels(levels, shape), labels, targets);
