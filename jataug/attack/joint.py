@@ -165,8 +165,8 @@ def move(problem: Problem, state: State, step: State) -> State:
         state["flow"] = ball("flow", flow, problem.radius["flow"], config.flow.norm)
     if "pixel" in step:
         delta = state["pixel"] + step["pixel"]
-        delta = ball("pixel", delta, problem.radius["pixel"], config.pixel.norm)
         ground = base(problem.image, state, config.composition)
+        delta = ball("pixel", delta, problem.radius["pixel"], config.pixel.norm, ground)
         state["pixel"] = (ground + delta).clamp(0, 1) - ground
     return state
 
