@@ -102,26 +102,30 @@ def _share(delta: Array, clipped: Array, radius: Array, inside: Any) -> Array:
 
 
 def finalize(
-    image: Array, flow: Array | None, delta: Array | None, radius: Array, config: AttackConfig
+    image: Array,
+    flow: Array | None,
+    delta: Array | None,
+    flow_radius: Array,
+    pixel_radius: Array,
+    config: AttackConfig,
 ) -> tuple[Array, Array, Array, Array]:
-    """Truncate the flow to float16, render with it, project the perturbation, clip.
+    """Project the flow, truncate it to float16, render with it, project the perturbation, clip.
 
     Args:
         image: (batch, channel, height, width), float32 in [0, 1].
         flow: (batch, 2, height, width), pixels, or None where the attack has no flow.
         delta: (batch, channel, height, width), image units, or None where it has no perturbation.
-        radius: (batch,), the pixel radius of each image.
-        config: the composition and the norm of the pixel budget.
+        flow_radius: (batch,), of each image, pixels.
+        pixel_radius: (batch,), of each image, image units.
+        config: the composition and the norms of the budgets.
 
     Returns:
         The adversarial image, T(image, flow), the float16 flow, and delta as a result reports it.
     """
     batch, _, height, width = image.shape
-    half = (
-        np.zeros((batch, 2, height, width), np.float16)
-        if flow is None
-        else to_half(np.where(np.isfinite(flow), flow, np.float32(0)))
-    )
+    half = np.zeros((batch, 2, height, width), np.float16)
+    if flow is not None:
+        half = to_half(project(_finite(flow), flow_radius, config.flow.norm, (1,)))
 
     def render(picture: Array) -> Array:
         return picture if flow is None else warp(picture, half.astype(np.float32))
@@ -129,12 +133,16 @@ def finalize(
     warped = render(image)
     if delta is None:
         return warped, warped, half, np.zeros_like(image)
-    delta = project(np.where(np.isfinite(delta), delta, np.float32(0)), radius, config.pixel.norm)
+    delta = project(_finite(delta), pixel_radius, config.pixel.norm)
     if config.composition == "spatial-pixel":
         adversarial = np.clip(warped + delta, 0, 1)
         return adversarial, warped, half, adversarial - warped
     perturbed = np.clip(image + delta, 0, 1)
     return render(perturbed), warped, half, perturbed - image
+
+
+def _finite(entries: Array) -> Array:
+    return np.where(np.isfinite(entries), entries, np.float32(0))
 
 
 def quantize(adversarial: Array, warped: Array, radius: Array) -> NDArray[np.uint8]:

@@ -256,14 +256,15 @@ def check_rounding(case: Case, arrays: dict[str, np.ndarray]) -> None:
     """Raise where a change of 3e-7 in the last state moves an 8-bit level or the float16 flow by a
     step: then no driver could be held to either.
     """
-    image, radius = from_levels(arrays["levels"]), np.array(case.pixel, np.float32)
+    image = from_levels(arrays["levels"])
+    radii = np.array(case.flow, np.float32), np.array(case.pixel, np.float32)
     for change in (0, -3e-7, 3e-7):
         flow, delta = (
             array + np.float32(change) * (array != 0)
             for array in (arrays["kept_flow"], arrays["kept_delta"])
         )
-        exact, warped, half, _ = finalize(image, flow, delta, radius, case.config)
-        moved = (quantize(exact, warped, radius) != arrays["final_levels"]).any()
+        exact, warped, half, _ = finalize(image, flow, delta, *radii, case.config)
+        moved = (quantize(exact, warped, radii[1]) != arrays["final_levels"]).any()
         if moved or np.abs(half - arrays["final_flow"]).max() > TOLERANCE / 2:
             raise SystemExit(f"{case.name}: a rounding hangs by a thread; take another seed")
     last_is_best = (arrays["kept_delta"] == arrays["last_delta"]).all()

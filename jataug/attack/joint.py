@@ -181,7 +181,7 @@ def finish(problem: Problem, state: State, measure: Measure) -> AttackResult:
     image that is returned.
     """
     config, radius = problem.config, problem.radius["pixel"]
-    exact, warped, flow, delta = finalize(problem.image, state, radius, config)
+    exact, warped, flow, delta = finalize(problem.image, state, problem.radius, config)
     levels = None if problem.levels is None else quantize(exact, warped, radius)
     stored = exact if levels is None else from_levels(levels)
     if levels is not None and config.composition == "spatial-pixel":

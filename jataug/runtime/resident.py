@@ -136,7 +136,7 @@ class Resident:
                 draws=draws,
             )
             if start is not None:
-                start.check(rows, seed, epoch)
+                start.check(rows, seed, epoch, *radii)
             result = self._attacked(problem, calls_of(self._manifest, steps), start)
         return AttackResult(*(back(getattr(result, field.name)) for field in fields(result)))
 
