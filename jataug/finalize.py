@@ -11,7 +11,16 @@ from .budget import Norm
 from .config import AttackConfig
 from .warp import warp
 
-__all__ = ["INSIDE", "ROUNDS", "finalize", "from_levels", "project", "quantize", "to_half"]
+__all__ = [
+    "INSIDE",
+    "ROUNDS",
+    "finalize",
+    "from_levels",
+    "project",
+    "quantize",
+    "reached_levels",
+    "to_half",
+]
 
 Array = NDArray[Any]
 
@@ -170,3 +179,10 @@ def quantize(adversarial: Array, warped: Array, radius: Array) -> NDArray[np.uin
     if none.any():
         levels[none] = np.rint(255 * centre[none])
     return np.ascontiguousarray(levels.astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+def reached_levels(radius: float) -> int:
+    """Return how far `quantize` goes from a pixel that is itself an 8-bit level, with an linf
+    radius in image units: a whole number of levels, for a radius between two of them the lower.
+    """
+    return int(np.floor(255 * (float(np.float32(radius)) + _SLACK)))

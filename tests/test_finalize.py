@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jataug import AttackConfig, FlowBudget, PixelBudget
-from jataug.finalize import finalize, from_levels, project, quantize, to_half
+from jataug.finalize import finalize, from_levels, project, quantize, reached_levels, to_half
 from jataug.warp import warp
 
 RADII = [0.0, 0.1 / 255, 0.25 / 255, 0.5 / 255, 1 / 255, 2.3 / 255, 8 / 255, 0.2]
@@ -222,6 +222,20 @@ def test_linf_budget_of_float_images(composition, radius):
     assert change.max() <= np.float32(radius) + 2e-7
 
 
+@pytest.mark.parametrize("composition", COMPOSITIONS)
+def test_budget_of_float_images_for_a_recomputed_warp(composition):
+    """README, What is promised: 2e-7. The attack's own T is nearer than one in float64."""
+    most = 0.0
+    for seed, radius in itertools.product(range(8), (4 / 255, 8 / 255, 0.3)):
+        image, sign = random(4, 3, 40, 40, seed=seed), np.sign(noise(4, 3, 40, 40, seed=seed + 2))
+        w, each = noise(4, 2, 40, 40, seed=seed + 1), np.full(4, radius, np.float32)
+        given = config(composition).replace(flow=FlowBudget(1))
+        found, _, half, _ = finalize(image, w, each[0] * sign, FAR[:1].repeat(4), each, given)
+        exact = warp(image.astype(np.float64), half.astype(np.float64))
+        most = max(most, abs(found - exact).max() - radius)
+    assert 4e-8 < most <= 2e-7
+
+
 def check_linf_levels(quantize, composition, radius):
     (found, warped, _, _), each = attacked(composition, "linf", radius)
     change = abs(uncentred(quantize(found, warped, each)) - warped.astype(np.float64))
@@ -274,6 +288,23 @@ def test_how_many_pixels_have_a_level_within_the_budget(radius, share):
     inside = abs(stored - warped) <= radius + 2e-6
     assert inside[fits].all()
     assert np.array_equal(stored[~fits], nearest[~fits])
+
+
+@pytest.mark.parametrize("levels", [0.3, 0.999, 1, 1.25, 7.9, 7.9999, 8, 8.5])
+def test_how_many_levels_a_radius_reaches(levels):
+    """From a pixel that is a level: of an image that is not warped, or in a flat region."""
+    radius = np.float32(levels / 255)
+    warped = from_levels(np.arange(50, 200, dtype=np.uint8).reshape(1, 1, 150, 1))
+    stored = quantize(warped + radius, warped, np.array([radius]))
+    assert set((stored.ravel() - np.arange(50, 200)).tolist()) == {reached_levels(levels / 255)}
+    assert reached_levels(levels / 255) == (8 if levels == 7.9999 else int(levels))
+
+
+def test_a_pixel_between_two_levels_may_go_as_far_as_the_radius():
+    warped, radius = 0.2 + 0.6 * random(1, 3, 100, 100), np.float32(1.25 / 255)
+    change = uncentred(quantize(warped + radius, warped, np.array([radius]))) - warped
+    assert 1.24 / 255 < change.max() <= 1.25 / 255 + 2e-6
+    assert change.min() > 0.24 / 255
 
 
 @pytest.mark.parametrize("radius", [0.6 / 255, 8 / 255, 0.2])

@@ -11,7 +11,7 @@ from ..config import AttackConfig
 from ..data import Source, open_source
 from ..data.shards import is_pattern
 from ..errors import DataError
-from .budgets import Budget, BudgetCheck
+from .budgets import Budget, BudgetCheck, level_note
 from .comparison import Original, Prediction
 from .dataset import read_index
 from .inspection import Inspection
@@ -44,6 +44,8 @@ class VerifyReport:
         largest_change: the largest distance from the source in the norm of the pixel budget, image
             units; where the budget is "bounded", of what no flow inside its budget explains.
         allowed_change: what it may be: the radius, and the rounding to 8 bits.
+        level_note: how much of the pixel radius 8-bit images reach, where that is not all of it;
+            empty where it is.
     """
 
     images: int
@@ -57,6 +59,7 @@ class VerifyReport:
     attack: AttackConfig
     largest_change: float | None
     allowed_change: float | None
+    level_note: str = ""
 
     @property
     def ok(self) -> bool:
@@ -111,6 +114,7 @@ def verify(
         attack=attack,
         largest_change=budgets.largest_pixel,
         allowed_change=budgets.allowed_pixel,
+        level_note=level_note(attack, float_saved=plan["save_float"]),
     )
 
 
