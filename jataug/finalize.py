@@ -107,7 +107,8 @@ def _share(delta: Array, clipped: Array, radius: Array, inside: Any) -> Array:
         free = np.maximum(total(np.where(scaled < most, whole, 0)), 1e-30)
         missing = limit - total(np.minimum(scaled, most))
         share = np.clip(share + missing / free, 0, 1)
-    return np.where(total(most) <= limit, 1, np.sqrt(share) * inside).astype(delta.dtype)
+    found: Array = np.where(total(most) <= limit, 1, np.sqrt(share) * inside)
+    return found.astype(delta.dtype)
 
 
 def finalize(

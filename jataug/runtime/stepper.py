@@ -119,7 +119,9 @@ class Stepper:
 def _cross_entropy(logits: Array, label: Array) -> Array:
     with np.errstate(invalid="ignore"):  # of logits that are not finite, which rank below all
         shifted = logits - logits.max(axis=1, keepdims=True)
-        return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(label)), label]
+        own = shifted[np.arange(len(label)), label]
+        found: Array = np.log(np.exp(shifted).sum(axis=1)) - own
+    return found
 
 
 def _named_next(state: Mapping[str, Any]) -> dict[str, Any]:
