@@ -99,7 +99,8 @@ def _share(delta: Array, clipped: Array, radius: Array, inside: Any) -> Array:
     whole, most, limit = np.square(delta), np.square(clipped), np.square(radius)
 
     def total(entries: Array) -> Array:
-        return entries.sum(axis=(1, 2, 3), keepdims=True)
+        summed: Array = entries.sum(axis=(1, 2, 3), keepdims=True)
+        return summed
 
     share = np.zeros_like(limit)
     for _ in range(ROUNDS):
