@@ -17,6 +17,8 @@ def budget_lines(report: "VerifyReport") -> Iterator[str]:
     yield f"budget: {_verdict(report)}"
     if report.largest_change is not None and report.allowed_change is not None:
         yield f"  pixels: {_pixels(report, report.largest_change, report.allowed_change)}"
+    if report.level_note:
+        yield f"  levels: {report.level_note}"
     if report.worst_flow is not None:
         flow = report.attack.flow
         what = "longest vector" if flow.norm == "l2" else "largest component"

@@ -130,6 +130,8 @@ def _print(report: "Report") -> None:
         more = report.failed - len(report.failed_keys)
         click.echo(f"failed: ... and {more} more, marked in the records", err=True)
     click.echo(report.message)
+    for warning in report.warnings:
+        click.echo(f"Warning: {report.destination}: {warning}", err=True)
     if report.estimate is not None:
         for name, value in _estimated(report.estimate).items():
             click.echo(f"  {name:<8} {value}")
@@ -141,8 +143,6 @@ def _print(report: "Report") -> None:
         # Of a run that was stopped, images count that are in no whole shard.
         said = f"accuracy so far: {found}" if report.stopped else f"accuracy: {found} ({counts})"
         click.echo(said)
-    for warning in report.warnings:
-        click.echo(f"Warning: {report.destination}: {warning}", err=True)
     if report.generated:
         click.echo(
             f"speed: {report.images_per_second:.1f} images/s; the attack waited "

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from jataug.budget import Norm
 from jataug.config import AttackConfig, Objective
+from jataug.finalize import INSIDE, ROUNDS
 from jataug.preprocessing import Preprocessing
 
 from .differentiate import Trace, trace
@@ -22,10 +23,6 @@ __all__ = ["Body", "Inputs", "State"]
 
 _FLOW_FIRST: tuple[Literal["flow", "pixel"], ...] = ("flow", "pixel")
 _HUGE = float(np.finfo(np.float32).max)
-_INSIDE = 1 - 2**-22
-"""The share of the radius that a projected vector gets, so that rounding never leaves it above the
-radius.
-"""
 
 
 @dataclass(frozen=True)
@@ -119,15 +116,15 @@ class Body:
         return into_ball(flow, radius, self.config.flow.norm, [1])
 
     def _project_delta(self, delta: Term, inputs: Inputs, state: State) -> Term:
-        """Return the perturbation inside its ball, then inside what keeps the rendered image in [0,
+        """Return the perturbation inside its ball and inside what keeps the rendered image in [0,
         1].
         """
         assert inputs.pixel_radius is not None
-        axes = [1, 2, 3]
-        delta = into_ball(delta, per_image(inputs.pixel_radius), self.config.pixel.norm, axes)
         base = inputs.image
         if self.config.composition == "spatial-pixel":
             base = self.warp(inputs.image, state)
+        radius = per_image(inputs.pixel_radius)
+        delta = into_ball(delta, radius, self.config.pixel.norm, [1, 2, 3], base)
         return clip01(base + delta) - base
 
     def warp(self, image: Term, state: State) -> Term:
@@ -283,23 +280,48 @@ def direction(gradient: Term, norm: Norm, axes: list[int]) -> Term:
     return scaled / _sum_of_squares(scaled, axes).sqrt().maximum(1.0)
 
 
-def into_ball(term: Term, radius: Term, norm: Norm, axes: list[int]) -> Term:
+def into_ball(
+    term: Term, radius: Term, norm: Norm, axes: list[int], base: Term | None = None
+) -> Term:
     """Return the projection onto the ball of `radius`, per pixel or per image: never above it,
-    idempotent.
+    idempotent. With `base`, what `term` is added to: as in jataug.finalize.project.
     """
     if norm == "linf":
         return term.minimum(radius).maximum(-radius)
+    if base is not None:
+        return term * _share(term, clip01(base + term) - base, radius, axes)
     length = _sum_of_squares(term, axes).sqrt()
-    shrunk = term * (radius * _INSIDE / length.maximum(1e-30))
+    shrunk = term * (radius * INSIDE / length.maximum(1e-30))
     return term.same("Where", length <= radius, term, shrunk)
 
 
+def _share(term: Term, clipped: Term, radius: Term, axes: list[int]) -> Term:
+    """Return the factor by which a perturbation has to shrink before it is clipped, as in
+    jataug.finalize.
+    """
+    whole, most, limit = term * term, clipped * clipped, radius * radius
+    free, missing = (most > 0.0).where(whole, 0.0), limit
+    share: Term | None = None
+    for _ in range(ROUNDS):
+        if share is not None:
+            scaled = share * whole
+            free = (scaled < most).where(whole, 0.0)
+            missing = limit - _sum(scaled.minimum(most), axes)
+        step = missing / _sum(free, axes).maximum(1e-30)
+        share = clip01(step if share is None else share + step)
+    assert share is not None
+    return (_sum(most, axes) <= limit).where(1.0, share.sqrt() * INSIDE)
+
+
 def _sum_of_squares(term: Term, axes: list[int]) -> Term:
+    return _sum(term * term, axes)
+
+
+def _sum(term: Term, axes: list[int]) -> Term:
     # Axis by axis: one sum over a million entries in float32 loses the fifth digit on ONNX Runtime.
-    total = term * term
     for axis in reversed(axes):
-        total = total.sum([axis])
-    return total
+        term = term.sum([axis])
+    return term
 
 
 def clip01(term: Term) -> Term:

@@ -56,7 +56,7 @@ class AttackConfig:
         pixel_objective: what the pixels ascend.
         start: "random" inside the budgets, or "zero".
         keep: the "last" iterate, or the "best" per image (misclassified first, then the highest
-            loss).
+            `ranked_objective`).
         simultaneous: both updates from one gradient (Jacobi) instead of rendering in between.
         redraw_targets: draw the targets anew in every iteration instead of once per call.
 
@@ -141,6 +141,13 @@ class AttackConfig:
     def targeted(self) -> bool:
         """Whether the targets drive a branch that is on: its objective is "target" or "margin"."""
         return any(getattr(self, f"{branch}_objective") != "truth" for branch in self.branches)
+
+    @property
+    def ranked_objective(self) -> Objective:
+        """The objective that keep "best" ranks iterates by: the reported one, or "truth" where
+        targets are drawn anew: losses of different targets cannot be compared.
+        """
+        return "truth" if self.redraw_targets else self.reported_objective
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON types; `from_dict` reads it back."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jataug import AttackConfig, FlowBudget, PixelBudget
-from jataug.finalize import finalize, from_levels, project, quantize, to_half
+from jataug.finalize import finalize, from_levels, project, quantize, reached_levels, to_half
 from jataug.warp import warp
 
 RADII = [0.0, 0.1 / 255, 0.25 / 255, 0.5 / 255, 1 / 255, 2.3 / 255, 8 / 255, 0.2]
@@ -119,7 +119,39 @@ def test_project_leaves_what_is_inside():
         assert np.array_equal(project(delta, np.array([1.0, 1.0]), norm), delta)
 
 
-# The order: truncate, render, project, clip.
+# The order: project the flow, truncate it, render, project the perturbation, clip.
+
+
+FAR = np.full(3, 99, np.float32)
+"""Flow radii that no flow of these tests reaches."""
+
+
+@pytest.mark.parametrize("composition", COMPOSITIONS)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_flow_beyond_its_radius_is_projected(composition, norm):
+    image, radius = random(3, 3, 8, 7), np.array([0.1, 0.0, 0.7], np.float32)
+    w = noise(3, 2, 8, 7)
+    given = config(composition).replace(flow=FlowBudget(0.7, norm))
+    found, warped, half, _ = finalize(image, w, None, radius, radius, given)
+    wide = half.astype(np.float64)
+    length = np.abs(wide).max(1) if norm == "linf" else np.linalg.norm(wide, axis=1)
+    assert (length.max((1, 2)) <= radius).all()
+    assert (length.max((1, 2)) >= radius * 0.999).all()
+    assert np.array_equal(half, to_half(project(w, radius, norm, (1,))))
+    assert np.array_equal(found, warp(image, half.astype(np.float32)))
+    assert np.array_equal(found, warped)
+    assert np.array_equal(found[1], image[1])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("radius", [0.05, 0.3, 1.0, 3.3])
+def test_a_flow_inside_its_radius_keeps_every_bit(norm, radius):
+    each, image = np.full(2, radius, np.float32), random(2, 1, 90, 80)
+    w = project(noise(2, 2, 90, 80, scale=radius), each, norm, (1,))
+    given = config().replace(flow=FlowBudget(radius, norm))
+    found = finalize(image, w, None, each, each, given)
+    assert np.array_equal(found[2], to_half(w))
+    assert np.array_equal(found[0], warp(image, to_half(w).astype(np.float32)))
 
 
 @pytest.mark.parametrize("composition", COMPOSITIONS)
@@ -129,7 +161,7 @@ def test_the_image_is_rendered_with_what_is_stored(composition, norm, flow, pixe
     image, radius = random(3, 3, 8, 7), np.array([8 / 255, 0.0, 0.3], np.float32)
     w = noise(3, 2, 8, 7, scale=0.4) if flow else None
     d = noise(3, 3, 8, 7, seed=1, scale=0.1) if pixel else None
-    found, warped, half, delta = finalize(image, w, d, radius, config(composition, norm))
+    found, warped, half, delta = finalize(image, w, d, FAR[:3], radius, config(composition, norm))
 
     assert half.dtype == np.float16
     assert np.array_equal(half, to_half(w) if flow else np.zeros((3, 2, 8, 7)))
@@ -152,8 +184,8 @@ def test_saving_the_flow_never_changes_the_image():
     """Finalising what was finalised gives the same image."""
     image, radius = random(2, 3, 8, 7), np.full(2, 8 / 255, np.float32)
     w, d = noise(2, 2, 8, 7), noise(2, 3, 8, 7, seed=1, scale=0.1)
-    first = finalize(image, w, d, radius, config())
-    again = finalize(image, first[2].astype(np.float32), first[3], radius, config())
+    first = finalize(image, w, d, FAR[:2], radius, config())
+    again = finalize(image, first[2].astype(np.float32), first[3], FAR[:2], radius, config())
     assert np.array_equal(first[2], again[2])
     np.testing.assert_allclose(first[0], again[0], rtol=0, atol=1e-7)
 
@@ -163,7 +195,7 @@ def test_what_is_not_finite_counts_as_zero(composition):
     image = random(1, 3, 4, 4)
     w, d = np.zeros((1, 2, 4, 4), np.float32), np.zeros((1, 3, 4, 4), np.float32)
     w[0, 0, 1, 1], w[0, 1, 2, 2], d[0, 0, 0, 0] = np.nan, np.inf, -np.inf
-    found = finalize(image, w, d, np.array([0.1], np.float32), config(composition))
+    found = finalize(image, w, d, FAR[:1], np.array([0.1], np.float32), config(composition))
     assert np.array_equal(found[0], image)
 
 
@@ -177,7 +209,8 @@ def attacked(composition, norm, radius, seed=0):
     sign = np.sign(noise(2, 3, 24, 20, seed=seed + 2))
     extreme = sign * radius if norm == "linf" else sign * radius / np.sqrt(sign[0].size)
     each = np.full(2, radius, np.float32)
-    result = finalize(image, w, extreme.astype(np.float32), each, config(composition, norm))
+    given = config(composition, norm)
+    result = finalize(image, w, extreme.astype(np.float32), FAR[:2], each, given)
     return result, each
 
 
@@ -187,6 +220,20 @@ def test_linf_budget_of_float_images(composition, radius):
     (found, warped, _, _), _ = attacked(composition, "linf", radius)
     change = abs(found.astype(np.float64) - warped.astype(np.float64))
     assert change.max() <= np.float32(radius) + 2e-7
+
+
+@pytest.mark.parametrize("composition", COMPOSITIONS)
+def test_budget_of_float_images_for_a_recomputed_warp(composition):
+    """README, What is promised: 2e-7. The attack's own T is nearer than one in float64."""
+    most = 0.0
+    for seed, radius in itertools.product(range(8), (4 / 255, 8 / 255, 0.3)):
+        image, sign = random(4, 3, 40, 40, seed=seed), np.sign(noise(4, 3, 40, 40, seed=seed + 2))
+        w, each = noise(4, 2, 40, 40, seed=seed + 1), np.full(4, radius, np.float32)
+        given = config(composition).replace(flow=FlowBudget(1))
+        found, _, half, _ = finalize(image, w, each[0] * sign, FAR[:1].repeat(4), each, given)
+        exact = warp(image.astype(np.float64), half.astype(np.float64))
+        most = max(most, abs(found - exact).max() - radius)
+    assert 4e-8 < most <= 2e-7
 
 
 def check_linf_levels(quantize, composition, radius):
@@ -241,6 +288,23 @@ def test_how_many_pixels_have_a_level_within_the_budget(radius, share):
     inside = abs(stored - warped) <= radius + 2e-6
     assert inside[fits].all()
     assert np.array_equal(stored[~fits], nearest[~fits])
+
+
+@pytest.mark.parametrize("levels", [0.3, 0.999, 1, 1.25, 7.9, 7.9999, 8, 8.5])
+def test_how_many_levels_a_radius_reaches(levels):
+    """From a pixel that is a level: of an image that is not warped, or in a flat region."""
+    radius = np.float32(levels / 255)
+    warped = from_levels(np.arange(50, 200, dtype=np.uint8).reshape(1, 1, 150, 1))
+    stored = quantize(warped + radius, warped, np.array([radius]))
+    assert set((stored.ravel() - np.arange(50, 200)).tolist()) == {reached_levels(levels / 255)}
+    assert reached_levels(levels / 255) == (8 if levels == 7.9999 else int(levels))
+
+
+def test_a_pixel_between_two_levels_may_go_as_far_as_the_radius():
+    warped, radius = 0.2 + 0.6 * random(1, 3, 100, 100), np.float32(1.25 / 255)
+    change = uncentred(quantize(warped + radius, warped, np.array([radius]))) - warped
+    assert 1.24 / 255 < change.max() <= 1.25 / 255 + 2e-6
+    assert change.min() > 0.24 / 255
 
 
 @pytest.mark.parametrize("radius", [0.6 / 255, 8 / 255, 0.2])

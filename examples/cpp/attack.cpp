@@ -20,8 +20,17 @@ bool finite(const float* values, int64_t count) {
   return std::all_of(values, values + count, [](float v) { return std::isfinite(v); });
 }
 
+float cross_entropy(const float* logits, size_t classes, int64_t label) {
+  const float most = *std::max_element(logits, logits + classes);
+  float sum = 0;
+  for (size_t k = 0; k < classes; ++k) sum += std::exp(logits[k] - most);
+  return std::log(sum) + most - logits[label];
+}
+
 /// The best iterate of each image so far: misclassified first, then the highest loss; ties stay.
+/// Losses of targets that are drawn anew cannot be compared: then the label's cross entropy ranks.
 struct Best {
+  bool redrawn;
   State state;
   std::vector<std::pair<bool, float>> rank;
 
@@ -32,9 +41,11 @@ struct Best {
     if (first) state = now, rank.resize(n);
     for (size_t row = 0; row < n; ++row) {
       const bool sound = std::isfinite(at.loss[row]) && finite(&at.logits[row * classes], classes);
+      const float value = redrawn ? cross_entropy(&at.logits[row * classes], classes, labels[row])
+                                  : at.loss[row];
       const std::pair<bool, float> found{
           sound && predicted[row] != labels[row],
-          sound ? at.loss[row] : -std::numeric_limits<float>::infinity()};
+          sound ? value : -std::numeric_limits<float>::infinity()};
       if (!first && found <= rank[row]) continue;
       rank[row] = found;
       copy_row(now.flow, state.flow, row, n);
@@ -190,7 +201,7 @@ State Attack::start(const Task& task) const {
 State Attack::iterate(Task& task) {
   const bool keeps_best = config_["keep"].text() == "best" && form_ == "step";
   State state = start(task);
-  Best best;
+  Best best{config_["redraw_targets"].boolean(), {}, {}};
   const int64_t calls = std::max<int64_t>(1, task.steps / iterations_);
   for (int64_t number = 0; number < calls; ++number) {
     if (number && config_["redraw_targets"].boolean()) draw_targets(task, number);

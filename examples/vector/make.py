@@ -89,11 +89,12 @@ CASES = (
             flow=FlowBudget(0.3),
             pixel=PixelBudget("8/255"),
             steps=5,
+            pixel_objective="target",  # a higher loss may be of an image that is not misclassified
             flow_step=0.5,  # steps too long: the best iterate is not the last
             pixel_step="14/255",
         ),
         forms=("step", "loop"),
-        seed=2**64 - 27,
+        seed=2**64 - 795,
         epoch=3,
         indices=(7, 123456789, 2**53 - 1),
         flow=(0.3, 0.3, 0.2),
@@ -110,7 +111,7 @@ CASES = (
             redraw_targets=True,
         ),
         forms=("step",),
-        seed=13,
+        seed=1,
         epoch=1,
         indices=(3, 4, 5),
         flow=(1.4, 1.1, 0.6),
@@ -189,7 +190,7 @@ def expected(case: Case, path: Path) -> tuple[dict, dict[str, np.ndarray]]:
 def _iterations(model, manifest, task, numbers, state, config) -> dict[str, np.ndarray]:
     engine = Engine(model, {"N": len(task.image), "R": len(task.image)}, "cpu", 1)
     arrays, target = {}, task.target
-    states, losses, wrong = [], [], []
+    states, losses, entropies, wrong = [], [], [], []
     for number in range(config.steps + 1):
         if number and number < config.steps and config.redraw_targets:
             target = streams.target_labels(
@@ -199,6 +200,7 @@ def _iterations(model, manifest, task, numbers, state, config) -> dict[str, np.n
         out = engine.run({**feeds, "flow": state[0], "delta": state[1]})
         states.append(state)
         losses.append(out["loss"])
+        entropies.append(entropy(out["logits"], task.label))
         wrong.append(out["logits"].argmax(axis=1) != task.label)
         if number == 0:
             arrays |= {"start_loss": out["loss"], "start_logits": out["logits"]}
@@ -207,14 +209,22 @@ def _iterations(model, manifest, task, numbers, state, config) -> dict[str, np.n
         state = out["next_flow"], out["next_delta"]
     kept = np.full(len(task.image), config.steps)
     if config.keep == "best":
-        rank = np.where(wrong, 1e6, 0) + np.array(losses)  # misclassified, then the highest loss
-        kept = rank.argmax(axis=0)
-        if config.composition == "pixel-spatial" and (kept == np.argmax(losses, axis=0)).all():
-            raise SystemExit("the highest loss alone finds the same iterates; take another seed")
+        # Losses of targets that are drawn anew cannot be compared: the label's cross entropy can.
+        value = entropies if config.redraw_targets else losses
+        rank = np.where(wrong, 1e6, 0) + np.array([value, losses])  # misclassified, then the value
+        kept, by_loss = rank.argmax(axis=1)
+        other = by_loss if config.redraw_targets else np.argmax(losses, axis=0)
+        if (kept == other).all():
+            raise SystemExit("the highest loss finds the same iterates; take another seed")
     for at, name in enumerate(("flow", "delta")):
         arrays[f"last_{name}"] = states[-1][at]
         arrays[f"kept_{name}"] = np.stack([states[k][at][row] for row, k in enumerate(kept)])
     return arrays
+
+
+def entropy(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """The cross entropy of each label: (N,)."""
+    return np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(label)), label]
 
 
 def check_condition(case: Case, folder: Path, given: dict, arrays: dict[str, np.ndarray]) -> None:
@@ -256,14 +266,15 @@ def check_rounding(case: Case, arrays: dict[str, np.ndarray]) -> None:
     """Raise where a change of 3e-7 in the last state moves an 8-bit level or the float16 flow by a
     step: then no driver could be held to either.
     """
-    image, radius = from_levels(arrays["levels"]), np.array(case.pixel, np.float32)
+    image = from_levels(arrays["levels"])
+    radii = np.array(case.flow, np.float32), np.array(case.pixel, np.float32)
     for change in (0, -3e-7, 3e-7):
         flow, delta = (
             array + np.float32(change) * (array != 0)
             for array in (arrays["kept_flow"], arrays["kept_delta"])
         )
-        exact, warped, half, _ = finalize(image, flow, delta, radius, case.config)
-        moved = (quantize(exact, warped, radius) != arrays["final_levels"]).any()
+        exact, warped, half, _ = finalize(image, flow, delta, *radii, case.config)
+        moved = (quantize(exact, warped, radii[1]) != arrays["final_levels"]).any()
         if moved or np.abs(half - arrays["final_flow"]).max() > TOLERANCE / 2:
             raise SystemExit(f"{case.name}: a rounding hangs by a thread; take another seed")
     last_is_best = (arrays["kept_delta"] == arrays["last_delta"]).all()

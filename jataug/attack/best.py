@@ -1,4 +1,6 @@
-"""Which of an attack's iterates is kept: misclassified first, then the highest loss."""
+"""Which of an attack's iterates is kept: misclassified first, then the highest value of the
+configuration's ranked objective.
+"""
 
 from dataclasses import dataclass
 
@@ -28,10 +30,11 @@ def judge(problem: Problem, state: State, logits: Tensor, value: Tensor | None =
         problem: what is attacked.
         state: one iterate.
         logits: (batch, classes), of that iterate.
-        value: (batch,), its loss; default computed from the logits.
+        value: (batch,), of the reported objective, where it is known.
     """
-    if value is None:
-        value = loss(problem.config.reported_objective, logits, problem.label, problem.target)
+    ranked = problem.config.ranked_objective
+    if value is None or ranked != problem.config.reported_objective:
+        value = loss(ranked, logits, problem.label, problem.target)
     finite = value.isfinite() & logits.isfinite().all(1)
     wrong = (logits.argmax(1) != problem.label) & finite
     return Candidate(state, wrong, value.where(finite, -torch.inf))

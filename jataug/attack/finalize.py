@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..config import AttackConfig
-from .geometry import ball
+from .geometry import Branch, ball
 from .render import State, base, clip, render
 
 __all__ = ["finalize", "from_levels", "quantize", "to_half"]
@@ -29,15 +29,15 @@ def to_half(flow: Tensor) -> Tensor:
 
 
 def finalize(
-    image: Tensor, state: State, radius: Tensor, config: AttackConfig
+    image: Tensor, state: State, radius: dict[Branch, Tensor], config: AttackConfig
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Truncate the flow to float16, render with it, project the perturbation, clip.
+    """Project the flow, truncate it to float16, render with it, project the perturbation, clip.
 
     Args:
         image: (batch, channel, height, width), float32 in [0, 1].
         state: w and d; a branch that is off is absent.
-        radius: (batch,), the pixel radius of each image.
-        config: the composition and the norm of the pixel budget.
+        radius: of each branch that is on, (batch,).
+        config: the composition and the norms of the budgets.
 
     Returns:
         The adversarial image, T(image, flow), the float16 flow, and delta as a result reports it.
@@ -46,10 +46,10 @@ def finalize(
     half = image.new_zeros((batch, 2, height, width), dtype=torch.float16)
     state = {branch: value.nan_to_num(0.0, 0.0, 0.0) for branch, value in state.items()}
     if "flow" in state:
-        half = to_half(state["flow"])
+        half = to_half(ball("flow", state["flow"], radius["flow"], config.flow.norm))
         state["flow"] = half.float()
     if "pixel" in state:
-        state["pixel"] = ball("pixel", state["pixel"], radius, config.pixel.norm)
+        state["pixel"] = ball("pixel", state["pixel"], radius["pixel"], config.pixel.norm)
 
     adversarial = render(image, state, config.composition)
     warped = base(image, state, "spatial-pixel")

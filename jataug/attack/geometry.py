@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..budget import Norm
+from ..finalize import INSIDE, ROUNDS
 
 __all__ = ["Branch", "ball", "direction"]
 
@@ -34,7 +35,9 @@ def direction(branch: Branch, gradient: Tensor, norm: Norm) -> Tensor:
     return scaled / _length(branch, scaled).clamp_min(1.0)
 
 
-def ball(branch: Branch, value: Tensor, radius: Tensor, norm: Norm) -> Tensor:
+def ball(
+    branch: Branch, value: Tensor, radius: Tensor, norm: Norm, base: Tensor | None = None
+) -> Tensor:
     """Return `value` with no vector (l2) or entry (linf) above its image's radius; inside, it is
     unchanged.
 
@@ -43,15 +46,35 @@ def ball(branch: Branch, value: Tensor, radius: Tensor, norm: Norm) -> Tensor:
         value: (batch, channel, height, width).
         radius: (batch,), in the unit of `value`.
         norm: the norm of the branch's budget.
+        base: of "pixel" alone, what `value` is added to: as in jataug.finalize.project.
     """
     radius = radius.view(-1, 1, 1, 1)
     if norm == "linf":
         return value.clamp(-radius, radius)
+    if base is not None:
+        return value * _share(value, (base + value).clamp(0, 1) - base, radius)
     length = _length(branch, value)
     # The margin takes up the rounding: no vector ends above the radius, and a second projection
     # changes nothing.
-    inner = value * (radius * (1 - 2**-22)) / length.clamp_min(1e-30)
+    inner = value * (radius * INSIDE) / length.clamp_min(1e-30)
     return torch.where(length <= radius, value, inner)
+
+
+def _share(value: Tensor, clipped: Tensor, radius: Tensor) -> Tensor:
+    """Return the factor by which `value` has to shrink before it is clipped, as in
+    jataug.finalize.
+    """
+    whole, most, limit = value.square(), clipped.square(), radius.square()
+
+    def total(entries: Tensor) -> Tensor:
+        return entries.sum((1, 2, 3), keepdim=True)
+
+    share = torch.zeros_like(limit)
+    for _ in range(ROUNDS):
+        scaled = share * whole
+        free = total(whole.where(scaled < most, 0.0)).clamp_min(1e-30)
+        share = (share + (limit - total(scaled.minimum(most))) / free).clamp(0, 1)
+    return torch.where(total(most) <= limit, 1.0, share.sqrt() * INSIDE)
 
 
 def _length(branch: Branch, value: Tensor) -> Tensor:

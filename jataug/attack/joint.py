@@ -168,8 +168,8 @@ def move(problem: Problem, state: State, step: State) -> State:
         state["flow"] = ball("flow", flow, problem.radius["flow"], config.flow.norm)
     if "pixel" in step:
         delta = state["pixel"] + step["pixel"]
-        delta = ball("pixel", delta, problem.radius["pixel"], config.pixel.norm)
         ground = base(problem.image, state, config.composition)
+        delta = ball("pixel", delta, problem.radius["pixel"], config.pixel.norm, ground)
         state["pixel"] = (ground + delta).clamp(0, 1) - ground
     return state
 
@@ -184,7 +184,7 @@ def finish(problem: Problem, state: State, measure: Measure) -> AttackResult:
     image that is returned.
     """
     config, radius = problem.config, problem.radius["pixel"]
-    exact, warped, flow, delta = finalize(problem.image, state, radius, config)
+    exact, warped, flow, delta = finalize(problem.image, state, problem.radius, config)
     levels = None if problem.levels is None else quantize(exact, warped, radius)
     stored = exact if levels is None else from_levels(levels)
     if levels is not None and config.composition == "spatial-pixel":

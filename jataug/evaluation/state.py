@@ -91,10 +91,16 @@ class State:
             self._delta = self._bounded("pixel", np.stack(drawn))
         self._render()
 
-    def _bounded(self, branch: Branch, value: Array) -> Array:
+    def _bounded(self, branch: Branch, value: Array, base: Array | None = None) -> Array:
         radius = self._rows.flow if branch == "flow" else self._rows.pixel
-        value = project(value, radius, self._context.norm(branch), _VECTOR[branch])
+        value = project(value, radius, self._context.norm(branch), _VECTOR[branch], base)
         return to_half(value).astype(np.float32) if branch == "flow" else value
+
+    def _base(self) -> Array:
+        """Return what the perturbation is added to."""
+        if self._composition == "pixel-spatial" or self._warped is None:
+            return self._rows.image
+        return self._warped.image
 
     def _render(self) -> None:
         image = self._rows.image
@@ -125,7 +131,7 @@ class State:
             self._flow = self._bounded("flow", self._flow + away)
         else:
             assert self._delta is not None
-            self._delta = self._bounded("pixel", self._delta + away)
+            self._delta = self._bounded("pixel", self._delta + away, self._base())
         self._render()
 
     def _slope(self, branch: Branch, gradient: Array) -> Array:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import AttackConfig
+from ..finalize import reached_levels
 from ..warp import warp, warp_range
 
-__all__ = ["Budget", "BudgetCheck", "Pairs"]
+__all__ = ["Budget", "BudgetCheck", "Pairs", "level_note"]
 
 Array = NDArray[Any]
 Budget = Literal["checked", "bounded", "not checked"]
@@ -26,6 +27,28 @@ _NOTES: dict[Budget, str] = {
     "bounded": "a necessary condition: the flow was not saved",
     "not checked": "a warp enlarges the l2 norm of what was added before it",
 }
+
+
+def level_note(config: AttackConfig, *, float_saved: bool) -> str:
+    """Return how much of the pixel radius 8-bit images reach, where it is no whole number of
+    levels; "" where it is, or where the budget is not linf.
+
+    Args:
+        config: the budgets.
+        float_saved: whether the images before quantisation are stored too.
+    """
+    radius, reached = 255 * config.pixel.radius, reached_levels(config.pixel.radius)
+    if config.pixel.norm != "linf" or abs(radius - reached) <= 255 * _SLACK:
+        return ""
+    text = f"a pixel radius of {radius:g}/255 reaches {reached}/255 in 8-bit images"
+    if config.flow.radius:
+        text += (
+            " where the warped pixel is itself a level, as in flat regions, and at most "
+            f"{max(radius, 0.5):g}/255 elsewhere"
+        )
+    if float_saved:
+        return f"{text}; the float images use all of it"
+    return f"{text}; save floats (--save-float) to use all of it"
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from ..config import AttackConfig
 from ..preprocessing import Preprocessing
+from .budgets import level_note
 from .formats import format_of
 
 __all__ = ["CARD", "CLASSES", "PICTURE", "card", "export_command", "generate_command", "levels"]
@@ -163,6 +165,9 @@ def _title(index: Index) -> str:
         ("kept clean, logits not finite", f"{counts['failed']:,}"),
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    config = AttackConfig.from_dict(attack)
+    if note := level_note(config, float_saved=index["plan"]["save_float"]):
+        table += f"\n\n{note[0].upper()}{note[1:]}."
     return (
         f"# {_name(index)}\n\n{_summary(attack)} The accuracies are that classifier's, measured on "
         f"exactly the images that are stored here.\n\n| | |\n|---|---|\n{table}"

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ..config import AttackConfig
+from .budgets import level_note
 from .destination import INDEX, check_destination, finished, records
 from .job import Job
 from .plan import Shard
@@ -116,10 +118,14 @@ class Share:
         )
 
     def _warnings(self) -> tuple[str, ...]:
-        accuracy, chance = self.tally.clean_accuracy, 1 / self.job.plan.classes
+        plan = self.job.plan
+        note = level_note(AttackConfig.from_dict(plan.attack), float_saved=plan.save_float)
+        notes = (note,) if note else ()
+        accuracy, chance = self.tally.clean_accuracy, 1 / plan.classes
         if accuracy is None or accuracy > chance or self.tally.images < _MANY:
-            return ()
+            return notes
         return (
+            *notes,
             f"clean accuracy {accuracy:.1%} is no better than chance ({chance:.1%}): check the "
             "--mean, --std, --scale and --channels that the attack was exported with, and the "
             "order of the classes (--classes)",

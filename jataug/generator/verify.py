@@ -11,7 +11,7 @@ from ..config import AttackConfig
 from ..data import ClassOrder, Source, open_source
 from ..data.shards import is_pattern
 from ..errors import DataError
-from .budgets import Budget, BudgetCheck
+from .budgets import Budget, BudgetCheck, level_note
 from .comparison import Original, Prediction
 from .dataset import read_index
 from .inspection import Inspection
@@ -45,6 +45,8 @@ class VerifyReport:
             units; where the budget is "bounded", of what no flow inside its budget explains.
         allowed_change: what it may be: the radius, and the rounding to 8 bits.
         failed: images that are kept clean, by their records, as logits were not finite.
+        level_note: how much of the pixel radius 8-bit images reach, where that is not all of it;
+            empty where it is.
     """
 
     images: int
@@ -59,6 +61,7 @@ class VerifyReport:
     largest_change: float | None
     allowed_change: float | None
     failed: int = 0
+    level_note: str = ""
 
     @property
     def ok(self) -> bool:
@@ -117,6 +120,7 @@ def verify(
         largest_change=budgets.largest_pixel,
         allowed_change=budgets.allowed_pixel,
         failed=inspection.tally.failed,
+        level_note=level_note(attack, float_saved=plan["save_float"]),
     )
 
 

@@ -81,9 +81,9 @@ def rendered(
     images: Array, planes: Array, flow: Array | None, delta: Array | None, config: AttackConfig
 ) -> Array:
     """Return images of the type and layout of `images`, warped and perturbed."""
-    radius = np.full(len(planes), config.pixel.radius, np.float32)
-    exact, warped, _, _ = finalize(planes, flow, delta, radius, config)
-    return quantize(exact, warped, radius) if images.dtype == np.uint8 else exact
+    radii = [np.full(len(planes), b.radius, np.float32) for b in (config.flow, config.pixel)]
+    exact, warped, _, _ = finalize(planes, flow, delta, *radii, config)
+    return quantize(exact, warped, radii[1]) if images.dtype == np.uint8 else exact
 
 
 def as_planes(images: Array) -> Array:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from .. import streams
 from ..attack.finalize import finalize, from_levels, quantize
-from ..attack.geometry import ball
+from ..attack.geometry import Branch, ball
 from ..attack.noise import flow_noise, pixel_noise, pixel_words, uniform
+from ..attack.render import State
 from ..attack.warp import warp
 from ..budget import FlowBudget, PixelBudget
 from ..config import AttackConfig
@@ -31,7 +32,7 @@ def drawn(images: Tensor, config: AttackConfig, generator: torch.Generator | Non
     def rand(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, device=images.device)
 
-    state = {}
+    state: State = {}
     if config.flow.radius:
         state["flow"] = _flow(rand(batch, 2, height, width), config.flow)
     if config.pixel.radius:
@@ -50,7 +51,7 @@ def streamed(
     planes = _planes(images)
     batch, _, height, width = planes.shape
     draw = partial(uniform, seed, indices, epoch=epoch, device=images.device)
-    state = {}
+    state: State = {}
     if config.flow.radius:
         u = draw(streams.FLOW, 2 * height * width).view(batch, 2, height, width)
         state["flow"] = _flow(u, config.flow)
@@ -81,11 +82,12 @@ def _delta(u: Tensor, planes: Tensor, budget: PixelBudget) -> Tensor:
     return ball("pixel", delta, radius.float(), budget.norm)
 
 
-def _rendered(
-    images: Tensor, planes: Tensor, state: dict[str, Tensor], config: AttackConfig
-) -> Tensor:
-    radius = planes.new_full((len(planes),), config.pixel.radius)
-    exact, warped, _, _ = finalize(planes, state, radius, config)  # type: ignore[arg-type]
+def _rendered(images: Tensor, planes: Tensor, state: State, config: AttackConfig) -> Tensor:
+    radius: dict[Branch, Tensor] = {
+        "flow": planes.new_full((len(planes),), config.flow.radius),
+        "pixel": planes.new_full((len(planes),), config.pixel.radius),
+    }
+    exact, warped, _, _ = finalize(planes, state, radius, config)
     if images.dtype == torch.uint8:
-        return quantize(exact, warped, radius).permute(0, 3, 1, 2).contiguous()
+        return quantize(exact, warped, radius["pixel"]).permute(0, 3, 1, 2).contiguous()
     return exact.to(images.dtype)

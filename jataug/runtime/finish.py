@@ -32,13 +32,14 @@ def finished(
         task: the batch, padded, with the targets of the last iteration.
         flow: (batch, 2, height, width), pixels, or None where the attack has no flow.
         delta: (batch, channel, height, width), image units, or None where it has no perturbation.
-        config: the composition and the norm of the pixel budget.
+        config: the composition and the norms of the budgets.
         eight_bit: the images came as uint8.
         usable: which clean images have finite logits; the others fail.
         measure: images, labels and targets to "logits" and "loss".
     """
     count = len(task.index)
-    exact, warped, half, reported = finalize(task.image, flow, delta, task.pixel_radius, config)
+    radii = task.flow_radius, task.pixel_radius
+    exact, warped, half, reported = finalize(task.image, flow, delta, *radii, config)
     levels = quantize(exact, warped, task.pixel_radius) if eight_bit else None
     stored = exact if levels is None else from_levels(levels)
     measured = measure(stored, task.label, task.target)

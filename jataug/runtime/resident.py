@@ -138,7 +138,7 @@ class Resident:
                 clean=clean,
             )
             if start is not None:
-                start.check(rows, seed, epoch)
+                start.check(rows, seed, epoch, *radii)
             result = self._attacked(problem, calls_of(self._manifest, steps), start)
         values = (getattr(result, field.name) for field in fields(result))
         return AttackResult(*(None if value is None else back(value) for value in values))

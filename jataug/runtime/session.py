@@ -214,7 +214,8 @@ class Session:
             pixel: pixel radius in image units, likewise ("8/255" is accepted).
             steps: iterations; default the config's. Fixed in an artifact of the form loop or
                 unrolled.
-            start: what `draw` returned for the same images, indices, radii, seed and epoch.
+            start: what `draw` returned for the same images, indices, seed and epoch, and for the
+                same radii or smaller ones.
 
         Raises:
             DataError: images, labels, targets, indices or start that do not fit the model or each
@@ -244,7 +245,7 @@ class Session:
         else:
             targets = streams.target_labels(seed, rows, labels, self.classes, epoch=epoch)
         if start is not None:
-            start.check(rows, seed, epoch)
+            start.check(rows, seed, epoch, flow_radius, pixel_radius)
         if not count:
             return no_results(checked, self.classes, self.config.targeted)
         size = self._size(count)

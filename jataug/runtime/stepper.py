@@ -52,7 +52,9 @@ class Stepper:
             for before, after in (self._buffers, self._buffers[::-1])
         ]
         self._turn = 0
-        self._keeps_best = manifest.config.keep == "best" and manifest.form == "step"
+        config = manifest.config
+        self._keeps_best = config.keep == "best" and manifest.form == "step"
+        self._ranks_reported = config.ranked_objective == config.reported_objective
         self._best: dict[str, Array] | None = None
         self._label = np.zeros(size, np.int64)
 
@@ -94,9 +96,11 @@ class Stepper:
         return best.get("flow"), best.get("delta")
 
     def _consider(self, logits: Array, loss: Array, state: Mapping[str, Any]) -> None:
-        """Keep what is better than the best so far: misclassified first, then the highest loss;
-        ties stay.
+        """Keep what is better than the best so far: misclassified first, then the highest value of
+        the ranked objective; ties stay.
         """
+        if not self._ranks_reported:
+            loss = _cross_entropy(logits, self._label)
         wrong = logits.argmax(axis=1) != self._label
         loss = np.where(np.isfinite(loss) & np.isfinite(logits).all(axis=1), loss, -np.inf)
         wrong &= np.isfinite(loss)
@@ -110,6 +114,14 @@ class Stepper:
             arrays = {name: buffer.numpy() for name, buffer in state.items()}
             for name, array in (*arrays.items(), ("wrong", wrong), ("loss", loss)):
                 best[name][better] = array[better]
+
+
+def _cross_entropy(logits: Array, label: Array) -> Array:
+    with np.errstate(invalid="ignore"):  # of logits that are not finite, which rank below all
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        own = shifted[np.arange(len(label)), label]
+        found: Array = np.log(np.exp(shifted).sum(axis=1)) - own
+    return found
 
 
 def _named_next(state: Mapping[str, Any]) -> dict[str, Any]:

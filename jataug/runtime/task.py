@@ -45,6 +45,8 @@ class Start:
         index: sample indices that it was drawn for.
         seed: likewise.
         epoch: likewise.
+        flow_radius: (batch,), likewise; pixels.
+        pixel_radius: (batch,), likewise; image units.
     """
 
     flow: Array | None
@@ -52,19 +54,38 @@ class Start:
     index: Sequence[int]
     seed: int
     epoch: int
+    flow_radius: Array
+    pixel_radius: Array
 
     @classmethod
     def of(cls, task: Task, config: AttackConfig) -> Self:
         """Draw the start of a batch."""
-        return cls(*start_state(task, config), list(task.index), task.seed, task.epoch)
+        radii = task.flow_radius, task.pixel_radius
+        return cls(*start_state(task, config), list(task.index), task.seed, task.epoch, *radii)
 
-    def check(self, index: Sequence[int], seed: int, epoch: int) -> None:
-        """Raise DataError where it was drawn for other samples."""
+    def check(
+        self, index: Sequence[int], seed: int, epoch: int, flow_radius: Array, pixel_radius: Array
+    ) -> None:
+        """Raise DataError where it was drawn for other samples, or for a larger radius than this
+        call's. One of a smaller radius is inside.
+        """
         if (self.index, self.seed, self.epoch) != (list(index), seed, epoch):
             raise DataError(
                 f"start: expected one drawn for the same indices, seed and epoch, got one for "
                 f"{len(self.index)} images, seed {self.seed}, epoch {self.epoch}"
             )
+        pairs = {
+            "flow": (self.flow_radius, flow_radius),
+            "pixel": (self.pixel_radius, pixel_radius),
+        }
+        for branch, (drawn, allowed) in pairs.items():
+            if (wrong := drawn > allowed).any():
+                at = int(wrong.argmax())
+                raise DataError(
+                    f"start: it was drawn for a {branch} radius of {drawn[at]:g}, and this call "
+                    f"allows {allowed[at]:g} (image {at}); draw it with the {branch} radius of the "
+                    "call"
+                )
 
     def part(self, rows: slice, size: int) -> tuple[Array | None, Array | None]:
         """Return flow and perturbation of some rows, padded with zeros to `size`."""

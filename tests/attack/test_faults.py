@@ -28,8 +28,8 @@ def test_warp_with_its_axes_swapped(monkeypatch):
 def test_projection_that_does_nothing(monkeypatch, idle):
     whole = joint.ball
 
-    def ball(branch, value, radius, norm):
-        return value if branch == idle else whole(branch, value, radius, norm)
+    def ball(branch, value, radius, norm, base=None):
+        return value if branch == idle else whole(branch, value, radius, norm, base)
 
     monkeypatch.setattr(joint, "ball", ball)
     monkeypatch.setattr(finalize, "ball", ball)

@@ -22,13 +22,15 @@ def both(composition, norm, flow, pixel):
     state = {"flow": noise(4, 2, 11, 9)} if flow else {}
     state |= {"pixel": 0.1 * noise(4, 3, 11, 9, seed=1)} if pixel else {}
     config = AttackConfig(
-        flow=FlowBudget(0.3), pixel=PixelBudget(0.1, norm), composition=composition
+        flow=FlowBudget(0.3, norm), pixel=PixelBudget(0.1, norm), composition=composition
     )
-    ours = finalize.finalize(image, state, radius, config)
+    flow_radius = torch.tensor([9.0, 0.3, 0.0, 1.0])
+    ours = finalize.finalize(image, state, {"flow": flow_radius, "pixel": radius}, config)
     theirs = jataug.finalize.finalize(
         image.numpy(),
         state["flow"].numpy() if flow else None,
         state["pixel"].numpy() if pixel else None,
+        flow_radius.numpy(),
         radius.numpy(),
         config,
     )
@@ -60,6 +62,17 @@ def test_quantize_equals_numpy_on_the_same_input(radius):
     assert np.array_equal(mine, yours)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_flow_beyond_its_radius_is_projected(norm):
+    image, radius = claims.images(3, 3, 8, 7), torch.tensor([0.1, 0.0, 0.7])
+    config = AttackConfig(flow=FlowBudget(0.7, norm), pixel=PixelBudget(0))
+    state = {"flow": noise(3, 2, 8, 7)}
+    half = finalize.finalize(image, state, {"flow": radius, "pixel": radius}, config)[2].double()
+    length = half.abs().amax(1) if norm == "linf" else half.norm(dim=1)
+    assert (length.amax((1, 2)) <= radius).all()
+    assert (length.amax((1, 2)) >= radius * 0.999).all()
+
+
 def test_to_half_equals_numpy_bit_for_bit():
     flow = torch.cat(
         [noise(1000) * 10.0**k for k in range(-9, 4)]
@@ -85,5 +98,6 @@ def test_what_is_not_finite_counts_as_zero(composition):
     flow[0, 0, 1, 1], flow[0, 1, 2, 2], pixel[0, 0, 0, 0] = torch.nan, torch.inf, -torch.inf
     config = AttackConfig(composition=composition)
     state = {"flow": flow, "pixel": pixel}
-    found = finalize.finalize(image, state, torch.tensor([0.1]), config)
+    radius = {"flow": torch.tensor([9.0]), "pixel": torch.tensor([0.1])}
+    found = finalize.finalize(image, state, radius, config)
     assert torch.equal(found[0], image)

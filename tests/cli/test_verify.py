@@ -124,3 +124,15 @@ def test_an_l2_budget_and_its_rounding(run, images, tmp_path):
     run("generate", tmp_path / "a.onnx", images, tmp_path / "out", "--limit", "8", "--save-flow")
     said = run("verify", tmp_path / "out").output
     assert ", allowed 0.5, with the rounding to 8 bits 0.5549 (l2 norm)\n" in said
+
+
+def test_the_level_that_a_radius_reaches_is_said(run, images, tmp_path):
+    words = ("--pixel", "0.0049", "--flow", "0", "--steps", "1", "--no-check")
+    run("export", DEMO / "classifier.onnx", "-o", tmp_path / "a.onnx", *words)
+    given = ("generate", tmp_path / "a.onnx", images, tmp_path / "out", "--limit", "8")
+    said = "a pixel radius of 1.2495/255 reaches 1/255 in 8-bit images"
+    assert said in run(*given, "--dry-run").output
+    assert said in run(*given).output
+    done = run("verify", tmp_path / "out")
+    assert f"  levels: {said}" in done.output
+    assert "largest change 0.003922, allowed 0.0049" in done.output

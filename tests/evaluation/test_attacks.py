@@ -244,3 +244,22 @@ def test_radius_zero_changes_nothing(
     for name, attack in BUDGETED.items():
         found = drive(attack, calls, still, logits, context)
         np.testing.assert_array_equal(found.image, rows.image, err_msg=name)
+
+
+@pytest.mark.parametrize("composition", ["spatial-pixel", "pixel-spatial"])
+def test_an_l2_step_uses_the_whole_radius(composition: Any) -> None:
+    """Where the image is black or white, half of a step leaves [0, 1]."""
+    random = np.random.default_rng(0)
+    image = random.random((3, 1, 12, 12)).round().astype(np.float32)
+    rows = Rows.of(image, np.zeros(3, np.int64), np.arange(3), flow=0.3, pixel=1.5)
+    held = state.State(rows, Context(pixel_norm="l2"), ("flow", "pixel"), composition)
+    held.randomize()
+    for _ in range(2):
+        gradient = random.standard_normal(image.shape).astype(np.float32)
+        held.move("pixel", gradient, np.full(3, 3, np.float32))
+    view = held.view
+    assert view.delta is not None
+    length = np.sqrt(np.square(view.delta.astype(np.float64)).sum((1, 2, 3)))
+    assert (length <= 1.5 + 1e-6).all()
+    assert (length >= 1.5 * 0.999).all()
+    assert 0 <= view.image.min() <= view.image.max() <= 1

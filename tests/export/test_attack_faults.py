@@ -69,8 +69,8 @@ def test_finds_a_projection_that_does_nothing(tiny_net, monkeypatch, branch, nor
     right = attack.into_ball
     idle = [1] if branch == "flow" else [1, 2, 3]
 
-    def into_ball(term, radius, norm, axes):
-        return term if axes == idle else right(term, radius, norm, axes)
+    def into_ball(term, radius, norm, axes, base=None):
+        return term if axes == idle else right(term, radius, norm, axes, base)
 
     monkeypatch.setattr(attack, "into_ball", into_ball)
     with pytest.raises(AssertionError):

@@ -60,7 +60,8 @@ class FakeSession:
             slope = (self._weights.T[targets] - self._weights.T[labels]).reshape(image.shape)
             delta = self.config.pixel.radius * np.sign(slope).astype(np.float32)
         radius = np.full(len(images), self.config.pixel.radius, np.float32)
-        exact, warped, half, moved = finalize(image, flow, delta, radius, self.config)
+        far = np.full(len(images), self.config.flow.radius, np.float32)
+        exact, warped, half, moved = finalize(image, flow, delta, far, radius, self.config)
         stored = quantize(exact, warped, radius)
         logits = self.predict(stored)
         return jataug.AttackResult(

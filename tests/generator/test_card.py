@@ -7,7 +7,7 @@ import yaml
 from PIL import Image
 
 from jataug.budget import FlowBudget, PixelBudget
-from jataug.generator import generate
+from jataug.generator import generate, verify
 from jataug.generator.card import card, export_command, generate_command, levels
 from jataug.preprocessing import Preprocessing
 
@@ -77,6 +77,32 @@ def test_words_for_the_attack(new_session, folder, tmp_path, options, present, a
     text = made(new_session(config=config), folder, tmp_path / "out", limit=4)
     assert present in text
     assert absent not in text
+
+
+@pytest.mark.parametrize("flow", [0, 0.4])
+@pytest.mark.parametrize("save_float", [False, True])
+def test_the_level_that_a_radius_reaches(new_session, folder, tmp_path, flow, save_float):
+    """0.0049 is 1.25/255; generate, verify and the card say what is left of it."""
+    config = new_session().config.replace(pixel=PixelBudget(0.0049), flow=FlowBudget(flow))
+    out, session = tmp_path / "out", new_session(config=config)
+    report = generate(
+        None, folder, out, session=session, batch_size=4, limit=4, save_float=save_float
+    )
+    (said,) = report.warnings
+    assert "a pixel radius of 1.2495/255 reaches 1/255 in 8-bit images" in said
+    assert ("elsewhere" in said) == bool(flow)
+    assert ("(--save-float)" in said) != save_float
+    assert verify(out).level_note == said
+    assert said[1:] in (out / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("pixel", [PixelBudget(0), PixelBudget("8/255"), PixelBudget(0.3, "l2")])
+def test_whole_levels_need_no_word(new_session, folder, tmp_path, pixel):
+    session = new_session(config=new_session().config.replace(pixel=pixel))
+    report = generate(None, folder, tmp_path / "out", session=session, batch_size=4, limit=4)
+    assert report.warnings == ()
+    assert verify(tmp_path / "out").level_note == ""
+    assert "8-bit images" not in (tmp_path / "out" / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(

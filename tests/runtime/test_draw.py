@@ -1,12 +1,16 @@
 """Starts that are drawn ahead of the attack."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from jataug import AttackConfig, FlowBudget, PixelBudget, Session
 from jataug.errors import BudgetError, DataError
 
 from .sessions import CONFIG, images, levels, same
+from .test_resident import resident
 
 
 @pytest.mark.parametrize("make", [images, levels])
@@ -47,6 +51,46 @@ def test_a_start_of_other_samples_is_refused(session):
             session.attack(images(3), None, [4, 5, 6], start=start, **options)
     with pytest.raises(DataError, match="got one for 3 images, seed 1, epoch 0"):
         session.attack(images(2), None, [4, 5], seed=1, start=start)
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize(
+    ("drawn", "given", "words"),
+    [
+        ({"flow": 0.7}, {"flow": 0.1}, ("flow radius of 0.7", "0.1", "image 0")),
+        ({}, {"flow": [0.7, 0.7, 0.2]}, ("flow radius of 0.7", "0.2", "image 2")),
+        ({"pixel": [0, 0.5, 0]}, {}, ("pixel radius of 0.5", "0.0313", "image 1")),
+    ],
+)
+def test_a_start_of_larger_radii_is_refused(session, make, drawn, given, words):
+    """Without a step, nothing would bring it inside."""
+    start = session.draw(images(3), **drawn)
+    attack = session.attack if make is np.asarray else resident(session).attack
+    with pytest.raises(DataError) as error:
+        attack(make(images(3)), steps=0, start=start, **given)
+    for word in ("start: ", *words):
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_start_of_smaller_radii_is_inside(session, steps):
+    start = session.draw(images(3), flow=[0.1, 0, 0.7], pixel=0.01)
+    found = session.attack(images(3), steps=steps, start=start)
+    vectors = found.flow.astype(np.float64)
+    assert np.linalg.norm(vectors, axis=1).max() <= 0.7
+    if not steps:
+        assert np.linalg.norm(vectors[:2], axis=1).max() <= 0.1
+        assert np.abs(found.delta).max() <= 0.01 + 1e-7
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.from_numpy])
+def test_a_start_that_was_changed_stays_inside(session, make):
+    start = session.draw(images(2))
+    longer = replace(start, flow=3 * start.flow, delta=3 * start.delta)
+    attack = session.attack if make is np.asarray else resident(session).attack
+    found = attack(make(images(2)), steps=0, start=longer)
+    assert np.linalg.norm(np.asarray(found.flow, np.float64), axis=1).max() <= 0.7
+    assert np.abs(np.asarray(found.delta)).max() <= 8 / 255 + 1e-7
 
 
 def test_no_runtime_is_started_to_draw(path, monkeypatch):

@@ -103,7 +103,10 @@ export class Attack {
     const { config, manifest } = this;
     const sizes = this.stepSizes(task);
     const calls = task.steps && Math.max(1, Math.floor(task.steps / manifest.iterations));
-    const best = config.keep === "best" && manifest.form === "step" && calls ? new Best(task) : null;
+    const best =
+      config.keep === "best" && manifest.form === "step" && calls
+        ? new Best(task, config.redraw_targets)
+        : null;
     let [state, targets] = [task.start, task.targets];
     for (let number = 0; number < calls; number++) {
       if (number && task.drawn && config.redraw_targets) targets = this.#targets(task, number);
@@ -264,10 +267,12 @@ export class Attack {
   }
 }
 
-/** The best iterate of each image so far: misclassified first, then the highest loss; ties stay. */
+/** The best iterate of each image so far: misclassified first, then the highest loss; ties stay.
+ * Losses of targets that are drawn anew cannot be compared: then the label's cross entropy ranks. */
 class Best {
-  constructor({ labels, shape }) {
+  constructor({ labels, shape }, redrawn) {
     this.labels = labels;
+    this.redrawn = redrawn;
     this.n = shape.n;
     this.rank = fill(shape.n, null);
     this.state = { flow: null, delta: null };
@@ -279,7 +284,8 @@ class Best {
     for (let row = 0; row < this.n; row++) {
       const sound = Number.isFinite(loss[row]) && all[row].every(Number.isFinite);
       const wrong = sound && argmax(all[row]) !== Number(this.labels[row]);
-      const rank = { wrong, loss: sound ? loss[row] : -Infinity };
+      const value = this.redrawn ? crossEntropy(all[row], Number(this.labels[row])) : loss[row];
+      const rank = { wrong, loss: sound ? value : -Infinity };
       if (this.rank[row] && !ahead(rank, this.rank[row])) continue;
       this.rank[row] = rank;
       for (const name of ["flow", "delta"]) {
@@ -290,6 +296,11 @@ class Best {
     }
   }
 }
+
+const crossEntropy = (logits, label) => {
+  const most = Math.max(...logits);
+  return Math.log(logits.reduce((sum, value) => sum + Math.exp(value - most), 0)) + most - logits[label];
+};
 
 const ahead = (one, other) =>
   one.wrong === other.wrong ? one.loss > other.loss : one.wrong;
