@@ -20,7 +20,7 @@ from .conversion import convert
 from .files import normalized, read_model
 from .fold import drop_unused, fold
 from .graph import Shape
-from .head import as_logits, choose_output, flatten_logits
+from .head import Head, as_logits, choose_output, flatten_logits
 from .pools import settle_pools
 from .reach import require_shapes, straight_through
 from .shapes import BATCH, Info
@@ -50,6 +50,7 @@ class Classifier:
         info: type and shape of every value, by name.
         opsets: the version of every domain that the model imports; "" is ai.onnx.
         weights: the inputs that are weights; none where they are constants.
+        head: what the model has behind the logits.
     """
 
     nodes: list[ir.Node]
@@ -59,6 +60,7 @@ class Classifier:
     info: dict[str, Info]
     opsets: dict[str, int]
     weights: list[ir.Value] = field(default_factory=list)
+    head: Head = field(default_factory=Head)
 
     @property
     def opset(self) -> int:
@@ -220,7 +222,7 @@ class _Plan:
         logits = choose_output(graph, self.of, inner=wanted is not None)
         place = 0 if wanted else graph.outputs.index(logits)
         if wanted is not None:
-            logits = as_logits(model, logits, wanted.outputs)
+            graph.outputs[:] = [logits]
         dims = _image_shape(image, wanted.layout if wanted else _layout(image), self.size)
         if dims:  # loops and sequences are written out as long as the image makes them
             image.shape = ir.Shape([dims[0] or BATCH, *dims[1:]])
@@ -248,6 +250,9 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
         alone = _one_output(original, old_image, old_logits, fixed)
         if not works_alike(alone, _one_output(model, image, logits, shape), image_name, fixed):
             raise _OtherBatch("at another batch the logits change")
+    head = Head()
+    if plan.preprocessing is not None:
+        logits, head = as_logits(model, logits, plan.preprocessing.outputs, info)
     drop_unused(model)
     for value in (v for node in model.graph for v in node.outputs):
         if (known := info.get(value.name or "")) is not None:
@@ -263,6 +268,7 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
         info=info,
         opsets=dict(model.opset_imports),
         weights=[v for v in model.graph.inputs if v is not image and v.uses()],
+        head=head,
     )
 
 
