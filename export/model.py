@@ -17,7 +17,7 @@ from jataug.preprocessing import Preprocessing
 
 from .batch import free_batch, settle, works_alike
 from .conversion import convert
-from .files import normalized, read_model
+from .files import keep_tensors, normalized, read_model
 from .fold import drop_unused, fold
 from .graph import Shape
 from .head import Head, as_logits, choose_output, flatten_logits
@@ -187,8 +187,9 @@ def prepare(
     Raises:
         ModelError: the model is no classifier, or its shapes cannot be inferred.
     """
-    proto = _at_opset(normalized(proto), opset)
-
+    proto = normalized(proto)
+    keep_tensors(proto, of)
+    proto = _at_opset(proto, opset)
     plan = _Plan(proto, wrt, of, preprocessing, size, tuple(weights))
     for way in ("as it is", "freed"):
         try:
