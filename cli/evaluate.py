@@ -98,7 +98,7 @@ def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
     for skip in report.source.get("skipped", ()):
         click.echo(f"skipped: {skip['reason']}", err=True)
     for found in report.models:
-        for line in robustness_lines(found):
+        for line in robustness_lines(found, report.labels):
             click.echo(line)
         for warning in found.warnings:
             click.echo(f"Warning: {found.name}: {warning}", err=True)

@@ -94,8 +94,8 @@ def as_logits(
         info: type and shape of every value; those of new values are added.
 
     Raises:
-        ModelError: the output is a label; or it has a head that hides the gradient, and nothing was said of it; or
-            not all of the head can be taken off.
+        ModelError: the output is a label; or it has a head that hides the gradient, and nothing
+            was said of it; or not all of the head can be taken off.
     """
     _refuse_labels(output)
     chain = list(_steps(output, info))
@@ -128,16 +128,21 @@ def as_logits(
 
 def _ask(output: ir.Value, node: ir.Node, whole: bool) -> str:
     held = f"is made by {_named(node)}" if whole else f"comes after {_named(node)}"
-    several = ", which models of several labels per image end in" if _is_sigmoid(node) else ""
+    if node.op_type == "Sigmoid":
+        held += ", the head of models of several labels an image,"
     before = (
         "--outputs probabilities attacks the values before it, which have the same largest class"
         if whole
         else f"--logits {_input_name(node)} attacks the values before it"
     )
     return (
-        f"output {output.name!r} {held}{several}: it hides the gradient where the model is sure; "
+        f"output {output.name!r} {held} which hides the gradient where the model is sure; "
         f"{before}; --outputs logits insists on the output as it is"
     )
+
+
+_PICKS = {"ArgMax": 0, "ArgMin": 0, "TopK": 1}
+"""From which output on an operator gives places instead of values."""
 
 
 def _refuse_labels(output: ir.Value) -> None:
@@ -145,15 +150,11 @@ def _refuse_labels(output: ir.Value) -> None:
     while node is not None and node.op_type in {*_SHAPES, "Cast"} and node.inputs[0] is not None:
         output = node.inputs[0]
         node = output.producer()
-    if node is not None and (node.op_type == "ArgMax" or (node.op_type == "TopK" and output is node.outputs[1])):
+    if node is not None and output in node.outputs[_PICKS.get(node.op_type, 2) :]:
         raise ModelError(
             f"output {output.name!r} is the class that {_named(node)} picks, and a class has no "
             f"gradient; attack the values it picks from: --logits {_input_name(node)}"
         )
-
-
-def _is_sigmoid(node: ir.Node) -> bool:
-    return node.op_type == "Sigmoid"
 
 
 def _named(node: ir.Node) -> str:

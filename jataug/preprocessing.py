@@ -86,7 +86,7 @@ class Preprocessing:
 
     def to_options(self) -> dict[str, str]:
         """Return what differs from the default as the options of the command line: {"mean":
-        "0.5,0.4,0.3", "scale": "255"}.
+        "0.5,0.4,0.3", "scale": "255"}. Outputs that are logits are the default too.
         """
         default = type(self)(outputs=None if self.outputs is None else "logits")
         return {

@@ -118,8 +118,9 @@ class Share:
     def _warnings(self) -> tuple[str, ...]:
         accuracy, chance = self.tally.clean_accuracy, 1 / self.job.plan.classes
         if accuracy is None or accuracy > chance or self.tally.images < _MANY:
-            return ()
+            return self.job.warnings
         return (
+            *self.job.warnings,
             f"clean accuracy {accuracy:.1%} is no better than chance ({chance:.1%}): check the "
             "--mean, --std, --scale and --channels that the attack was exported with, and the "
             "order of the classes (--classes)",

@@ -2,20 +2,28 @@
 refused or called suspect where it hides the gradient.
 """
 
-import numpy as np
-import pytest
-from onnx import TensorProto
+from pathlib import Path
 
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from jataug import generate
+from jataug.artifact import hiding_head, load_artifact
 from jataug.config import AttackConfig
-from jataug.errors import ModelError
-from jataug.export import export_attack
+from jataug.errors import JataugError, ModelError
+from jataug.export import differentiate, export_attack, rule
 from jataug.export.head import Head
 from jataug.export.predict import predictor
+from jataug.export.rules import table
+from jataug.export.survey import survey
 from jataug.preprocessing import Preprocessing
 from jataug.runtime import Session
 
 from .checking import on_runtime
-from .files import WEIGHTS, body, classifier, ints, model, node
+from .files import WEIGHTS, body, classifier, gradient, ints, model, node
 
 IMAGES = np.random.default_rng(0).random((6, 3, 8, 8), np.float32)
 PROBABLE = Preprocessing(outputs="probabilities")
@@ -23,6 +31,7 @@ EXTRA = {
     "half": np.array(0.5, np.float32),
     "cold": np.array([[0.01]], np.float32),
     "one": ints(1),
+    "zeroth": ints(0),
     "low": np.array(1e-7, np.float32),
     "high": np.array(1 - 1e-7, np.float32),
     "axes": ints(2, 3),
@@ -212,8 +221,6 @@ def test_heads_in_16_bits(precision, tmp_path):
 
 @pytest.mark.parametrize("form", ["step", "loop", "unrolled"])
 def test_the_artifact_says_what_was_taken_off(form, tmp_path):
-    from jataug.artifact import load_artifact
-
     proto, config = headed(*KEPT["Softmax of Sigmoid"]), AttackConfig.preset("claim-1", steps=2)
     export_attack(proto, config, tmp_path / "a.onnx", preprocessing=PROBABLE, form=form)
     artifact, _ = load_artifact(tmp_path / "a.onnx")
@@ -238,3 +245,124 @@ def test_labels_alone_name_the_logits(kind):
     with pytest.raises(ModelError, match=r"(ArgMax|TopK) \(node.*--logits z"):
         classifier(proto)
     assert classifier(proto, logits="z").logits_shape == ("N", 5)
+
+
+def classical(*, opset=True):
+    """What skl2onnx makes of an MLPClassifier: labels, and a list of maps."""
+    tail = [
+        node("Softmax", "z", "q", name="prob"),
+        node("ArgMax", "q", "best", axis=1, keepdims=0),
+        node("ArrayFeatureExtractor", "names best", "label", name="pick", domain="ai.onnx.ml"),
+        node("ZipMap", "q", "maps", name="zip", domain="ai.onnx.ml", classlabels_int64s=range(5)),
+    ]
+    proto = headed(*tail, outputs=("label", "maps"), domains=[("ai.onnx.ml", 1)])
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    kind = proto.graph.output[1].type.sequence_type.elem_type.map_type
+    kind.key_type, kind.value_type.tensor_type.elem_type = TensorProto.INT64, TensorProto.FLOAT
+    proto.graph.initializer.append(numpy_helper.from_array(np.arange(5)[None], "names"))
+    return proto
+
+
+@pytest.mark.parametrize("logits", [None, "maps"])
+def test_a_zipmap_is_named_with_the_way_around_it(logits):
+    with pytest.raises(ModelError, match=r"ZipMap \(node 'zip', domain ai.onnx.ml\).*--logits q"):
+        classifier(classical(), logits=logits)
+    assert classifier(classical(), logits="z").logits_shape == ("N", 5)
+    assert classifier(classical(), logits="q", outputs="probabilities").logits_shape == ("N", 5)
+    with pytest.raises(ModelError, match=r"ArrayFeatureExtractor \(node 'pick', domain ai.onnx.ml"):
+        classifier(classical(), logits="label")
+
+
+@pytest.mark.parametrize("logits", [None, "label", "probabilities", "probability_tensor"])
+@pytest.mark.parametrize("opset", [None, 15])
+def test_a_classical_model_of_onnxruntime_is_refused_in_one_line(logits, opset):
+    proto = onnx.load(Path(onnxruntime.__file__).parent / "datasets" / "logreg_iris.onnx")
+    if opset:
+        proto.opset_import.append(helper.make_opsetid("", opset))
+    with pytest.raises(ModelError, match=r"\(node '\w+', domain ai.onnx.ml\).*hummingbird") as told:
+        classifier(proto, logits=logits)
+    assert "\n" not in str(told.value)
+
+
+def test_a_flat_operator_may_be_given_a_derivative(monkeypatch):
+    """The cure that the message names: a straight-through estimate for Sign."""
+    monkeypatch.setattr(table, "_RULES", {key: dict(r) for key, r in table._RULES.items()})
+    before = set(table.FLAT)
+    proto = model([node("Sign", "x", "signs"), *moved(body(), "x", "signs")], EXTRA)
+    try:
+        with pytest.raises(ModelError, match=r"is 0 everywhere: Sign"):
+            differentiate(proto)
+
+        @rule("Sign", "input")
+        def straight(g, Y, input):
+            return g
+
+        assert gradient(proto).any()
+    finally:
+        table.FLAT.update(before)
+
+
+def moved(nodes, old, new):
+    for one in nodes:
+        one.input[:] = [new if name == old else name for name in one.input]
+    return nodes
+
+
+INSPECTED = {
+    "fine": lambda: bare(),
+    "Softmax": lambda: headed(*KEPT["Softmax"]),
+    "label": lambda: headed(*LABELS["ArgMax"]),
+    "behind": lambda: headed(*BEHIND),
+    "flat": lambda: headed(node("Floor", "z", "t"), node("Mul", "t each", "y")),
+    "maps": classical,
+    "no rule": lambda: headed(node("Bernoulli", "z", "d"), node("Add", "z d", "y")),
+    "not finite": lambda: headed(node("Neg", "z", "n2"), node("Exp", "n2", "e"),
+                                 node("Mul", "e e", "e2"), node("Log", "minus", "n3"),
+                                 node("Add", "e2 n3", "y")),
+    "images mix": lambda: headed(
+        node("ReduceMean", "z zeroth", "m2", keepdims=1), node("Mul", "z m2", "y")
+    ),
+    "two channels": lambda: model(image=["batch", 2, 8, 8]),
+    "integers": lambda: headed(node("Cast", "z", "y", to=TensorProto.INT32)),
+    "one class": lambda: headed(node("ReduceMax", "z one", "y", keepdims=1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", INSPECTED)
+def test_inspect_says_what_export_says(kind, tmp_path):
+    try:
+        export_attack(INSPECTED[kind](), AttackConfig.preset("claim-1"), tmp_path / "a.onnx")
+        refused = None
+    except JataugError as error:
+        refused = str(error)
+    problems = survey(INSPECTED[kind]()).problems
+    assert (refused is None) == (kind == "fine")
+    assert problems == (() if refused is None else (refused,)) or "no derivative" in problems[0]
+    assert bool(problems) == (refused is not None)
+
+
+def test_an_artifact_of_before_says_that_it_is_undetermined(tmp_path):
+    """Version 0.1 took the probabilities for logits where nothing was said."""
+    config = AttackConfig.preset("claim-1", steps=2)
+    for form in ("step", "loop", "unrolled"):
+        for outputs in ("logits", "probabilities"):
+            path = tmp_path / f"{form}-{outputs}.onnx"
+            export_attack(
+                headed(*KEPT["Softmax"]), config, path,
+                preprocessing=Preprocessing(outputs=outputs), form=form,
+            )  # fmt: skip
+            artifact, _ = load_artifact(path)
+            found = hiding_head(artifact)
+            assert (found is not None) == (outputs == "logits")
+            with Session.open(path, device="cpu") as session:
+                assert session.warnings == (() if found is None else (found,))
+    found = generate_report(tmp_path / "step-logits.onnx", tmp_path / "out")
+    assert any("Softmax" in line and "--outputs probabilities" in line for line in found.warnings)
+    assert generate_report(tmp_path / "step-probabilities.onnx", tmp_path / "other").warnings == ()
+
+
+def generate_report(path, out):
+    images = (IMAGES.transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+    source = out.with_suffix(".npz")
+    np.savez(source, images=images, labels=np.arange(6) % 5)
+    return generate(path, source, out, labels="predicted", batch_size=3, device="cpu")
