@@ -38,9 +38,9 @@ _RISING = {"Asinh", "Atanh", "LeakyRelu", "Log", "LogSoftmax", "Sinh", "Sqrt"}
 _POSITIVE = {"Exp", "Sigmoid", "Softmax", "Softplus"}
 _KEEPS_SIGN = {"Identity", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Sqrt"}
 
-_TIELESS = {*_SHAPES, "Add", "Sub", "LogSoftmax", "Softmax"}
-"""Of these a head gives two classes the same number only where their logits are as good as equal;
-a second Softmax not included.
+_TIELESS = {*_SHAPES, "LogSoftmax", "Softmax"}
+"""One of these gives two classes the same number only where their logits are as good as equal; in
+16 bits, or twice, also elsewhere.
 """
 
 
@@ -51,10 +51,12 @@ class Head:
     Attributes:
         taken_off: op and node of what was taken off, from the output inwards.
         hides: op and node of what still hides the gradient of the logits; None where nothing does.
+        inner: the name of the value before all that was taken off; None where nothing was.
     """
 
     taken_off: tuple[str, ...] = ()
     hides: str | None = None
+    inner: str | None = None
 
 
 def choose_output(graph: ir.Graph, of: str | None, *, inner: bool) -> ir.Value:
@@ -119,11 +121,13 @@ def as_logits(
     if not any(node.op_type in _HIDING | {"Log", "LogSoftmax"} for node, _ in chain):
         return _logarithm(model, output, info), Head()
     nodes = [node for node, _ in chain]
+    head = Head(taken_off=tuple(map(_named, nodes)), inner=deepest.name)
     tieless = {node.op_type for node in nodes} <= _TIELESS
-    if not tieless or sum(node.op_type == "Softmax" for node in nodes) > 1:
+    half = info[output.name or ""].dtype.itemsize < 4
+    if not tieless or half or sum(node.op_type == "Softmax" for node in nodes) > 1:
         deepest = _with_ties(model, deepest, output, info)
     model.graph.outputs[:] = [deepest]
-    return deepest, Head(taken_off=tuple(map(_named, nodes)))
+    return deepest, head
 
 
 def _ask(output: ir.Value, node: ir.Node, whole: bool) -> str:

@@ -246,14 +246,17 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
         raise _OtherBatch(str(error)) from None
     settle_pools(model, {name: known.shape for name, known in info.items()})
     _require_batch(plan, way, dims, info.get(output))
-    if way != "fixed" and (way == "freed" or (dims and dims[0])):
-        original, old_image, old_logits, _ = plan.folded()
-        alone = _one_output(original, old_image, old_logits, fixed)
-        if not works_alike(alone, _one_output(model, image, logits, shape), image_name, fixed):
-            raise _OtherBatch("at another batch the logits change")
-    head = Head()
+    head, plain = Head(), logits
     if plan.preprocessing is not None:
         logits, head = as_logits(model, logits, plan.preprocessing.outputs, info)
+    if way != "fixed" and (way == "freed" or (dims and dims[0])):
+        original, old_image, old_logits, _ = plan.folded()
+        if head.inner is not None:  # a head that is sure of itself hides a difference
+            old_logits = choose_output(original.graph, head.inner, inner=True)
+            plain = choose_output(model.graph, head.inner, inner=True)
+        alone = _one_output(original, old_image, old_logits, fixed)
+        if not works_alike(alone, _one_output(model, image, plain, shape), image_name, fixed):
+            raise _OtherBatch("at another batch the logits change")
     drop_unused(model)
     for value in (v for node in model.graph for v in node.outputs):
         if (known := info.get(value.name or "")) is not None:

@@ -366,3 +366,11 @@ def generate_report(path, out):
     source = out.with_suffix(".npz")
     np.savez(source, images=images, labels=np.arange(6) % 5)
     return generate(path, source, out, labels="predicted", batch_size=3, device="cpu")
+
+
+def test_a_fixed_batch_is_freed_behind_a_head(tmp_path):
+    """What the two batch sizes are compared by lies before the head."""
+    proto = headed(*KEPT["Softmax of Sigmoid"], batch=2)
+    network = classifier(proto, outputs="probabilities")
+    assert network.logits_shape == ("N", 5)
+    assert network.head.inner == "z"
