@@ -223,7 +223,7 @@ def _keeps_order(
         along = node.attributes.get("axis")
         return (-1 if along is None else along.as_int()) % rank == axis
     if op == "Clip":
-        return all(v.name and constant(v) is not None and constant(v).size == 1 for v in others)
+        return all(_is_same(v, source, axis, info) for v in others)
     if op in _HIDING or op in _RISING:
         given = (node.attributes.get(name) for name in ("alpha", "gamma"))
         return all(number is None or number.as_float() > 0 for number in given)
@@ -262,8 +262,8 @@ def _is_positive(value: ir.Value | None) -> bool:
     if node.op_type in ("Add", "Mul", "Div"):
         return all(map(_is_positive, node.inputs))
     if node.op_type in ("Clip", "Max"):
-        return any(v is not None and constant(v) is not None and _is_positive(v)
-                   for v in node.inputs[1:2])  # fmt: skip
+        least = node.inputs[1] if len(node.inputs) > 1 else None
+        return least is not None and constant(least) is not None and _is_positive(least)
     return node.op_type in _KEEPS_SIGN and _is_positive(node.inputs[0])
 
 

@@ -55,6 +55,28 @@ def test_without_a_word_it_is_refused_with_both_flags(name: str, headed: Any, so
     assert not Path("never.onnx").exists()
 
 
+def test_inspect_and_generate_say_what_was_attacked(
+    headed: Any, source: Path, tmp_path: Path
+) -> None:
+    def run(*words: object) -> str:
+        said = CliRunner().invoke(main, [str(word) for word in words])
+        assert said.exit_code == 0, said.output
+        return said.output
+
+    model, options = headed["Softmax of Sigmoid"], ("--steps", "1", "--outputs")
+    assert "can be attacked  no" in run("inspect", model)
+    told = run("inspect", model, "--outputs", "probabilities")
+    assert "can be attacked  yes" in told
+    assert "before Softmax (node 'the Softmax'), Sigmoid (node 'the Sigmoid')" in told
+    run("export", model, "-o", tmp_path / "a.onnx", *options, "probabilities")
+    assert "the values before Softmax (node 'the Softmax'), " in run("inspect", tmp_path / "a.onnx")
+    run("export", model, "-o", tmp_path / "b.onnx", *options, "logits", "--no-check")
+    assert "made by Softmax" in run("inspect", tmp_path / "b.onnx")
+    for name, warned in (("a", False), ("b", True)):
+        told = run("generate", tmp_path / f"{name}.onnx", source, tmp_path / name, "--limit", "4")
+        assert ("Warning" in told and "Softmax" in told) == warned
+
+
 @pytest.mark.parametrize("name", ["Softmax", "Softmax of Sigmoid"])
 def test_taken_off_it_hides_nothing(name: str, headed: Any, source: Path) -> None:
     how = Preprocessing(outputs="probabilities")
