@@ -9,6 +9,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import numpy as np
 import onnx
@@ -194,10 +195,12 @@ def keep_tensors(proto: onnx.ModelProto, of: str | None) -> None:
     kept = [value for value in graph.output if value.name not in others]
     nodes = _needed(graph, {wanted, *(value.name for value in kept)})
     values = [value for value in graph.value_info if value.type.WhichOneof("value") == _TENSOR]
-    for field, left in ((graph.node, nodes), (graph.output, kept), (graph.value_info, values)):
-        copies = [type(item).FromString(item.SerializeToString()) for item in left]
-        del field[:]
-        field.extend(copies)
+    lists: Any = ((graph.node, nodes), (graph.output, kept), (graph.value_info, values))
+    for field, left in lists:
+        names = {item.name for item in left}
+        for i in reversed(range(len(field))):
+            if field[i].name not in names:
+                del field[i]
     if not graph.output:
         graph.output.add().name = wanted
 
