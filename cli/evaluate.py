@@ -81,8 +81,7 @@ def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
     stopped. Where gradients look masked, the report says so, and the exit code is 0 all the same.
 
     \b
-    jataug evaluate model.onnx photos/ -o robustness/ --labels predicted \\
-        --resize 256 --crop 224
+    jataug evaluate model.onnx photos/ -o robustness/ --resize 256 --crop 224
     jataug evaluate a.onnx b.onnx images.npz -o both/ --limit 500 --suite strong
     """
     from jataug.evaluation import evaluate
@@ -101,7 +100,7 @@ def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
     for skip in report.source.get("skipped", ()):
         click.echo(f"skipped: {skip['reason']}", err=True)
     for found in report.models:
-        for line in robustness_lines(found):
+        for line in robustness_lines(found, report.labels):
             click.echo(line)
         for warning in found.warnings:
             click.echo(f"Warning: {found.name}: {warning}", err=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from jataug.artifact import Manifest, is_artifact, load_artifact
+from jataug.artifact import Manifest, hiding_head, is_artifact, load_artifact
 
 from .command import Command
 from .options import PATH, model_options, preprocessing
@@ -62,6 +62,7 @@ def _of_artifact(file: Path) -> list[tuple[str, str]]:
         ("nodes", f"{len(model.graph.node)}, opset {model.opset_import[0].version}"),
         ("model", f"sha256 {manifest.model_sha256}"),
         *_of_estimates(manifest),
+        *_of_logits(model),
         ("checked", manifest.checked or "no"),
         ("versions", _said(manifest.versions)),
     ]
@@ -75,6 +76,15 @@ def _of_estimates(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.logits_difference is not None:
         difference = f"{manifest.logits_difference:.2%} of their span"
         rows.append(("logits", f"beside the gradient they differ from the model's by {difference}"))
+    return rows
+
+
+def _of_logits(model: Any) -> list[tuple[str, str]]:
+    """Return what stands between the logits and the output of the model that was attacked."""
+    said = [value.doc_string for value in model.graph.output if value.name == "logits"]
+    rows = [("logits", f"the values {text}") for text in said if text]
+    if hides := hiding_head(model):
+        rows.append(("warning", hides))
     return rows
 
 

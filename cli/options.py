@@ -146,7 +146,11 @@ model_options = options(
         click.option("--layout", type=_choice(Layout), default="nchw", show_default=True),
         click.option("--channels", type=_choice(Channels), default="rgb", show_default=True),
         click.option("--logits", metavar="NAME", help="The output that holds the logits."),
-        click.option("--outputs", type=_choice(Outputs), default="logits", show_default=True),
+        click.option(
+            "--outputs", type=_choice(Outputs),
+            help="What that output holds; of probabilities the values before the softmax are "
+            "attacked. [default: logits, but a softmax and the like are refused unsaid]"
+        ),
         click.option(
             "--size", type=read_size, metavar="SIZE",
             help="HEIGHT,WIDTH where the model leaves them open."

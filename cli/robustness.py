@@ -18,13 +18,18 @@ _VERDICTS = {
 }
 
 
-def robustness_lines(found: "ModelReport") -> Iterator[str]:
-    """Yield a line for each attack, worst case and check; nothing wider than 80 columns."""
-    from jataug.evaluation.wording import THREATS, distinct
+def robustness_lines(found: "ModelReport", labels: str = "source") -> Iterator[str]:
+    """Yield a line for each attack, worst case and check; nothing wider than 80 columns.
+
+    Args:
+        found: what was measured.
+        labels: "source", or "predicted" where they are the model's own predictions.
+    """
+    from jataug.evaluation.wording import CONSISTENT, THREATS, distinct
 
     yield f"{found.name}: {found.clean_accuracy.total} images, {found.provider}"
     yield ""
-    rows = [("clean", "", found.clean_accuracy)]
+    rows = [("clean", CONSISTENT if labels == "predicted" else "", found.clean_accuracy)]
     rows += [(row.name, THREATS[row.threat], row.accuracy) for row in found.attacks]
     rows += [
         (f"worst of {len(w.attacks)}", THREATS[w.threat], w.accuracy) for w in distinct(found.worst)

@@ -105,7 +105,7 @@ def _judge(model: Path, destination: Path, given: dict[str, Any], device: str) -
     proto, recorded = load_model(model), _recorded(index)
     if recorded is not None and not asked and model_digest(proto) == index["model"]["sha256"]:
         used = recorded
-        if used != Preprocessing():
+        if used.to_options():
             click.echo(f"{model}: with {_typed(used)}, as the data set records of this model")
     return predictor(proto, used, size=size, device=device), _doubt(model, used, recorded)
 
@@ -132,7 +132,7 @@ def _doubt(model: Path, used: Preprocessing, recorded: Preprocessing | None) -> 
             f"measured with {_typed(used)}; the data set does not record what was attacked with; "
             f"if {model} is that model, give --mean, --std and --scale as at its export"
         )
-    if used == recorded:
+    if used.determined() == recorded.determined():
         return ""
     return (
         f"measured with {_typed(used)}, but the data set was made with {_typed(recorded)}; if "

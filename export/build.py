@@ -35,7 +35,7 @@ from .widen import widen
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Target", "build_attack", "export_attack"]
+__all__ = ["Target", "build_attack", "checked_attack", "export_attack"]
 
 Target = Literal["cpu", "cuda", "portable"]
 """What a file is written for."""
@@ -101,6 +101,30 @@ def export_attack(
         raise BudgetError(f"target: expected one of {', '.join(get_args(Target))}, got {target!r}")
     destination = Path(destination)
     check_destination(destination, model)
+    artifact, manifest = checked_attack(
+        model, config, preprocessing, form=form, max_flow=max_flow, example=example, size=size,
+        precision=precision, check=check, device=device, weights=weights, target=target,
+    )  # fmt: skip
+    save_model(artifact, destination)
+    return manifest
+
+
+def checked_attack(
+    model: "str | Path | onnx.ModelProto | torch.nn.Module",
+    config: AttackConfig,
+    preprocessing: Preprocessing | None = None,
+    *,
+    form: Form = "step",
+    max_flow: float | str | None = None,
+    example: Any = None,
+    size: tuple[int, int] | None = None,
+    precision: Precision | None = None,
+    check: bool = True,
+    device: str = "cpu",
+    weights: Weights = "constant",
+    target: Target = "cpu",
+) -> tuple[onnx.ModelProto, Manifest]:
+    """Return what `export_attack` writes, and its manifest; it says the errors."""
     names = weight_names(model) if weights == "input" else []  # type: ignore[arg-type]  # refused there
     feeds = weight_arrays(model) if weights == "input" else {}  # type: ignore[arg-type]  # a module
     proto = load_model(model, example, optimize=weights == "constant")
@@ -123,8 +147,7 @@ def export_attack(
         found = {"checked": runtime, "logits_difference": difference}
         manifest = Manifest(**{**vars(manifest), **found})
         sign(artifact, manifest)
-    save_model(artifact, destination)
-    return manifest
+    return artifact, manifest
 
 
 def build_attack(
@@ -152,7 +175,7 @@ def build_attack(
         batch=batch,
         image_shape=shape,
         classes=int(network.logits_shape[1]),
-        preprocessing=preprocessing,
+        preprocessing=preprocessing.determined(),
         model_sha256=digest,
         versions=_versions(),
         weights=tuple(f"{PREFIX}{value.name}" for value in network.weights),
@@ -178,6 +201,9 @@ def build_attack(
         order_by_depth(finished)
     model = ir.to_proto(ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug"))
     model.producer_version = jataug.__version__
+    if network.head.taken_off:
+        (logits,) = (value for value in model.graph.output if value.name == "logits")
+        logits.doc_string = f"before {', '.join(network.head.taken_off)} of the model"
     onnx.checker.check_model(model, full_check=True)
     sign(model, manifest)
     return model, manifest

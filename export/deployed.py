@@ -47,7 +47,7 @@ def logits_difference(
     cotangent = np.ones((size, int(network.logits_shape[1])), np.float32)
     beside = Engine(gradient_graph(network, preprocessing), {"N": size}, device)
     found = beside.run({"image": images, "cotangent": cotangent})["logits"]
-    if preprocessing.outputs != "logits":
+    if preprocessing.outputs == "probabilities":
         forward = Engine(forward_half(network, preprocessing), {"N": size}, device)
         return span_difference(found, forward.run({"image": images})["logits"])
     inside = _engine_into(network, preprocessing, device).run({"image": images})["network"]

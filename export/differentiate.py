@@ -18,7 +18,7 @@ from .lowering import lower_masks
 from .model import Classifier, load_model
 from .precision import Precision, prepare_in
 from .quantised import dequantised, is_quantised
-from .reach import reached_from
+from .reach import reached_from, stopped_at
 from .rematerialize import SIZES, order_by_depth, rematerialize
 from .rules import find_rule
 from .term import Builder, Shape, Term
@@ -53,12 +53,12 @@ class Trace:
 
         Raises:
             UnsupportedOperator: an op between the image and the logits has no rule.
-            ModelError: the logits do not depend on the image.
+            ModelError: the logits do not depend on the image, or their gradient is 0 everywhere.
         """
         active = reached_from(self.image, self.nodes)
         last = next(v for v, term in self.terms.items() if term is self.logits)
         if last not in active:
-            raise ModelError(f"the logits {last.name!r} do not depend on the image")
+            raise ModelError(_unmoved(self, last))
         cotangents: dict[ir.Value, Term] = {last: cotangent}
         for node in reversed(self.nodes):
             gs = [cotangents.pop(y, None) for y in node.outputs]
@@ -99,6 +99,18 @@ class Trace:
                 block = number["block_size"].as_int() if "block_size" in number else 0
                 return dequantised(q, scale, zero, axis, block)
         return term
+
+
+def _unmoved(instance: Trace, logits: ir.Value) -> str:
+    node = stopped_at(instance.image, logits, instance.nodes)
+    if node is None:
+        return f"the logits {logits.name!r} do not depend on the image"
+    return (
+        f"the gradient of {logits.name!r} is 0 everywhere: {node.op_type} (node {node.name!r}), "
+        "which lies between the image and it, is flat; attack it without gradients (jataug "
+        "evaluate does), or give the operator a straight-through derivative with "
+        "jataug.export.rule"
+    )
 
 
 def trace(graph: Builder, network: Classifier, image: Term, *, rounded: bool = True) -> Trace:

@@ -4,10 +4,12 @@
 2. Sparse weights become dense ones.
 3. The model's own functions are inlined.
 4. The domain "ai.onnx" is written "", nodes get distinct names, and come in an order that runs.
+5. Outputs that are no tensors are left out, where another value is asked for.
 """
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +20,7 @@ from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_t
 
 from jataug.errors import ModelError
 
-__all__ = ["normalized", "read_model"]
+__all__ = ["keep_tensors", "normalized", "read_model"]
 
 _TORCH = 'torch.onnx.export(module.eval(), (images,), "model.onnx", dynamo=True)'
 _KERAS = 'model.export("model.onnx", format="onnx")'
@@ -152,6 +154,69 @@ def normalized(proto: onnx.ModelProto) -> onnx.ModelProto:
     _distinct_names(copy.graph)
     _sort(copy.graph)
     return copy
+
+
+def keep_tensors(proto: onnx.ModelProto, of: str | None) -> None:
+    """Leave out, in place, the outputs that are maps or sequences, and the nodes of these alone.
+
+    Args:
+        proto: as `normalized` returns it.
+        of: the value that is asked for; None for the only output.
+
+    Raises:
+        ModelError: it is made by an operator of ai.onnx.ml, which has no derivative.
+    """
+    graph = proto.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    others = [v.name for v in graph.output if v.type.WhichOneof("value") not in (None, _TENSOR)]
+    wanted = of or (others[0] if others else graph.output[0].name if graph.output else "")
+    path = _needed(graph, {wanted})
+    learned = [node for node in path if node.domain == _CLASSIC]
+    if learned and (of or others or len(graph.output) == 1):
+        node = learned[-1]
+        raise ModelError(
+            f"output {wanted!r} is made by {node.op_type} (node {node.name!r}, domain "
+            f"{_CLASSIC}), which has no derivative; "
+            + (
+                f"name the values before it with --logits {node.input[0]}, or convert the model "
+                "without it (skl2onnx: options={'zipmap': False})"
+                if node.op_type == "ZipMap" and len(learned) == 1
+                else "convert the model to tensor operators, for example with hummingbird-ml, or "
+                "name values that no such operator makes with --logits"
+            )
+        )
+    if not others:
+        return
+    if wanted in others:
+        kind = makers[wanted].op_type if wanted in makers else "the graph"
+        raise ModelError(
+            f"output {wanted!r}, made by {kind}, is no tensor; name the logits with --logits"
+        )
+    kept = [value for value in graph.output if value.name not in others]
+    nodes = _needed(graph, {wanted, *(value.name for value in kept)})
+    values = [value for value in graph.value_info if value.type.WhichOneof("value") == _TENSOR]
+    lists: Any = ((graph.node, nodes), (graph.output, kept), (graph.value_info, values))
+    for field, left in lists:
+        names = {item.name for item in left}
+        for i in reversed(range(len(field))):
+            if field[i].name not in names:
+                del field[i]
+    if not graph.output:
+        graph.output.add().name = wanted
+
+
+_TENSOR = "tensor_type"
+_CLASSIC = "ai.onnx.ml"
+
+
+def _needed(graph: onnx.GraphProto, names: set[str]) -> list[onnx.NodeProto]:
+    """Return the nodes that make some values, in order."""
+    needed, found = set(names), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed |= _reads(node)
+            found.append(node)
+    return found[::-1]
 
 
 def _domain(domain: str) -> str:

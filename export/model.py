@@ -17,10 +17,10 @@ from jataug.preprocessing import Preprocessing
 
 from .batch import free_batch, settle, works_alike
 from .conversion import convert
-from .files import normalized, read_model
+from .files import keep_tensors, normalized, read_model
 from .fold import drop_unused, fold
 from .graph import Shape
-from .head import as_logits, choose_output, flatten_logits
+from .head import Head, as_logits, choose_output, flatten_logits
 from .pools import settle_pools
 from .reach import require_shapes, straight_through
 from .shapes import BATCH, Info
@@ -50,6 +50,7 @@ class Classifier:
         info: type and shape of every value, by name.
         opsets: the version of every domain that the model imports; "" is ai.onnx.
         weights: the inputs that are weights; none where they are constants.
+        head: what the model has behind the logits.
     """
 
     nodes: list[ir.Node]
@@ -59,6 +60,7 @@ class Classifier:
     info: dict[str, Info]
     opsets: dict[str, int]
     weights: list[ir.Value] = field(default_factory=list)
+    head: Head = field(default_factory=Head)
 
     @property
     def opset(self) -> int:
@@ -185,8 +187,9 @@ def prepare(
     Raises:
         ModelError: the model is no classifier, or its shapes cannot be inferred.
     """
-    proto = _at_opset(normalized(proto), opset)
-
+    proto = normalized(proto)
+    keep_tensors(proto, of)
+    proto = _at_opset(proto, opset)
     plan = _Plan(proto, wrt, of, preprocessing, size, tuple(weights))
     for way in ("as it is", "freed"):
         try:
@@ -220,7 +223,7 @@ class _Plan:
         logits = choose_output(graph, self.of, inner=wanted is not None)
         place = 0 if wanted else graph.outputs.index(logits)
         if wanted is not None:
-            logits = as_logits(model, logits, wanted.outputs)
+            graph.outputs[:] = [logits]
         dims = _image_shape(image, wanted.layout if wanted else _layout(image), self.size)
         if dims:  # loops and sequences are written out as long as the image makes them
             image.shape = ir.Shape([dims[0] or BATCH, *dims[1:]])
@@ -243,10 +246,16 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
         raise _OtherBatch(str(error)) from None
     settle_pools(model, {name: known.shape for name, known in info.items()})
     _require_batch(plan, way, dims, info.get(output))
+    head, plain = Head(), logits
+    if plan.preprocessing is not None:
+        logits, head = as_logits(model, logits, plan.preprocessing.outputs, info)
     if way != "fixed" and (way == "freed" or (dims and dims[0])):
         original, old_image, old_logits, _ = plan.folded()
+        if head.inner is not None:  # a head that is sure of itself hides a difference
+            old_logits = choose_output(original.graph, head.inner, inner=True)
+            plain = choose_output(model.graph, head.inner, inner=True)
         alone = _one_output(original, old_image, old_logits, fixed)
-        if not works_alike(alone, _one_output(model, image, logits, shape), image_name, fixed):
+        if not works_alike(alone, _one_output(model, image, plain, shape), image_name, fixed):
             raise _OtherBatch("at another batch the logits change")
     drop_unused(model)
     for value in (v for node in model.graph for v in node.outputs):
@@ -263,6 +272,7 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
         info=info,
         opsets=dict(model.opset_imports),
         weights=[v for v in model.graph.inputs if v is not image and v.uses()],
+        head=head,
     )
 
 

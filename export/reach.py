@@ -8,7 +8,7 @@ from .quantised import STRAIGHT
 from .rules.table import FLAT
 from .shapes import MIXED, Info
 
-__all__ = ["reached_from", "require_shapes", "straight_through"]
+__all__ = ["reached_from", "require_shapes", "stopped_at", "straight_through"]
 
 _INTEGERS = {
     ir.DataType[name]
@@ -26,6 +26,25 @@ def reached_from(image: ir.Value, nodes: list[ir.Node]) -> set[ir.Value]:
             continue
         active.update(y for y in _moved(node, active) if y.name)
     return active
+
+
+_NUMBERS_ONLY = {"Shape", "Size", "ConstantOfShape", "EyeLike"}
+"""What reads a value's shape alone."""
+
+
+def stopped_at(image: ir.Value, logits: ir.Value, nodes: list[ir.Node]) -> ir.Node | None:
+    """Return the first node on the way to the logits that the image moves and whose derivative is
+    zero; None where no way leads there.
+    """
+    active, needed = reached_from(image, nodes), {logits}
+    found = None
+    for node in reversed(nodes):
+        if node.op_type in _NUMBERS_ONLY or not any(value in needed for value in node.outputs):
+            continue
+        needed.update(value for value in node.inputs if value is not None)
+        if any(v in active for v in node.inputs) and not any(v in active for v in node.outputs):
+            found = node
+    return found
 
 
 def _moved(node: ir.Node, active: set[ir.Value]) -> list[ir.Value]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import onnx
 
-from jataug.errors import ModelError, UnsupportedOperator
+from jataug.config import AttackConfig
+from jataug.errors import JataugError, ModelError, UnsupportedOperator
 from jataug.preprocessing import Preprocessing
 
-from .differentiate import vjp
+from .build import checked_attack
 from .graph import Shape
 from .model import Classifier, image_shape, load_model, prepare
 from .quantised import STRAIGHT
@@ -63,7 +64,9 @@ def survey(
     problems = _missing(network)
     try:
         preprocessing.check_channels(image_shape(network, preprocessing)[0])
-    except ModelError as error:
+        if not problems:
+            checked_attack(proto, AttackConfig.preset("claim-1"), preprocessing, size=size)
+    except JataugError as error:
         problems.append(str(error))
     return Survey(
         opset,
@@ -89,11 +92,6 @@ def _missing(network: Classifier) -> list[str]:
                 domain = node.domain or "ai.onnx"
                 op = f"{node.op_type} (domain {domain}, opset {network.opset}, input {i})"
                 found.setdefault(op, []).append(node.name or "")
-    if not found:
-        try:
-            vjp(network)  # a rule may refuse the options of a node
-        except (ModelError, UnsupportedOperator) as error:
-            return [str(error)]
     return [
         f"no derivative rule for {op}: {len(names)} times, first in node {names[0]!r}"
         for op, names in found.items()
@@ -110,12 +108,21 @@ def _notes(network: Classifier, preprocessing: Preprocessing) -> tuple[str, ...]
             "its scales are taken over the whole batch: only a batch of 1 gives the logits that a "
             "single image has"
         )
-    last = network.logits.producer()
-    if preprocessing.outputs == "logits" and last is not None and last.op_type in _HEADS:
-        notes.append(f"the output is a {last.op_type}: --outputs probabilities attacks its logits")
+    if taken := network.head.taken_off:
+        notes.append(f"what is attacked are the values before {', '.join(taken)}")
+        if taken[0].startswith("Sigmoid") or taken[-1].startswith("Sigmoid"):
+            notes.append(_SEVERAL)
+    if hides := network.head.hides:
+        notes.append(
+            f"{hides} hides the gradient of the output that is attacked: figures may flatter the "
+            "model"
+        )
     if isinstance(batch := network.image_shape[0], int):
         notes.append(f"the graph holds a batch of {batch}, and runs at that one only")
     return tuple(notes)
 
 
-_HEADS = ("Sigmoid", "Softmax")
+_SEVERAL = (
+    "a Sigmoid over classes is the head of models of several labels an image: here the largest "
+    "class alone counts as the prediction"
+)

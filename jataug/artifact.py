@@ -20,6 +20,7 @@ __all__ = [
     "Form",
     "Manifest",
     "graph_digest",
+    "hiding_head",
     "is_artifact",
     "load_artifact",
     "prune",
@@ -192,6 +193,31 @@ def _check(model: "onnx.ModelProto", data: Any) -> Manifest:
 def graph_digest(model: "onnx.ModelProto") -> str:
     """Return the sha256 of the model's graph."""
     return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
+
+
+_HIDING = {"HardSigmoid", "Sigmoid", "Softmax", "Softsign", "Tanh"}
+
+
+def hiding_head(model: "onnx.ModelProto") -> str | None:
+    """Return one line where the logits of an artifact come out of an operator that hides their
+    gradient, such as a Softmax: made with outputs "logits", insisted on or by version 0.1, which
+    did not ask.
+    """
+    name = "logits"
+    while True:
+        node = next((n for n in model.graph.node if name in n.output), None)
+        if node is None or not node.input:
+            return None
+        if node.op_type in ("Cast", "Identity", "Flatten", "Reshape", "Squeeze"):
+            name = node.input[0]
+        elif node.op_type in _HIDING and not node.domain:
+            return (
+                f"the attacked logits are made by {node.op_type} (node {node.name!r}), which hides "
+                "their gradient: figures may flatter the model; export it with --outputs "
+                "probabilities"
+            )
+        else:
+            return None
 
 
 def _digest(data: dict[str, Any]) -> str:

@@ -30,7 +30,9 @@ class Preprocessing:
         channels: "rgb", or "bgr" as Caffe and OpenCV have it.
         logits: the name of the output (or inner value) that holds the logits; default the only
             output.
-        outputs: what that output holds: "logits", or "probabilities" after a softmax.
+        outputs: what that output holds: "logits", or "probabilities", of which the values before
+            the softmax are attacked. None is "logits", but a model is refused whose output is
+            made by a softmax, a sigmoid or the like.
 
     Raises:
         ModelError: a number is not finite, a std is 0, a mean is of 8-bit levels and the scale is
@@ -43,7 +45,7 @@ class Preprocessing:
     layout: Layout = "nchw"
     channels: Channels = "rgb"
     logits: str | None = None
-    outputs: Outputs = "logits"
+    outputs: Outputs | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -57,7 +59,8 @@ class Preprocessing:
                 "255 (--scale 255)"
             )
         for name, choices in (("layout", Layout), ("channels", Channels), ("outputs", Outputs)):
-            if (value := getattr(self, name)) not in get_args(choices):
+            value = getattr(self, name)
+            if value not in get_args(choices) and not (name == "outputs" and value is None):
                 expected = " or ".join(get_args(choices))
                 raise ModelError(f"{name}: expected {expected}, got {value!r}")
 
@@ -71,15 +74,21 @@ class Preprocessing:
                     f"{len(getattr(self, name))}"
                 )
 
+    def determined(self) -> Self:
+        """Return the same for a model that was not refused: outputs that were left open are
+        logits.
+        """
+        return dataclasses.replace(self, outputs=self.outputs or "logits")
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; `from_dict` reads them back."""
         return dataclasses.asdict(self)
 
     def to_options(self) -> dict[str, str]:
         """Return what differs from the default as the options of the command line: {"mean":
-        "0.5,0.4,0.3", "scale": "255"}.
+        "0.5,0.4,0.3", "scale": "255"}. Outputs that are logits are the default too.
         """
-        default = type(self)()
+        default = type(self)(outputs=None if self.outputs is None else "logits")
         return {
             field.name: _typed(value)
             for field in dataclasses.fields(self)

@@ -60,7 +60,8 @@ def rule(
     The function's signature is the op's schema: (g, Y, *inputs in order, *, attributes with the
     standard's defaults). g is the cotangent of the first output, Y that output, an optional input
     that is absent is None. It returns the cotangent of `wrt`; broadcasting is undone by the engine.
-    For a variadic input the function takes *inputs and a keyword `index`. An attribute that the
+    For a variadic input the function takes *inputs and a keyword `index`. A flat operator, such as
+    the Sign of a binarised network, has this derivative from then on. An attribute that the
     signature does not name is refused when a node carries it::
 
         @rule("Swish", "X", domain="com.example")
@@ -83,6 +84,7 @@ def rule(
         entry = Rule(pullback, frozenset(keywords - {"index"}), variadic, every_output)
         key = "*" if variadic else positions.index(wrt)
         add_rule(domain, op_type, key, entry)
+        FLAT.discard((domain, op_type))
         return pullback
 
     return register

@@ -12,12 +12,13 @@ from .model import Array
 from .outcome import Outcome
 from .report import Curve, Map, Minimal, ModelReport, Rate, Sanity, Transfer
 from .runner import Clean, Runner
-from .sanity import gradients, probes, verdicts
+from .sanity import gradients, probes, verdicts, with_head
 from .settings import Settings
 from .state import Branch
 from .subject import Subject
 from .summary import attack_row, image_rows, rate, worst
 from .sweep import curve, heat_map, minimal, sweep_curve, sweep_map
+from .wording import CONSISTENT
 
 __all__ = ["MANY", "Assessment"]
 
@@ -88,7 +89,7 @@ class Assessment:
         attacks = {n: a for n, a in self._settings.attacks.items() if self._can(a)}
         outcomes = {name: runner.attack(name, attack, clean) for name, attack in attacks.items()}
         warnings = self._not_finite(outcomes)
-        swept, sanity = self._swept(), self._sanity(sources)
+        swept, sanity = self._swept(), with_head(self._sanity(sources), self._hidden())
         runner.folder.save(file, gallery_arrays(runner.images, runner.shown, clean, outcomes))
         prepared = subject.preprocessing
         radii = self._settings.radii
@@ -172,6 +173,24 @@ class Assessment:
             return "no image is classified right"
         return None if self._settings.pixel.radius else "the pixel radius is 0"
 
+    def _hidden(self) -> str | None:
+        """Return what hides the gradient of the logits, as far as it is known."""
+        if not self._settings.sanity:
+            return None
+        if (node := getattr(self.subject.model, "hides", None)) is not None:
+            return (
+                f"the attacked output is made by {node}, whose gradient vanishes where the model "
+                "is sure; --outputs probabilities attacks the logits before it"
+            )
+        logits = self.clean.logits
+        whole = bool(logits.min() >= 0) and bool(np.allclose(logits.sum(1), 1, atol=1e-3))
+        if not whole:
+            return None
+        return (
+            "the attacked outputs of every image are 0 or more and sum up to 1: probabilities, "
+            "whose gradient vanishes where the model is sure; attack the logits"
+        )
+
     def _transfers(self, outcomes: Mapping[str, Outcome]) -> list[Transfer]:
         found, label = [], self.clean.label
         for k, other in enumerate(self._others):
@@ -213,6 +232,11 @@ class Assessment:
             found.append(
                 f"clean accuracy {clean.value:.1%} is {better} than chance ({chance:.1%}): check "
                 "--mean, --std, --scale and --channels, and the order of the classes (--classes)"
+            )
+        if self._runner.images.labels is None:
+            found.append(
+                f"the labels are the model's own predictions: the clean row is {CONSISTENT}, and a "
+                "wrong --mean, --std or --scale cannot be noticed"
             )
         if skipped := self._runner.images.skipped:
             found.append(

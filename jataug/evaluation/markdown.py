@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Sequence
 
 from .report import AttackRow, Curve, Map, Minimal, ModelReport, Rate, Report, Transfer
-from .wording import THREATS, distinct, last, verdict, without_folders
+from .wording import CONSISTENT, THREATS, distinct, last, verdict, without_folders
 
 __all__ = ["markdown"]
 
 
 def markdown(report: Report) -> str:
     """Return the report as one Markdown document. The images are in report.html alone."""
-    sections = [_head(report), *(_model(model) for model in report.models)]
+    sections = [_head(report), *(_model(model, report.labels) for model in report.models)]
     return "\n\n".join("\n\n".join(part for part in section if part) for section in sections) + "\n"
 
 
@@ -32,12 +32,12 @@ def _head(report: Report) -> list[str]:
     return ["# Robustness", _table(("", ""), rows)]
 
 
-def _model(model: ModelReport) -> list[str]:
+def _model(model: ModelReport, labels: str) -> list[str]:
     return [
         f"## {_plain(model.name)}",
         f"{model.kind}, {model.classes} classes, on {model.provider}; sha256 `{model.sha256}`",
         "\n".join(f"> **Note:** {_plain(warning)}" for warning in model.warnings),
-        _attacks(model),
+        _attacks(model, labels),
         _checks(model),
         _curve("Accuracy against the pixel radius", model.pixel_curve),
         _curve("Accuracy against the flow radius", model.flow_curve),
@@ -47,8 +47,9 @@ def _model(model: ModelReport) -> list[str]:
     ]
 
 
-def _attacks(model: ModelReport) -> str:
-    clean = ("clean", "", _rate(model.clean_accuracy), "", "", "")
+def _attacks(model: ModelReport, labels: str) -> str:
+    said = CONSISTENT if labels == "predicted" else ""
+    clean = ("clean", said, _rate(model.clean_accuracy), "", "", "")
     rows: list[tuple[str, ...]] = [clean]
     rows += [_attack(row) for row in model.attacks]
     rows += [

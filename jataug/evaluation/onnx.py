@@ -56,14 +56,15 @@ class OnnxModel:
         from jataug.export.halves import row_shapes
         from jataug.export.model import load_model, prepare
 
-        self.preprocessing = preprocessing or Preprocessing()
+        wanted = preprocessing or Preprocessing()
         source = Path(model) if isinstance(model, (str, os.PathLike)) else model
         self._network = prepare(
             load_model(source),
-            of=self.preprocessing.logits,
-            preprocessing=self.preprocessing,
+            of=wanted.logits,
+            preprocessing=wanted,
             size=size,
         )
+        self.preprocessing = wanted.determined()
         image, logits = row_shapes(self._network, self.preprocessing)
         if len(image) != 3 or len(logits) != 1 or logits[0] < 2:
             raise ModelError(
@@ -87,6 +88,11 @@ class OnnxModel:
     def straight_through(self) -> bool:
         """Whether the model is quantised, and its gradient an estimate."""
         return bool(self._network.straight_through)
+
+    @property
+    def hides(self) -> str | None:
+        """Op and node that hide the gradient of the logits, where it was insisted on these."""
+        return self._network.head.hides
 
     @cached_property
     def module(self) -> Any:

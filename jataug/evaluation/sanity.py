@@ -22,7 +22,16 @@ from .square import Square
 from .suite import Suite
 from .wording import TOO_FEW
 
-__all__ = ["PROBES", "Broken", "Compared", "compared", "gradients", "probes", "verdicts"]
+__all__ = [
+    "PROBES",
+    "Broken",
+    "Compared",
+    "compared",
+    "gradients",
+    "probes",
+    "verdicts",
+    "with_head",
+]
 
 _LEVEL = 0.01
 """Of the sign test."""
@@ -160,6 +169,14 @@ def verdicts(
     if not judged:
         return Sanity("none", tuple(checks))
     return Sanity("suspect" if "fail" in judged else "pass", tuple(checks))
+
+
+def with_head(sanity: Sanity, hidden: str | None) -> Sanity:
+    """Return the checks with one more that fails, where something hides the logits' gradient."""
+    if hidden is None:
+        return sanity
+    title = "the attacks start from the logits"
+    return Sanity("suspect", (Check("head", title, "fail", hidden, {}), *sanity.checks))
 
 
 def _if_enough(check: Check, right: int) -> Check:

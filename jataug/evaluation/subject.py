@@ -136,9 +136,9 @@ def _onnx(name: str, model: Any, preprocessing: Preprocessing | None, **options:
             f"{path or name}: expected a classifier, got an attack artifact; name the model that "
             "it was exported from"
         )
-    wanted = preprocessing or Preprocessing()
-    opened = OnnxModel(proto, wanted, **options)
-    return Subject(name, opened, None if path is None else str(path), model_digest(proto), wanted)
+    opened = OnnxModel(proto, preprocessing, **options)
+    place, digest = None if path is None else str(path), model_digest(proto)
+    return Subject(name, opened, place, digest, opened.preprocessing)
 
 
 def _first(source: Source, geometry: Geometry, on_error: OnError) -> tuple[int, ...]:

@@ -8,7 +8,16 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from .report import Check, Sanity, Threat, Worst
 
-__all__ = ["THREATS", "TOO_FEW", "distinct", "is_undecided", "last", "verdict", "without_folders"]
+__all__ = [
+    "CONSISTENT",
+    "THREATS",
+    "TOO_FEW",
+    "distinct",
+    "is_undecided",
+    "last",
+    "verdict",
+    "without_folders",
+]
 
 THREATS: Mapping[Threat, str] = {
     "none": "nothing",
@@ -19,6 +28,9 @@ THREATS: Mapping[Threat, str] = {
     "all": "any of these",
 }
 """What an attack may change."""
+
+CONSISTENT = "self-consistency, not accuracy"
+"""What the clean row is where the labels are the model's own predictions."""
 
 TOO_FEW = "too few images to tell"
 """How the detail of a check begins that did not fail, on too few images to mean anything."""

@@ -46,6 +46,7 @@ class Job:
         root: where.
         model: sha256 and preprocessing of the classifier, where the artifact says them.
         on_error: whether a sample that cannot be used stops the run or is skipped.
+        warnings: what a user must know of the artifact, a line each.
     """
 
     source: Source
@@ -58,6 +59,7 @@ class Job:
     root: Path
     model: Mapping[str, Any] | None
     on_error: Literal["stop", "skip"]
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def name_of(self) -> Callable[[int], str]:
@@ -121,7 +123,10 @@ def prepare_job(
     check_outside(root, held)
     marks = Marks.of(held, path, plan.count)
     check_destination(root, plan, marks)
-    job = Job(held, path, geometry, numbers, names, marks, plan, root, _model(session), on_error)
+    said = getattr(session, "warnings", ())
+    job = Job(
+        held, path, geometry, numbers, names, marks, plan, root, _model(session), on_error, said
+    )
     check_format(plan, job.name_of, held)
     return job
 

@@ -120,7 +120,7 @@ class Share:
     def _warnings(self) -> tuple[str, ...]:
         plan = self.job.plan
         note = level_note(AttackConfig.from_dict(plan.attack), float_saved=plan.save_float)
-        notes = (note,) if note else ()
+        notes = (*self.job.warnings, note) if note else self.job.warnings
         accuracy, chance = self.tally.clean_accuracy, 1 / plan.classes
         if accuracy is None or accuracy > chance or self.tally.images < _MANY:
             return notes

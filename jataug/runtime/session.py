@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jataug import streams
-from jataug.artifact import Manifest, load_artifact, prune
+from jataug.artifact import Manifest, hiding_head, load_artifact, prune
 from jataug.errors import ArtifactError, BudgetError
 from jataug.result import AttackResult, check_targeted, finite_rows
 
@@ -143,6 +143,12 @@ class Session:
     def manifest(self) -> dict[str, Any]:
         """The artifact's manifest, as JSON types."""
         return self._manifest.to_dict()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user must know of the artifact, a line each."""
+        found = hiding_head(self._model)
+        return () if found is None else (found,)
 
     @property
     @one_at_a_time

@@ -112,6 +112,14 @@ def test_probabilities_become_logits() -> None:
     torch.testing.assert_close(module(images), Described()(images))
 
 
+def test_images_in_and_probabilities_out_are_refused_until_it_is_said() -> None:
+    model = models.nhwc("y = Softmax(h)")
+    with pytest.raises(ModelError, match=r"Softmax.*--outputs probabilities.*--outputs logits"):
+        OnnxModule(model, Preprocessing(**DESCRIPTION))
+    module = OnnxModule(model, Preprocessing(**DESCRIPTION, outputs="logits"))
+    torch.testing.assert_close(module(batch_of(module, 3)).sum(1), torch.ones(3))
+
+
 def test_without_preprocessing_the_input_is_the_network_s_own() -> None:
     module = OnnxModule(models.nhwc("y = Softmax(h)"))
     assert module.input_shape == (4, 4, 3)

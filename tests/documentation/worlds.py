@@ -68,7 +68,8 @@ def photos(folder: Path, count: int = 4, side: int = 260) -> None:
 
 def five_minutes(root: Path) -> None:
     colour_model(root / "model.onnx")
-    photos(root / "photos")
+    for number in range(10):
+        photos(root / "photos" / f"{number}", count=1)
 
 
 def demo_model(root: Path) -> None:

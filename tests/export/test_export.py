@@ -43,6 +43,11 @@ def flat(*sizes):
 
 
 IMAGE = ["batch", 3, 4, 4]
+FLAT = [
+    helper.make_node("Flatten", ["x"], ["flat"]),
+    helper.make_node("Ceil", ["flat"], ["levels"], name="whole"),
+    node("MatMul", "levels", "w"),
+]
 WRONG_MODELS = {
     "rank 3": (
         lambda: model([node("Reshape", "x", "sizes")], logits=("y", 1, None), **flat(0, 3, 16)),
@@ -101,9 +106,9 @@ WRONG_MODELS = {
     ),
     "opset 99": (lambda: model(opset=99), ModelError, "opset is 99; the newest"),
     "flat logits": (
-        lambda: model([helper.make_node("Flatten", ["x"], ["flat"]), node("Ceil", "flat")]),
+        lambda: model(FLAT),
         ModelError,
-        r"depend on the image",
+        r"is 0 everywhere: Ceil \(node 'whole'\)",
     ),
     "sizes that do not fit": (
         lambda: model(image=("x", 1, ["batch", 3, 5, 4])),

@@ -112,11 +112,18 @@ def test_heads_are_taken_off(head, opset):
     proto = model(nodes, {"axes": ints(2, 3), "five": ints(-1, 5)}, opset=opset)
     network = classifier(proto, outputs="probabilities")
     assert network.logits_shape == ("N", 5)
-    assert not {n.op_type for n in network.nodes} & {"Softmax", "Sigmoid", "Log"}
+    assert "Log" not in {n.op_type for n in network.nodes}
+    assert len(network.head.taken_off) >= 1
+    # Only where classes may tie, the head stays beside the logits, to say which of them wins.
+    kept = [n for n in network.nodes if n.op_type in ("Softmax", "Sigmoid")]
+    assert len(kept) == (head == "Sigmoid")
 
 
 def test_a_head_of_another_kind_gives_its_logarithm():
-    nodes = [*body(last="z"), node("Softmax", "z", "q", axis=1), node("Mul", "q half", "y")]
+    nodes = [
+        *body(last="z"), node("Softmax", "z", "q", axis=1), node("Mul", "z half", "z2"),
+        node("Softmax", "z2", "q2", axis=1), node("Mean", "q q2", "y"),
+    ]  # fmt: skip
     proto = model(nodes, {"half": np.array(0.5, np.float32)})
     network = classifier(proto, outputs="probabilities")
     assert network.nodes[-1].op_type == "Log"

@@ -28,8 +28,18 @@ def refused(proto, pattern, error=ModelError, **options):
 def test_no_path_from_the_input_to_the_logits():
     nodes = [*body(last="z"), node("Constant", "", "y", value_floats=[1.0, 2.0])]
     refused(model(nodes), "do not depend on the image")
-    nodes = [*body(last="z"), node("Floor", "z", "y")]
-    refused(model(nodes), "do not depend on the image")
+
+
+@pytest.mark.parametrize("op", ["Sign", "Floor", "Cast"])
+def test_a_flat_operator_between_the_input_and_the_logits_is_named(op):
+    """A binarised network is no network that ignores its image."""
+    kind = {"to": TensorProto.INT32} if op == "Cast" else {}
+    nodes = [
+        node("Flatten", "x", "flat"), node(op, "flat", "s", "bits", **kind),
+        node("Cast", "s", "t", to=TensorProto.FLOAT), node("MatMul", "t heavy", "y"),
+    ]  # fmt: skip
+    proto = model(nodes, {"heavy": np.ones((192, 5), np.float32)})
+    refused(proto, rf"0 everywhere: {op} \(node 'bits'\).*is flat.*jataug.export.rule")
 
 
 @pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.INT64, TensorProto.INT8])

@@ -26,7 +26,7 @@ REFUSED = {
     "in training form": "in training form",
     "sizes that are data": "cannot be inferred|trip count is data",
     "a product of what is scattered": "no derivative rule for reduction '\\w+'",
-    "nothing to differentiate": "do not depend on the image",
+    "nothing to differentiate": "do not depend on the image|is 0 everywhere",
     "an axis without entries": "must be known|do not fit",
 }
 """Every reason for which a case is refused, and how its message reads."""

@@ -115,24 +115,34 @@ def test_probabilities_of_a_softmax_are_taken_back_to_logits(tmp_path):
 
 
 @pytest.mark.parametrize("head", ["by hand", "sigmoid"])
-def test_other_probabilities_become_their_logarithm(tmp_path, head):
+def test_probabilities_by_hand_are_taken_back_to_logits(tmp_path, head):
     if head == "sigmoid":
         tail = [
             helper.make_node("Sigmoid", ["l"], ["s"]),
             helper.make_node("ReduceSum", ["s", "one"], ["total"]),
             helper.make_node("Div", ["s", "total"], ["y"]),
         ]
-        s = 1 / (1 + np.exp(-EXPECTED))
-        expected = s / s.sum(1, keepdims=True)
     else:
         tail = [
             helper.make_node("Exp", ["l"], ["e"]),
             helper.make_node("ReduceSum", ["e", "one"], ["total"]),
             helper.make_node("Div", ["e", "total"], ["y"]),
         ]
-        expected = SOFTMAX
     logits, result = exported(model(*tail, one=np.array([1])), tmp_path / "a.onnx", PROBABLE)
-    np.testing.assert_allclose(logits, np.log(expected), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(logits, EXPECTED, rtol=1e-4, atol=1e-4)
+    assert not result.failed.any()
+
+
+def test_other_probabilities_become_their_logarithm(tmp_path):
+    tail = [
+        helper.make_node("Softmax", ["l"], ["q"]),
+        helper.make_node("Neg", ["l"], ["m"]),
+        helper.make_node("Softmax", ["m"], ["r"]),
+        helper.make_node("Mean", ["q", "r"], ["y"]),
+    ]
+    other = np.exp(-EXPECTED) / np.exp(-EXPECTED).sum(1, keepdims=True)
+    logits, result = exported(model(*tail), tmp_path / "a.onnx", PROBABLE)
+    np.testing.assert_allclose(logits, np.log((SOFTMAX + other) / 2), rtol=1e-4, atol=1e-4)
     assert not result.failed.any()
 
 
@@ -140,7 +150,9 @@ def test_logits_by_name(tmp_path):
     tail = [helper.make_node("Softmax", ["l"], ["y"]), helper.make_node("Identity", ["l"], ["z"])]
     for name, expected in (("l", EXPECTED), ("z", EXPECTED), ("y", SOFTMAX)):
         proto = model(*tail, outputs=("y", "z"))
-        logits, _ = exported(proto, tmp_path / "a.onnx", Preprocessing(logits=name))
+        logits, _ = exported(
+            proto, tmp_path / "a.onnx", Preprocessing(logits=name, outputs="logits")
+        )
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 

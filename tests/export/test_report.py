@@ -138,8 +138,10 @@ def test_a_survey_checks_the_preprocessing():
     two.graph.node[1].input[0] = "x"
     assert survey(two).problems
     headed = model([*smooth[:-1], ("MatMul", "f v", "z", {}), ("Softmax", "z", "y", {})])
-    assert "--outputs probabilities" in survey(headed).notes[0]
-    assert survey(headed, Preprocessing(outputs="probabilities")).notes == ()
+    assert "--outputs probabilities" in survey(headed).problems[0]
+    found = survey(headed, Preprocessing(outputs="probabilities"))
+    assert "before Softmax" in found.notes[0]
+    assert "hides the gradient" in survey(headed, Preprocessing(outputs="logits")).notes[0]
 
 
 def test_onnx_can_read_what_is_checked():

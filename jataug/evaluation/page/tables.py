@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from ..report import AttackRow, ModelReport, Rate, Sanity
-from ..wording import THREATS, TOO_FEW, distinct, verdict
+from ..wording import CONSISTENT, THREATS, TOO_FEW, distinct, verdict
 from .chart import marker
 from .markup import Html, Node, element, joined
 from .numbers import NOTHING, budgets, count_of, duration, interval, percent, plain, radius
@@ -98,13 +98,17 @@ def _card(page: Page, one: Shown) -> Html:
             element("p", _withstood(page, worst.threat, len(worst.attacks)), class_="quiet"),
         ]
     more = [
-        element("p", "clean accuracy ", element("b", percent(clean.value)), " ",
+        element("p", f"{_clean(page, 'clean accuracy')} ", element("b", percent(clean.value)), " ",
                 element("small", f"{interval(clean)} · {count_of(clean)}")),
         element("p", verdict_badge(model.sanity)),
         *(element("p", text, class_="warning") for text in model.warnings),
     ]  # fmt: skip
     heading = element("h3", swatch(one.number), model.name)
     return element("section", heading, element("div", said), element("div", more), class_="card")
+
+
+def _clean(page: Page, name: str) -> str:
+    return f"clean ({CONSISTENT})" if page.first.labels == "predicted" else name
 
 
 def _withstood(page: Page, threat: str, count: int) -> str:
@@ -119,7 +123,8 @@ def worst_table(page: Page) -> Html:
     """Return the worst case for each kind of change, a column a model."""
     told = {w.threat for one in page.shown for w in distinct(one.model.worst)}
     threats = [threat for threat in THREATS if threat in told]
-    rows = [_comparison("none", "clean", page, [o.model.clean_accuracy for o in page.shown])]
+    accuracies = [o.model.clean_accuracy for o in page.shown]
+    rows = [_comparison("none", _clean(page, "clean"), page, accuracies)]
     for threat in threats:
         rates = [
             next((w.accuracy for w in one.model.worst if w.threat == threat), None)
