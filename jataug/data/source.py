@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .left_out import LeftOut
 
-__all__ = ["Sample", "Source", "fingerprint"]
+__all__ = ["Sample", "Source", "check_description", "fingerprint"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,8 @@ class Source(ABC):
 
     @abstractmethod
     def describe(self, *, content: bool = False) -> dict[str, Any]:
-        """Return kind, absolute path, count and fingerprint, as JSON types.
+        """Return kind, absolute path (if any), count and fingerprint, as JSON types. A run is
+        resumed where they are equal: other images must have another fingerprint.
 
         Args:
             content: fingerprint the bytes of the files (slow) instead of their sizes and
@@ -90,6 +91,18 @@ class Source(ABC):
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
+
+
+def check_description(source: Source, described: Mapping[str, Any]) -> None:
+    """Refuse a description that does not tell one source from another.
+
+    Raises:
+        DataError: a key of it is missing, or of another type.
+    """
+    name = f"{type(source).__name__}.describe()"
+    for key, kind in (("kind", str), ("count", int), ("fingerprint", str)):
+        if not isinstance(value := described.get(key), kind) or value == "":
+            raise DataError(f"{name}: expected {key} as {kind.__name__}, got {value!r}")
 
 
 def fingerprint(root: Path, files: Iterable[str], *, content: bool) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from ..data import Geometry, Skip, Source, class_map, open_source, prepare, source_labels
 from ..data.labels import Classes
 from ..data.skip import HINT, OnError, check_on_error
+from ..data.source import check_description
 from ..errors import DataError
 from ..finalize import from_levels
 from .model import Array
@@ -95,6 +96,8 @@ def open_images(
             f"source: expected at least one image that can be used, got none of {len(skipped)}; "
             f"the first: {skipped[0].reason}"
         )
+    described = held.describe()
+    check_description(held, described)
     listed = {"skipped": [asdict(skip) for skip in skipped]} if skipped else {}
     return Images(
         held,
@@ -103,7 +106,7 @@ def open_images(
         len(indices),
         None if numbers is None else numbers[indices],
         meaning.names if meaning else None,
-        {**held.describe(), **listed},
+        {**described, **listed},
         indices,
         skipped,
     )

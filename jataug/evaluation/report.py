@@ -191,7 +191,7 @@ class ModelReport:
         name: unique in the report.
         kind: "onnx" or "torch".
         path: of the file, None for a module in memory.
-        sha256: of the file.
+        sha256: of the file; of a torch module: of its state dict; None for another object.
         image_shape: (channel, height, width).
         preprocessing: what the model wants, or None.
         provider: where it ran.

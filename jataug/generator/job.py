@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..data import Geometry, Source, class_map, open_source, source_labels
 from ..data.labels import Classes
 from ..data.skip import check_on_error
+from ..data.source import check_description
 from ..errors import DataError
 from .destination import check_destination
 from .layout import check_format, image_names
@@ -87,6 +88,7 @@ def prepare_job(
     geometry = Geometry(resize, crop)
     held = source if isinstance(source, Source) else open_source(source)
     described = held.describe(content=source_hash)
+    check_description(held, described)
     path = described.pop("path", None)
     meaning = class_map(held, session.classes, classes) if labels == "source" else None
     channel, height, width = session.image_shape
