@@ -123,7 +123,9 @@ class Command(click.Command):
             where = f"{error.filename}: " if error.filename else ""
             self._fail(ctx, error, f"{where}{error.strerror or error}")
         except MemoryError as error:
-            self._fail(ctx, error, "out of memory; use a smaller --batch-size")
+            smaller = any(p.name == "batch_size" for p in self.params)
+            hint = "use a smaller --batch-size" if smaller else "free some, or use a smaller model"
+            self._fail(ctx, error, f"out of memory; {hint}")
         except Exception as error:
             what = f"{type(error).__name__}: {error}".splitlines()[0]
             self._fail(ctx, error, f"unexpected: {what} (a defect of jataug; --debug shows where)")

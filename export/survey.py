@@ -15,6 +15,7 @@ from .model import Classifier, image_shape, load_model, prepare
 from .quantised import STRAIGHT
 from .reach import reached_from
 from .rules import find_rule
+from .validity import explain_invalid
 
 __all__ = ["Survey", "survey"]
 
@@ -60,7 +61,7 @@ def survey(
         whole = any((n.domain, n.op_type) in STRAIGHT for n in proto.graph.node)
         notes = ("quantised: its gradient would be straight-through",) if whole else ()
         return Survey(opset, ops, None, None, (str(error),), notes)
-    problems = _missing(network)
+    problems = _missing(network, proto)
     try:
         preprocessing.check_channels(image_shape(network, preprocessing)[0])
     except ModelError as error:
@@ -75,7 +76,7 @@ def survey(
     )
 
 
-def _missing(network: Classifier) -> list[str]:
+def _missing(network: Classifier, proto: onnx.ModelProto) -> list[str]:
     """Return a line for each op without a rule, with how often it occurs and where first."""
     active = reached_from(network.image, network.nodes)
     found: dict[str, list[str]] = {}
@@ -91,7 +92,8 @@ def _missing(network: Classifier) -> list[str]:
                 found.setdefault(op, []).append(node.name or "")
     if not found:
         try:
-            vjp(network)  # a rule may refuse the options of a node
+            with explain_invalid(proto):
+                vjp(network)  # a rule may refuse the options of a node
         except (ModelError, UnsupportedOperator) as error:
             return [str(error)]
     return [

@@ -75,6 +75,8 @@ def open_npz(path: Path) -> ArraySource:
         held = ", ".join(arrays) or "nothing"
         raise DataError(f"{path}: expected an array named images, got {held}")
     images = arrays["images"]
+    if images.dtype == np.uint8 and images.shape[:1] == (0,):
+        raise DataError(f"{path}: expected at least one image, got none")
     if images.dtype != np.uint8 or len(images.shape) not in (3, 4) or 0 in images.shape:
         raise DataError(
             f"{path}: expected images uint8 (count, height, width[, channel]), "
@@ -89,7 +91,10 @@ def _npz_labels(path: Path, labels: Rows, count: int) -> NDArray[np.int64]:
         raise DataError(
             f"{path}: expected labels integer ({count},), got {labels.dtype} {labels.shape}"
         )
-    return labels.load().astype(np.int64)
+    found = labels.load()
+    if found.size and int(found.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{path}: expected labels below 2**63, got {found.max()}")
+    return found.astype(np.int64)
 
 
 def open_idx(path: Path) -> ArraySource:

@@ -117,7 +117,7 @@ def _read(classes: str | PathLike[str] | Mapping[str, int], count: int) -> dict[
 def _json(text: str, where: str) -> dict[str, int]:
     try:
         value: dict[str, int] = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: expected JSON {{name: class}}: {error}") from None
     return value
 

@@ -124,7 +124,7 @@ def fingerprint(root: Path, files: Iterable[str], *, content: bool) -> str:
 
 
 def _mark(path: Path, content: bool) -> str:
-    if content and path.exists():
+    if content and path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     try:

@@ -128,7 +128,7 @@ def is_stored(path: Path) -> bool:
     if index.is_file():
         try:
             return bool(json.loads(index.read_bytes()).get("kind") == KIND)
-        except (ValueError, AttributeError, OSError):
+        except (ValueError, AttributeError, OSError, RecursionError):
             return False
     plan = path / "plan.json"
     if plan.is_file() and b'"plan_hash"' in plan.read_bytes():
@@ -142,7 +142,7 @@ def is_stored(path: Path) -> bool:
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected a readable index, got {error}") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")

@@ -208,7 +208,7 @@ def _datasets() -> tuple[Callable[..., Any], Callable[..., Any]]:
 def _stored_features(metadata: Mapping[bytes, bytes]) -> Features:
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return features if isinstance(features, dict) else {}
 

@@ -165,7 +165,7 @@ def _label(file: Path, key: str, parts: Parts) -> int | None:
 def _described(file: Path, member: Member) -> int | None:
     try:
         value = json.loads(read_member(file, member))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file}:{member.name}: expected JSON, got {error}") from None
     found = [value[name] for name in _LABELS if isinstance(value, dict) and name in value]
     if not found:

@@ -280,7 +280,7 @@ def load_report(path: str | PathLike[str]) -> Report:
     try:
         data = json.loads(Path(path).read_text("utf-8"))
         version = data["format_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: expected a report.json: {error}") from None
     if version != FORMAT_VERSION:
         raise DataError(

@@ -47,7 +47,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise DataError(f"{path}: expected a readable file: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected JSON, got a damaged file: {error}") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
@@ -147,7 +147,7 @@ def records(root: Path, shard: Shard) -> Iterator[dict[str, Any]]:
             yield from (json.loads(line) for line in lines)
     except OSError as error:
         raise DataError(f"{path}: expected a readable file: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected a JSON object a line, got {error}") from None
 
 

@@ -70,7 +70,7 @@ def is_run(path: str | os.PathLike[str]) -> bool:
     """Tell whether a path is a folder that `train` wrote."""
     try:
         return bool(json.loads((Path(path) / CONFIG).read_text("utf-8"))["kind"] == _KIND)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -198,7 +198,7 @@ def _check_same(root: Path, stored: Mapping[str, Any], asked: Mapping[str, Any])
 def _check_environment(root: Path, now: Mapping[str, Any]) -> None:
     try:
         then = json.loads((root / ENVIRONMENT).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
     # Another number of processes is refused where the checkpoint is read.
     names = sorted(now.keys() - {"processes"})
