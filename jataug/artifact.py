@@ -212,7 +212,16 @@ def _check(model: "onnx.ModelProto", data: Any) -> Manifest:
     if own != _digest({**data, "graph_sha256": graph}):
         raise ArtifactError("the manifest was edited after the export; export the attack again")
     names = [value.name for value in model.graph.input]
-    if graph != graph_digest(model) or names != manifest.inputs:
+    sizes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    alike = (
+        names == manifest.inputs
+        and sizes["image"] == [manifest.batch, *manifest.image_shape]
+        and sizes.get("logits", [])[1:] == [manifest.classes]
+    )
+    if graph != graph_digest(model) or not alike:
         raise ArtifactError("manifest and graph disagree; export the attack again")
     return manifest
 
