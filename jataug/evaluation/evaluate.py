@@ -165,6 +165,8 @@ def evaluate(
 def _check_integer(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise DataError(f"{name}: expected an integer >= 1, got {value!r}")
+    if value >= 2**31:
+        raise DataError(f"{name}: expected at most {2**31 - 1}, got {value}")
 
 
 def _names(suite: str, attacks: Sequence[str] | None) -> Sequence[str]:

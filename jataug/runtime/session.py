@@ -115,6 +115,8 @@ class Session:
         for name, value in (("batch_size", batch_size), ("threads", threads)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise BudgetError(f"{name}: expected an integer >= 1, got {value!r}")
+            if value is not None and value >= 2**31:
+                raise BudgetError(f"{name}: expected at most {2**31 - 1}, got {value}")
         if cuda_graph:
             check_recordable(backend, device, manifest.form)
         return cls(model, manifest, backend, device, batch_size, threads, cuda_graph, tf32)
