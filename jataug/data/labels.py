@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,10 +117,17 @@ def _read(classes: str | PathLike[str] | Mapping[str, int], count: int) -> dict[
 
 def _json(text: str, where: str) -> dict[str, int]:
     try:
-        value: dict[str, int] = json.loads(text)
+        value: dict[str, int] = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: expected JSON {{name: class}}: {error}") from None
     return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{repeated[0]!r} is there twice")
+    return dict(pairs)
 
 
 def _checked(numbers: dict[str, int], count: int, where: str) -> dict[str, int]:

@@ -15,7 +15,7 @@ from ..budget import FlowBudget, PixelBudget
 from ..data import Geometry, Source, open_source
 from ..data.labels import Classes
 from ..data.skip import OnError
-from ..errors import DataError
+from ..errors import BudgetError, DataError
 from ..preprocessing import Preprocessing
 from .assess import Assessment
 from .folder import Folder
@@ -169,6 +169,14 @@ def _check_integer(name: str, value: Any) -> None:
         raise DataError(f"{name}: expected at most {2**31 - 1}, got {value}")
 
 
+def _check_flow(flow: FlowBudget, shape: tuple[int, int, int]) -> None:
+    if flow.radius > max(shape[1:]):
+        raise BudgetError(
+            f"flow radius: expected at most {max(shape[1:])} pixels for images of {shape[1]} x "
+            f"{shape[2]}, got {flow.radius:g}"
+        )
+
+
 def _names(suite: str, attacks: Sequence[str] | None) -> Sequence[str]:
     if suite not in SUITES:
         raise DataError(f"suite: expected one of {', '.join(SUITES)}, got {suite!r}")
@@ -195,6 +203,7 @@ class _Evaluation:
         progress: Callable[[Progress], object] | None,
     ) -> None:
         _check_integer("batch_size", batch_size)
+        _check_flow(settings.flow, subjects[0].model.image_shape)
         self._subjects, self._count, self._images = list(subjects), count, images
         self._settings, self._batch_size, self._progress = settings, batch_size, progress
         _check_alike(subjects)

@@ -3,6 +3,7 @@ measured result out.
 """
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jataug import streams
-from jataug.artifact import Manifest, load_artifact, prune
+from jataug.artifact import Manifest, graph_digest, load_artifact, prune
 from jataug.errors import ArtifactError, BudgetError
 from jataug.result import AttackResult
 
@@ -138,8 +139,12 @@ class Session:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The artifact's manifest, as JSON types."""
-        return self._manifest.to_dict()
+        """The artifact's manifest, as JSON types, with the sha256 of its graph."""
+        return {**self._manifest.to_dict(), "graph_sha256": self._graph_sha256}
+
+    @cached_property
+    def _graph_sha256(self) -> str:
+        return graph_digest(self._model)
 
     @property
     def providers(self) -> list[str]:

@@ -60,6 +60,8 @@ def test_json_names_the_class_of_a_folder(folders, tmp_path):
         ('{"ant": 3}', r"expected 'ant' in \[0, 3\), got 3"),
         ('{"ant": "0"}', "got '0'"),
         ("{ant", "expected JSON"),
+        ('{"ant": 0, "ant": 1, "bee": 2, "cow": 0}', "expected JSON .*'ant' is there twice"),
+        ('{"a":' * 100_000, "expected JSON"),
     ],
 )
 def test_class_files_that_do_not_fit_are_refused(folders, tmp_path, text, message):

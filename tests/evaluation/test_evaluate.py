@@ -260,6 +260,7 @@ def test_a_folder_that_is_not_ours_is_refused(model: Path, source: Path, tmp_pat
         ({"limit": 0}, DataError, "limit"),
         ({"pixel": -1}, BudgetError, "pixel radius"),
         ({"flow": 0, "pixel": 0}, BudgetError, "above 0"),
+        ({"flow": 29}, BudgetError, "at most 28 pixels for images of 28 x 28, got 29"),
         ({"pixel": jataug.PixelBudget(1, "l2")}, BudgetError, "linf"),
         ({"measured": "int4"}, BudgetError, "uint8"),
         ({"batch_size": 0}, DataError, "batch_size"),
