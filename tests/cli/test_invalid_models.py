@@ -1,5 +1,6 @@
 """Models that no runtime could run: one line that says what is wrong, never a defect."""
 
+import os
 from pathlib import Path
 
 import onnx
@@ -58,6 +59,15 @@ def recursive_function(path):
     model.opset_import.extend(opsets)
     path.write_bytes(model.SerializeToString())
     return path
+
+
+@pytest.mark.parametrize("command", ["export", "differentiate"])
+def test_a_destination_that_is_no_file_is_not_replaced(run, tmp_path, command):
+    """A model written to /dev/null by root would take its place."""
+    os.mkfifo(tmp_path / "pipe")
+    result = run(command, DEMO / "classifier.onnx", "-o", tmp_path / "pipe")
+    refused(result, "pipe: expected a file name, got a device or a pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def no_output(path):
