@@ -156,11 +156,12 @@ def finished(root: Path, shard: Shard) -> dict[str, Any] | None:
     try:
         marker = read_json(root / marker_name(shard))
         names = {**_image_hashes(root, shard, marker), **marker["files"]}
+        whole = all(file_hash(root / n) == value for n, value in names.items())
     except (DataError, KeyError, TypeError):
         return None
     if (marker.get("start"), marker.get("stop")) != (shard.start, shard.stop):
         return None
-    return marker if all(file_hash(root / n) == value for n, value in names.items()) else None
+    return marker if whole else None
 
 
 def _image_hashes(root: Path, shard: Shard, marker: Mapping[str, Any]) -> dict[str, str]:
