@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.types import FuncParamType
 
 from jataug.errors import CheckError, JataugError
 
@@ -89,7 +90,14 @@ class Command(click.Command):
                 "are "
                 f"the long options of jataug {self.name}"
             )
-        named = {flags[f"--{key.replace('_', '-')}"]: value for key, value in table.items()}
+        params = {p.name: p for p in self.params}
+        named = {}
+        for key, value in table.items():
+            name = flags[f"--{key.replace('_', '-')}"]
+            if expected := _wrong_kind(params[name], value):
+                raise Refused(f"--config {path}: {key}: expected {expected}, got {value!r}")
+            # As it would be typed: an option of integers refuses 1.5 there too.
+            named[name] = value if isinstance(value, bool | list) else str(value)
         ctx.default_map = {**(ctx.default_map or {}), **named}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -123,7 +131,9 @@ class Command(click.Command):
             where = f"{error.filename}: " if error.filename else ""
             self._fail(ctx, error, f"{where}{error.strerror or error}")
         except MemoryError as error:
-            self._fail(ctx, error, "out of memory; use a smaller --batch-size")
+            smaller = any(p.name == "batch_size" for p in self.params)
+            hint = "use a smaller --batch-size" if smaller else "free some, or use a smaller model"
+            self._fail(ctx, error, f"out of memory; {hint}")
         except Exception as error:
             what = f"{type(error).__name__}: {error}".splitlines()[0]
             self._fail(ctx, error, f"unexpected: {what} (a defect of jataug; --debug shows where)")
@@ -135,6 +145,20 @@ class Command(click.Command):
         if isinstance(error, CheckError):
             raise FailedCheck(line) from None
         raise Refused(line) from None
+
+
+def _wrong_kind(param: click.Parameter, value: Any) -> str | None:
+    """Return what a key of a TOML file has to be, where it is something else."""
+    if getattr(param, "is_flag", False):
+        return None if isinstance(value, bool) else "true or false"
+    values = value if isinstance(value, list) else [value]
+    several = getattr(param, "multiple", False) or isinstance(param.type, FuncParamType)
+    if isinstance(value, list) and not several:
+        return "one value"
+    if isinstance(param.type, click.Path):
+        return None if all(isinstance(v, str) for v in values) else "a path as a string"
+    plain = all(isinstance(v, str | int | float) and not isinstance(v, bool) for v in values)
+    return None if plain else "a string, a number, or a list of them"
 
 
 def _line(ctx: click.Context, error: JataugError) -> str:

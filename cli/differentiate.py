@@ -48,14 +48,16 @@ def command(
     from jataug.export.precision import float32_twin, is_half, prepare_in
     from jataug.export.report import check_vjp, report
     from jataug.export.save import check_destination, save_model
+    from jataug.export.validity import explain_invalid
 
     check_destination(output, model)
     proto = load_model(model)
     options = {"wrt": wrt, "of": of, "size": size}
-    network = prepare_in(precision, proto, **options)
-    gradient, checked = vjp(network), None
-    if not no_check:
-        checked = check_vjp(gradient, network, device, float32_twin(network, proto, **options))
+    with explain_invalid(proto):
+        network = prepare_in(precision, proto, **options)
+        gradient, checked = vjp(network), None
+        if not no_check:
+            checked = check_vjp(gradient, network, device, float32_twin(network, proto, **options))
     replaced = "; the file that was there is replaced" if output.exists() else ""
     save_model(gradient, output)
     found = report(network)

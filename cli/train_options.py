@@ -19,7 +19,7 @@ def _named(_: click.Context, __: click.Parameter, given: Any) -> dict[str, Any]:
             raise click.BadParameter(f"expected NAME=VALUE, got {text!r}")
         try:
             options[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             options[name] = value
     return options
 

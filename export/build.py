@@ -28,6 +28,7 @@ from .portable import check_portable
 from .precision import Precision, float32_twin, precision_of, prepare_in
 from .rematerialize import order_by_depth, rematerialize
 from .save import check_destination, save_model
+from .validity import explain_invalid
 from .warp import reach_of
 from .weights import PREFIX, Weights, weight_arrays, weight_inputs, weight_names
 from .widen import widen
@@ -130,23 +131,24 @@ def checked_attack(
     proto = load_model(model, example, optimize=weights == "constant")
     preprocessing = preprocessing or Preprocessing()
     options = {"of": preprocessing.logits, "preprocessing": preprocessing, "size": size}
-    network = prepare_in(precision, proto, **options, weights=names)
-    artifact, manifest = build_attack(
-        network, config, preprocessing, form, max_flow, model_digest(proto), target
-    )
-    if target == "portable":
-        check_portable(artifact)
-    if check:
-        twin = float32_twin(network, proto, **options)
-        runtime = check_gradient(network, preprocessing, device, feeds, twin)
-        check_artifact(artifact, manifest, device, feeds)
-        difference = None
-        if manifest.straight_through:
-            plain = widen(proto) if precision == "float32" else proto
-            difference = logits_difference(plain, network, preprocessing, device)
-        found = {"checked": runtime, "logits_difference": difference}
-        manifest = Manifest(**{**vars(manifest), **found})
-        sign(artifact, manifest)
+    with explain_invalid(proto):
+        network = prepare_in(precision, proto, **options, weights=names)
+        artifact, manifest = build_attack(
+            network, config, preprocessing, form, max_flow, model_digest(proto), target
+        )
+        if target == "portable":
+            check_portable(artifact)
+        if check:
+            twin = float32_twin(network, proto, **options)
+            runtime = check_gradient(network, preprocessing, device, feeds, twin)
+            check_artifact(artifact, manifest, device, feeds)
+            difference = None
+            if manifest.straight_through:
+                plain = widen(proto) if precision == "float32" else proto
+                difference = logits_difference(plain, network, preprocessing, device)
+            found = {"checked": runtime, "logits_difference": difference}
+            manifest = Manifest(**{**vars(manifest), **found})
+            sign(artifact, manifest)
     return artifact, manifest
 
 

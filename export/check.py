@@ -2,6 +2,7 @@
 never written.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -121,6 +122,11 @@ def check_gradient(
     if not np.isfinite(np.concatenate([part.ravel() for part in run(images)])).all():
         raise CheckError("self-check: the logits or the gradient of a random image are not finite")
     error = directional_error(evaluate, lambda x: run(x)[1], images, cotangent)
+    if error == math.inf:
+        raise CheckError(
+            "self-check: the gradient of a random image is zero everywhere; nothing was written "
+            f"(--no-check skips this){_advice(network)}"
+        )
     if error > TOLERANCE:
         raise CheckError(
             f"self-check: the gradient differs from finite differences by {error:.1%}, expected "
@@ -269,7 +275,9 @@ def directional_error(
     length = float(np.linalg.norm(gradient))
     if length == 0:
         return float("inf")
-    logits = evaluate(images).reshape(len(images) if images.ndim else 1, -1)
+    found = evaluate(images)
+    rows = len(images) if images.shape[:1] == found.shape[:1] and images.ndim else 1
+    logits = found.reshape(rows, -1)
     seed = cotangent.reshape(logits.shape)
     size = max(float(np.linalg.norm(seed * (logits - logits.mean(axis=1, keepdims=True)))), 1e-6)
 

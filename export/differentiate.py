@@ -137,6 +137,9 @@ def trace(graph: Builder, network: Classifier, image: Term, *, rounded: bool = T
             if twin:
                 twin.follow(inputs, outputs)
         terms.update(zip(node.outputs, written or outputs, strict=True))
+    for value in network.outputs:
+        if value not in terms:  # a weight
+            terms[value] = graph.adopt(value)
     return Trace(graph, network.nodes, terms, network.image, terms[network.logits], network.opset)
 
 

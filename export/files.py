@@ -66,13 +66,18 @@ def _guess(path: Path) -> str:
 
 
 def _read_external(tensor: TensorProto, path: Path) -> None:
-    info = ExternalDataInfo(tensor)
+    try:
+        info = ExternalDataInfo(tensor)
+    except ValueError as error:
+        raise ModelError(f"{path}: weight {tensor.name!r} in a data file: {error}") from None
+    if not info.location:
+        raise ModelError(f"{path}: weight {tensor.name!r} names no data file")
     where = f"{path}: weight {tensor.name!r}: its data file {info.location!r}"
     folder = path.parent.resolve()
     parts = {*PurePosixPath(info.location).parts, *PureWindowsPath(info.location).parts}
     rooted = PurePosixPath(info.location).anchor or PureWindowsPath(info.location).anchor
     source = folder / info.location
-    if not info.location or rooted or ".." in parts:
+    if rooted or ".." in parts:
         raise ModelError(f"{where} is outside the model's folder")
     if source.exists() and not source.resolve().is_relative_to(folder):
         raise ModelError(f"{where} is a link that leaves the model's folder")

@@ -75,6 +75,8 @@ def choose_output(graph: ir.Graph, of: str | None, *, inner: bool) -> ir.Value:
     named = ", ".join(f"{v.name} {v.shape or ''}".strip() for v in graph.outputs)
     if of is not None:
         raise ModelError(f"the model has no output {of!r}; it has: {named}")
+    if not named:
+        raise ModelError("the model has no output; export it again")
     choose = "name the logits with --logits" if inner else "name one with --of"
     raise ModelError(f"the model has {len(graph.outputs)} outputs: {named}; {choose}")
 

@@ -3,6 +3,7 @@ differentiated.
 """
 
 import hashlib
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from .head import Head, as_logits, choose_output, flatten_logits
 from .pools import settle_pools
 from .reach import require_shapes, straight_through
 from .shapes import BATCH, Info
+from .validity import explain_invalid
 from .weights import open_weights
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ __all__ = ["OPSET", "Classifier", "image_shape", "load_model", "model_digest", "
 
 OPSET = 18
 """Older models are converted up to this; a newer one keeps its own."""
+
+_LARGEST = 2**30
+"""Numbers in an image, or in a batch that the model fixes."""
 
 _NEWEST = 28
 """The newest opset whose ops this version has been checked against."""
@@ -187,16 +192,17 @@ def prepare(
     Raises:
         ModelError: the model is no classifier, or its shapes cannot be inferred.
     """
-    proto = normalized(proto)
-    keep_tensors(proto, of)
-    proto = _at_opset(proto, opset)
-    plan = _Plan(proto, wrt, of, preprocessing, size, tuple(weights))
-    for way in ("as it is", "freed"):
-        try:
-            return _prepared(plan, way)
-        except _OtherBatch:
-            continue
-    return _prepared(plan, "fixed")
+    with explain_invalid(proto):
+        proto = normalized(proto)
+        keep_tensors(proto, of)
+        proto = _at_opset(proto, opset)
+        plan = _Plan(proto, wrt, of, preprocessing, size, tuple(weights))
+        for way in ("as it is", "freed"):
+            try:
+                return _prepared(plan, way)
+            except _OtherBatch:
+                continue
+        return _prepared(plan, "fixed")
 
 
 class _OtherBatch(ModelError):
@@ -358,6 +364,10 @@ def _image_shape(image: ir.Value, layout: str, size: tuple[int, int] | None) -> 
                     "--size out"
                 )
             dims[axis] = wanted
+    if math.prod(d or 1 for d in dims) > _LARGEST:
+        raise ModelError(
+            f"input {image.name!r} has shape {image.shape}: expected at most {_LARGEST} numbers"
+        )
     if any(d is None for d in dims[1:]):
         raise ModelError(
             f"input {image.name!r} has shape {image.shape}: channels, height and width must be "

@@ -1,5 +1,6 @@
 """What was done to differentiate a model, and the check of what came out."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -131,6 +132,11 @@ def check_vjp(
     if not (np.isfinite(logits).all() and np.isfinite(pullback(start)).all()):
         raise CheckError("self-check: the output or the gradient of a random input is not finite")
     error = directional_error(evaluate, pullback, start, cotangent)
+    if error == math.inf:
+        raise CheckError(
+            "self-check: the gradient of a random input is zero everywhere; nothing was written "
+            "(--no-check skips this)"
+        )
     if not error <= TOLERANCE:
         raise CheckError(
             f"self-check: the gradient differs from finite differences by {error:.1%}, expected "

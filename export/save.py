@@ -18,6 +18,8 @@ def check_destination(destination: Path, source: object = None) -> None:
     """Raise ArtifactError where `destination` cannot be written, or is the `source` itself."""
     if destination.is_dir() or not destination.parent.is_dir():
         raise ArtifactError(f"{destination}: expected a file name in an existing folder")
+    if destination.exists() and not destination.is_file():  # /dev/null, say: never replaced
+        raise ArtifactError(f"{destination}: expected a file name, got a device or a pipe")
     if not isinstance(source, (str, Path)) or not destination.exists():
         return
     if Path(source).exists() and destination.samefile(source):

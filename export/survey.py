@@ -61,7 +61,7 @@ def survey(
         whole = any((n.domain, n.op_type) in STRAIGHT for n in proto.graph.node)
         notes = ("quantised: its gradient would be straight-through",) if whole else ()
         return Survey(opset, ops, None, None, (str(error),), notes)
-    problems = _missing(network)
+    problems = _missing(network, proto)
     try:
         preprocessing.check_channels(image_shape(network, preprocessing)[0])
         if not problems:
@@ -78,7 +78,7 @@ def survey(
     )
 
 
-def _missing(network: Classifier) -> list[str]:
+def _missing(network: Classifier, proto: onnx.ModelProto) -> list[str]:
     """Return a line for each op without a rule, with how often it occurs and where first."""
     active = reached_from(network.image, network.nodes)
     found: dict[str, list[str]] = {}

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from .config import AttackConfig
 from .errors import ArtifactError, BudgetError, ModelError
@@ -109,9 +110,36 @@ class Manifest:
                 "weights": tuple(data.get("weights", ())),
                 "straight_through": tuple(data.get("straight_through", ())),
             }
-            return cls(**{**data, **parsed})
+            found = cls(**{**data, **parsed})
         except (KeyError, TypeError, BudgetError, ModelError) as error:
             raise ArtifactError(f"manifest: cannot be read: {error}") from None
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        def whole(value: Any, least: int) -> bool:
+            return type(value) is int and value >= least
+
+        for name, right in {
+            "form": self.form in get_args(Form),
+            "iterations": whole(self.iterations, 0),
+            "max_flow_radius": type(self.max_flow_radius) in (int, float)
+            and 0 <= self.max_flow_radius < math.inf,
+            "reach": whole(self.reach, 0),
+            "batch": self.batch == "N" or whole(self.batch, 1),
+            "image_shape": len(self.image_shape) == 3
+            and all(whole(s, 1) for s in self.image_shape),
+            "classes": whole(self.classes, 2),
+            "model_sha256": isinstance(self.model_sha256, str),
+            "versions": isinstance(self.versions, dict),
+            "checked": isinstance(self.checked, str | None),
+            "weights": all(isinstance(name, str) for name in self.weights),
+            "straight_through": all(isinstance(name, str) for name in self.straight_through),
+            "logits_difference": isinstance(self.logits_difference, int | float | None),
+            "precision": isinstance(self.precision, str | None),
+        }.items():
+            if not right:
+                raise ArtifactError(f"manifest: {name} cannot be {getattr(self, name)!r}")
 
     @property
     def inputs(self) -> list[str]:
@@ -185,7 +213,16 @@ def _check(model: "onnx.ModelProto", data: Any) -> Manifest:
     if own != _digest({**data, "graph_sha256": graph}):
         raise ArtifactError("the manifest was edited after the export; export the attack again")
     names = [value.name for value in model.graph.input]
-    if graph != graph_digest(model) or names != manifest.inputs:
+    sizes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    alike = (
+        names == manifest.inputs
+        and sizes["image"] == [manifest.batch, *manifest.image_shape]
+        and sizes.get("logits", [])[1:] == [manifest.classes]
+    )
+    if graph != graph_digest(model) or not alike:
         raise ArtifactError("manifest and graph disagree; export the attack again")
     return manifest
 

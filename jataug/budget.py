@@ -1,15 +1,17 @@
 """Attack budgets: how far a flow field and a pixel perturbation may go. Units live in the types."""
 
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
 from .errors import BudgetError
 
-__all__ = ["FlowBudget", "Norm", "PixelBudget", "radius_of"]
+__all__ = ["FLOAT32_MAX", "FlowBudget", "Norm", "PixelBudget", "radius_of"]
 
 Norm = Literal["l2", "linf"]
+
+FLOAT32_MAX = float.fromhex("0x1.fffffep+127")
+"""What a graph computes in ends here."""
 
 
 def radius_of(value: float | int | str, name: str) -> float:
@@ -24,7 +26,7 @@ def radius_of(value: float | int | str, name: str) -> float:
         raise BudgetError(
             f"{name}: expected a number or a fraction such as 8/255, got {value!r}"
         ) from None
-    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
+    if isinstance(value, bool) or not 0 <= number <= FLOAT32_MAX:
         raise BudgetError(f"{name}: expected a finite number >= 0, got {value!r}")
     return number
 

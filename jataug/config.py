@@ -84,6 +84,8 @@ class AttackConfig:
                 raise BudgetError(f"{name}: expected a {kind.__name__}, got {value!r}")
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
             raise BudgetError(f"steps: expected an integer >= 0, got {self.steps!r}")
+        if self.steps > _MOST_STEPS:
+            raise BudgetError(f"steps: expected at most {_MOST_STEPS}, got {self.steps}")
         for name, choices in _CHOICES.items():
             if (value := getattr(self, name)) not in get_args(choices):
                 expected = ", ".join(get_args(choices))
@@ -174,6 +176,8 @@ class AttackConfig:
                 ) from None
         return cls(**options)
 
+
+_MOST_STEPS = 1_000_000
 
 _CHOICES = {
     "order": Order,

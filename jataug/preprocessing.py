@@ -1,11 +1,11 @@
 """How a model wants its images: what happens between an image in [0, 1] and the network."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
+from .budget import FLOAT32_MAX
 from .errors import ModelError
 
 __all__ = ["Preprocessing"]
@@ -51,8 +51,8 @@ class Preprocessing:
         for name in ("mean", "std"):
             object.__setattr__(self, name, _numbers(getattr(self, name), name))
         object.__setattr__(self, "scale", _numbers(self.scale, "scale")[0])
-        if not self.scale or not all(self.std):
-            raise ModelError("preprocessing: scale and std must not be 0")
+        if not self.scale or min(self.std) <= 0:
+            raise ModelError("preprocessing: expected a std above 0 and a scale other than 0")
         if self.scale == 1 and (beyond := max(self.mean)) > _LEVELS:
             raise ModelError(
                 f"mean: {beyond:g} is beyond images in [0, 1]; a mean of 8-bit levels wants scale "
@@ -113,6 +113,6 @@ def _numbers(value: float | Sequence[float], name: str) -> tuple[float, ...]:
         numbers = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
     except (TypeError, ValueError):
         raise ModelError(f"{name}: expected numbers, got {value!r}") from None
-    if not numbers or not all(map(math.isfinite, numbers)):
+    if not numbers or not all(abs(number) <= FLOAT32_MAX for number in numbers):
         raise ModelError(f"{name}: expected finite numbers, got {value!r}")
     return numbers

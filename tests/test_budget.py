@@ -29,7 +29,7 @@ def test_radius_is_read(value, expected):
     "value",
     [
         *(-1, -1e-9, "-8/255", math.nan, math.inf, -math.inf, "nan", "inf", "8/0", "", "a"),
-        *("1/2/3", None, True, False, [1], {}, "1e999", 10**400, 1j),
+        *("1/2/3", None, True, False, [1], {}, "1e999", 10**400, 1j, 1e39),
     ],
 )
 @pytest.mark.parametrize("make", [FlowBudget, PixelBudget])

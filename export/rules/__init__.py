@@ -14,12 +14,13 @@ from . import (
     resize,
     sampling,
 )
-from .table import FLAT, Rule, find_rule, has_rule, rule
+from .table import FLAT, Rule, custom_rules, find_rule, has_rule, rule
 
 __all__ = [
     "FLAT",
     "Rule",
     "convolution",
+    "custom_rules",
     "elementwise",
     "find_rule",
     "has_rule",

@@ -5,6 +5,7 @@ inputs.
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import onnx_ir as ir
@@ -13,7 +14,9 @@ from jataug.errors import UnsupportedOperator
 
 from ..graph import Term
 
-__all__ = ["FLAT", "Rule", "add_rule", "find_rule", "has_rule", "rule", "rule_of"]
+__all__ = [
+    "FLAT", "Rule", "add_rule", "custom_rules", "find_rule", "has_rule", "rule", "rule_of"
+]  # fmt: skip
 
 Pullback = Callable[..., Term]
 
@@ -104,6 +107,21 @@ def rule_of(op_type: str, i: int) -> Rule:
 def has_rule(domain: str, op_type: str) -> bool:
     """Tell whether the op has a rule for at least one input, or is flat."""
     return (domain, op_type) in _RULES or (domain, op_type) in FLAT
+
+
+def custom_rules() -> list[str]:
+    """Return the ops that have a rule from outside jataug."""
+    return sorted(
+        op_type
+        for (_, op_type), entries in _RULES.items()
+        for entry in entries.values()
+        if not _module(entry.pullback).startswith("jataug.")
+    )
+
+
+def _module(pullback: Pullback) -> str:
+    function = pullback.func if isinstance(pullback, partial) else pullback
+    return getattr(function, "__module__", None) or ""
 
 
 def find_rule(node: ir.Node, i: int, opset: int | None) -> Rule:

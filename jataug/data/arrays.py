@@ -75,6 +75,8 @@ def open_npz(path: Path) -> ArraySource:
         held = ", ".join(arrays) or "nothing"
         raise DataError(f"{path}: expected an array named images, got {held}")
     images = arrays["images"]
+    if images.dtype == np.uint8 and images.shape[:1] == (0,):
+        raise DataError(f"{path}: expected at least one image, got none")
     if images.dtype != np.uint8 or len(images.shape) not in (3, 4) or 0 in images.shape:
         raise DataError(
             f"{path}: expected images uint8 (count, height, width[, channel]), "

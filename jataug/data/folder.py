@@ -92,8 +92,11 @@ class FolderSource(Source):
         return str(self._root / self._files[index])
 
     def read(self, index: int) -> NDArray[np.uint8]:
+        path = self._root / self._files[index]
         try:
-            with (self._root / self._files[index]).open("rb") as file:
+            if path.exists() and not path.is_file():  # a pipe would wait for a writer
+                raise DataError(f"{path}: expected a regular file")
+            with path.open("rb") as file:
                 return decode(file, self.where(index))
         except OSError as error:
             raise DataError(

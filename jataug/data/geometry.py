@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DataError
+from .decode import MAX_PIXELS
 
 __all__ = ["Geometry", "prepare"]
 
@@ -100,6 +101,11 @@ def _resize(image: Pixels, shorter: int, where: str) -> Pixels:
         raise DataError(f"{where}: expected 1 or 3 channels to resize, got {channel}")
     least = min(height, width)
     size = (shorter * width // least, shorter * height // least)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DataError(
+            f"{where}: resize: expected at most {MAX_PIXELS} pixels, got "
+            f"{size[1]}x{size[0]}; use a smaller --resize"
+        )
     picture = Image.fromarray(image[:, :, 0] if channel == 1 else image)
     resized = np.array(picture.resize(size, Image.Resampling.BILINEAR))
     return resized.reshape(size[1], size[0], channel)

@@ -226,10 +226,10 @@ def _json(text: str, where: str) -> dict[str, int]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands there twice")
-    return found
+    names = [name for name, _ in pairs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{repeated[0]!r} is there twice")
+    return dict(pairs)
 
 
 def _checked(numbers: dict[str, int], count: int | None, where: str) -> dict[str, int]:

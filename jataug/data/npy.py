@@ -72,4 +72,7 @@ def read_array(content: bytes) -> NDArray[Any]:
 
 def _by_numpy(version: tuple[int, int], header: bytes) -> Header:
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    return Header(*read(io.BytesIO(header)))
+    found = Header(*read(io.BytesIO(header)))
+    if any(size < 0 for size in found.shape):
+        raise ValueError("a negative size")
+    return found

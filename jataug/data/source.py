@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .left_out import LeftOut
 
-__all__ = ["NO_LABEL", "Sample", "Source", "fingerprint"]
+__all__ = ["NO_LABEL", "Sample", "Source", "check_description", "fingerprint"]
 
 NO_LABEL = -1
 """What stands for no label where only numbers can."""
@@ -87,7 +87,8 @@ class Source(ABC):
 
     @abstractmethod
     def describe(self, *, content: bool = False) -> dict[str, Any]:
-        """Return kind, absolute path, count and fingerprint, as JSON types.
+        """Return kind, absolute path (if any), count and fingerprint, as JSON types. A run is
+        resumed where they are equal: other images must have another fingerprint.
 
         Args:
             content: fingerprint the bytes of the files (slow) instead of their sizes and
@@ -125,6 +126,18 @@ class Source(ABC):
         return (self[index] for index in range(len(self)))
 
 
+def check_description(source: Source, described: Mapping[str, Any]) -> None:
+    """Refuse a description that does not tell one source from another.
+
+    Raises:
+        DataError: a key of it is missing, or of another type.
+    """
+    name = f"{type(source).__name__}.describe()"
+    for key, kind in (("kind", str), ("count", int), ("fingerprint", str)):
+        if not isinstance(value := described.get(key), kind) or value == "":
+            raise DataError(f"{name}: expected {key} as {kind.__name__}, got {value!r}")
+
+
 def fingerprint(root: Path, files: Iterable[str], *, content: bool) -> str:
     """Return "stat:..." (names, sizes, modification times) or "sha256:..." (names, bytes) of files
     under `root`.
@@ -144,7 +157,7 @@ def fingerprint(root: Path, files: Iterable[str], *, content: bool) -> str:
 
 
 def _mark(path: Path, content: bool) -> str:
-    if content and path.exists():
+    if content and path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     try:

@@ -52,7 +52,7 @@ class StoredSource(Source):
             self._keys = [str(record["key"]) for record in records]
             self._labels = [int(record["label"]) for record in records]
             self._places = [_place(record) for record in records]
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"{path}: expected a whole data set, got a damaged one ({error!r})"
             ) from None

@@ -15,6 +15,7 @@ def plan_differences(there: Stored, asked: Stored) -> list[Difference]:
     """Return how a stored plan differs from the one that is asked for."""
     return [
         *differing("version of jataug", there.get("jataug"), asked.get("jataug")),
+        *differing("identity=", there.get("identity"), asked.get("identity")),
         *_models("MODEL", there.get("models", ()), asked.get("models", ())),
         *_models("--transfer", there.get("transfer", ()), asked.get("transfer", ())),
         *_settings(there.get("settings", {}), asked.get("settings", {})),
@@ -35,7 +36,7 @@ def _models(name: str, there: Sequence[Stored], asked: Sequence[Stored]) -> Iter
         return
     for before, now in zip(there, asked, strict=True):
         if before.get("sha256") != now.get("sha256"):
-            text = f"the model {now.get('name')} is another file"
+            text = f"the model {now.get('name')} is another one"
             yield Difference(name, "", "", text=text)
         first, second = (model.get("preprocessing") or {} for model in (before, now))
         for key in {**first, **second}:

@@ -15,7 +15,7 @@ from ..budget import FlowBudget, PixelBudget
 from ..data import ClassOrder, Geometry, Source, check_outside, open_source
 from ..data.labels import Classes
 from ..data.skip import OnError
-from ..errors import DataError
+from ..errors import BudgetError, DataError
 from ..preprocessing import Preprocessing
 from .assess import Assessment
 from .folder import Folder
@@ -58,6 +58,7 @@ def evaluate(
     threads: int | None = None,
     tf32: bool = False,
     names: Sequence[str] | None = None,
+    identity: str | None = None,
     command: str | None = None,
     on_error: OnError = "stop",
     progress: Callable[[Progress], object] | None = None,
@@ -96,6 +97,9 @@ def evaluate(
         threads: of the runtime, for ONNX models; default its own choice.
         tf32: let CUDA round products to TF32, of ONNX models alone: another evaluation.
         names: one a model; default the file's stem.
+        identity: a string that you change whenever code changes that decides the figures: that of
+            models which are no .onnx files, of attacks and of derivative rules of your own. Without
+            it, an evaluation that depends on such code is not resumed.
         command: what was typed, for the report.
         on_error: "stop" at an image that cannot be used, or "skip" it: the report names it, and the
             figures of the other images do not change.
@@ -121,6 +125,8 @@ def evaluate(
     )
     if threads is not None:
         _check_integer("threads", threads)
+    if identity is not None and not (isinstance(identity, str) and identity):
+        raise DataError(f"identity: expected a string that is not empty, got {identity!r}")
     held = source if isinstance(source, Source) else open_source(source)
     models = list(model) if isinstance(model, list | tuple) else [model]
     if not models:
@@ -152,13 +158,26 @@ def evaluate(
         on_error=on_error,
     )
     rows = default_batch_size(first.image_shape) if batch_size is None else batch_size
-    evaluation = _Evaluation(subjects, len(models), images, settings, rows, output, progress)
+    root = None if output is None else Path(output)
+    evaluation = _Evaluation(
+        subjects, len(models), images, settings, rows, root, identity, progress
+    )
     return evaluation.report(command)
 
 
 def _check_integer(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise DataError(f"{name}: expected an integer >= 1, got {value!r}")
+    if value >= 2**31:
+        raise DataError(f"{name}: expected at most {2**31 - 1}, got {value}")
+
+
+def _check_flow(flow: FlowBudget, shape: tuple[int, int, int]) -> None:
+    if flow.radius > max(shape[1:]):
+        raise BudgetError(
+            f"flow radius: expected at most {max(shape[1:])} pixels for images of {shape[1]} x "
+            f"{shape[2]}, got {flow.radius:g}"
+        )
 
 
 def _names(suite: str, attacks: Sequence[str] | None) -> Sequence[str]:
@@ -182,17 +201,19 @@ class _Evaluation:
         images: Images,
         settings: Settings,
         batch_size: int,
-        output: str | PathLike[str] | None,
+        root: Path | None,
+        identity: str | None,
         progress: Callable[[Progress], object] | None,
     ) -> None:
         _check_integer("batch_size", batch_size)
+        _check_flow(settings.flow, subjects[0].model.image_shape)
         self._subjects, self._count, self._images = list(subjects), count, images
         self._settings, self._batch_size, self._progress = settings, batch_size, progress
         _check_alike(subjects)
-        root = None if output is None else Path(output)
         if root is not None:
             check_outside(root, images.source)
-        self._folder = Folder(root, self._plan())
+        code = _own_code(subjects, settings) if identity is None else None
+        self._folder = Folder(root, {**self._plan(), "identity": identity}, code)
 
     def _plan(self) -> dict[str, Any]:
         from .. import __version__
@@ -201,8 +222,8 @@ class _Evaluation:
         return {
             "format_version": FORMAT_VERSION,
             "jataug": __version__,
-            "models": [s.identity() for s in self._subjects[: self._count]],
-            "transfer": [s.identity() for s in self._subjects[self._count :]],
+            "models": [s.planned() for s in self._subjects[: self._count]],
+            "transfer": [s.planned() for s in self._subjects[self._count :]],
             "settings": self._settings.to_dict(),
             "batch_size": self._batch_size,
             "source": {k: v for k, v in images.described.items() if k not in ("path", "skipped")},
@@ -277,6 +298,20 @@ def _check_alike(subjects: Sequence[Subject]) -> None:
                 f"{subject.name}: expected images {tuple(first.image_shape)} and {first.classes} "
                 f"classes, as {subjects[0].name} has them, got {here[0]} and {here[1]}"
             )
+
+
+def _own_code(subjects: Sequence[Subject], settings: Settings) -> str | None:
+    """Return what decides the figures and is told by no file: code of the caller's; else None."""
+    from jataug.export.rules import custom_rules
+
+    if (model := next((s.name for s in subjects if not s.is_onnx), None)) is not None:
+        return f"the model {model} is no .onnx file"
+    for name, attack in settings.attacks.items():
+        if not type(attack).__module__.startswith("jataug."):
+            return f"the attack {name} is not one of jataug's"
+    if rules := custom_rules():
+        return f"the derivative rule of {rules[0]} is not one of jataug's"
+    return None
 
 
 def _environment() -> Mapping[str, Any]:

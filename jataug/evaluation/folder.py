@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,13 +35,16 @@ class Folder:
     Args:
         root: a new or empty folder, or one where the same plan was begun; None for memory alone.
         plan: everything that decides the figures.
+        code: what else decides them and cannot be compared, so that nothing is resumed; or None.
 
     Raises:
         DataError: the folder holds something else, or another plan; nothing is touched then.
     """
 
-    def __init__(self, root: Path | None, plan: Mapping[str, Any]) -> None:
-        self.root, self.plan = root, json.loads(json.dumps(plan))
+    def __init__(self, root: Path | None, plan: Mapping[str, Any], code: str | None = None) -> None:
+        self.root, self.plan, self._code = root, json.loads(json.dumps(plan)), code
+        if code is not None and root is not None:
+            self.plan["run"] = secrets.token_hex(16)  # like no other run's
         self.hash = digest(self.plan)
         if root is not None:
             self._check(root)
@@ -65,6 +69,12 @@ class Folder:
                 "nothing was touched, choose another"
             )
         if stored.get("plan_hash") != self.hash and _finished_any(root):
+            if self._code is not None:
+                raise DataError(
+                    f"{root}: {self._code}, so nothing tells whether what is finished there was "
+                    "made with the same code. Choose another folder. An evaluation with identity=, "
+                    "a string that you change whenever that code changes, can be resumed"
+                )
             found = plan_differences(stored.get("plan", {}), self.plan)
             raise DataError(
                 f"{root}: expected the evaluation that was begun there, got another: "
@@ -124,7 +134,7 @@ class Folder:
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

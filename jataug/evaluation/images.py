@@ -19,6 +19,7 @@ from ..data import (
 )
 from ..data.labels import Classes
 from ..data.skip import HINT, OnError, check_on_error
+from ..data.source import check_description
 from ..errors import DataError
 from ..finalize import from_levels
 from .model import Array
@@ -107,6 +108,8 @@ def open_images(
             f"source: expected at least one image that can be used, got none of {len(skipped)}; "
             f"the first: {skipped[0].reason}"
         )
+    described = held.describe()
+    check_description(held, described)
     listed = {"skipped": [asdict(skip) for skip in skipped]} if skipped else {}
     return Images(
         held,
@@ -115,7 +118,7 @@ def open_images(
         len(indices),
         None if numbers is None else numbers[indices],
         meaning.names if meaning else None,
-        {**held.describe(), **listed},
+        {**described, **listed},
         indices,
         skipped,
     )

@@ -35,7 +35,8 @@ def _head(report: Report) -> list[str]:
 def _model(model: ModelReport, labels: str) -> list[str]:
     return [
         f"## {_plain(model.name)}",
-        f"{model.kind}, {model.classes} classes, on {model.provider}; sha256 `{model.sha256}`",
+        f"{model.kind}, {model.classes} classes, on {model.provider}"
+        + (f"; sha256 `{model.sha256}`" if model.sha256 else ""),
         "\n".join(f"> **Note:** {_plain(warning)}" for warning in model.warnings),
         _attacks(model, labels),
         _checks(model),

@@ -191,7 +191,7 @@ class ModelReport:
         name: unique in the report.
         kind: "onnx" or "torch".
         path: of the file, None for a module in memory.
-        sha256: of the file.
+        sha256: of the file; of a torch module: of its state dict; None for another object.
         image_shape: (channel, height, width).
         preprocessing: what the model wants, or None.
         provider: where it ran.
@@ -280,7 +280,7 @@ def load_report(path: str | PathLike[str]) -> Report:
     try:
         data = json.loads(Path(path).read_text("utf-8"))
         version = data["format_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: expected a report.json: {error}") from None
     if version != FORMAT_VERSION:
         raise DataError(

@@ -54,8 +54,9 @@ class Settings:
             raise BudgetError("expected a flow or a pixel radius above 0, got 0 for both")
         if self.measured not in ("float", "uint8"):
             raise BudgetError(f"measured: expected float or uint8, got {self.measured!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise BudgetError(f"seed: expected an integer >= 0, got {self.seed!r}")
+        whole = isinstance(self.seed, int) and not isinstance(self.seed, bool)
+        if not whole or not 0 <= self.seed < 2**64:
+            raise BudgetError(f"seed: expected an integer in [0, 2**64), got {self.seed!r}")
 
     @property
     def radii(self) -> tuple[float, float]:

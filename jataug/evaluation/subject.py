@@ -1,6 +1,5 @@
 """A model under evaluation: what it is called, where it is from, and how it is called."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,15 +20,22 @@ __all__ = ["Subject", "default_batch_size", "open_subjects"]
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A model and its identity; see ModelReport."""
+    """A model and where it is from; see ModelReport. Its sha256 covers an ONNX model whole, of a
+    torch module the weights and not the code.
+    """
 
     name: str
     model: Model
     path: str | None
-    sha256: str
+    sha256: str | None
     preprocessing: Preprocessing | None
 
-    def identity(self) -> dict[str, Any]:
+    @property
+    def is_onnx(self) -> bool:
+        """Whether its sha256 covers everything that decides its logits."""
+        return self.preprocessing is not None
+
+    def planned(self) -> dict[str, Any]:
         """Return what a plan says of it."""
         wanted = None if self.preprocessing is None else self.preprocessing.to_dict()
         return {"name": self.name, "sha256": self.sha256, "preprocessing": wanted}
@@ -90,7 +96,7 @@ def open_subjects(
                 "by itself (torch: torch.backends.cuda.matmul.allow_tf32)"
             )
         if _is_model(model):
-            found.append(Subject(name, model, None, _anonymous(model), None))
+            found.append(Subject(name, model, None, None, None))
         elif _is_file(model):
             options = {"device": device, "size": size, "threads": threads, "tf32": tf32}
             found.append(_onnx(name, model, preprocessing, batch_size=batch_size or 64, **options))
@@ -117,11 +123,6 @@ def _unique(name: str, taken: set[str]) -> str:
         found, number = f"{name}-{number}", number + 1
     taken.add(found)
     return found
-
-
-def _anonymous(model: Any) -> str:
-    known = getattr(model, "sha256", None)
-    return known if isinstance(known, str) else hashlib.sha256(repr(model).encode()).hexdigest()
 
 
 def _onnx(name: str, model: Any, preprocessing: Preprocessing | None, **options: Any) -> Subject:

@@ -86,7 +86,7 @@ class TorchModel:
 
     @property
     def sha256(self) -> str:
-        """Of the state dict: names, shapes and bytes."""
+        """Of the state dict: names, shapes and bytes. Other code may have the same."""
         total = hashlib.sha256(repr(self.module).encode())
         for name, value in self.module.state_dict().items():
             if isinstance(value, torch.Tensor):

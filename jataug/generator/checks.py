@@ -30,6 +30,7 @@ _FIELDS = {
     "success": bool,
     "failed": bool,
 }
+_PREDICTIONS = ("clean_prediction", "adversarial_prediction")
 
 
 def index_problems(root: Path, index: Mapping[str, Any]) -> Iterator[str]:
@@ -76,6 +77,10 @@ def record_problems(
         for name, kind in _FIELDS.items():
             if not isinstance(record, dict) or type(record.get(name)) is not kind:
                 yield f"{shard.name} line {number + 1}: expected {name} of type {kind.__name__}"
+                return
+        for name in _PREDICTIONS:
+            if name not in record or type(record[name]) not in (int, type(None)):
+                yield f"{shard.name} line {number + 1}: expected {name} of type int, or null"
                 return
     if len(wanted) != entry["count"] or len(shard.records) != entry["count"]:
         yield f"{shard.name}: expected {len(wanted)} records, got {len(shard.records)}"

@@ -135,16 +135,16 @@ class Dataset:
         number = bisect_right(self._ends, position)
         shard = self._shard(number)
         row = position - (self._ends[number - 1] if number else 0)
-        record = shard.records[row]
-        return StoredSample(
-            record["index"],
-            record["key"],
-            shard.image(row),
-            record["label"],
-            record["target"],
-            record,
-            shard.flow(row),
-        )
+        try:
+            record = shard.records[row]
+            index, key, label, target = (record[k] for k in ("index", "key", "label", "target"))
+            image, flow = shard.image(row), shard.flow(row)
+        except (IndexError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{self.root}: {shard.name}: expected a whole record in row {row}, got a changed "
+                f"one ({error!r}); run jataug verify"
+            ) from None
+        return StoredSample(index, key, image, label, target, record, flow)
 
     def __iter__(self) -> Iterator[StoredSample]:
         return (self[position] for position in range(len(self)))
@@ -193,11 +193,33 @@ def read_index(root: Path) -> dict[str, Any]:
     return index
 
 
+_KINDS: dict[str, Any] = {
+    "plan": dict,
+    "plan_hash": str,
+    "counts": dict,
+    "shards": list,
+    "skipped": list,
+    "environments": list,
+    "card": dict | None,
+    "class_names": dict | None,
+    "model": dict | None,
+    "source_path": str | None,
+}
+
+
 def _malformed(index: Mapping[str, Any]) -> str | None:
     """Return what makes an index unreadable, or None."""
-    for name, kind in {"plan": dict, "counts": dict, "shards": list, "skipped": list}.items():
+    for name, kind in _KINDS.items():
         if not isinstance(index.get(name), kind):
             return f"no {name}"
+    for name in ("images", "failed", "skipped"):
+        if type(index["counts"].get(name)) is not int:
+            return f"counts: no {name}"
+    if not all(isinstance(s, dict) and type(s.get("index")) is int for s in index["skipped"]):
+        return "skipped: no index"
+    model = index.get("model")
+    if model is not None and not isinstance(model.get("preprocessing"), dict):
+        return "model: no preprocessing"
     if wrong := {field.name for field in fields(Plan)} ^ {*index["plan"], "backend", "tf32"}:
         return f"plan: {min(wrong)}"
     try:

@@ -47,7 +47,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise DataError(f"{path}: expected a readable file: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected JSON, got a damaged file: {error}") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
@@ -147,7 +147,7 @@ def records(root: Path, shard: Shard) -> Iterator[dict[str, Any]]:
             yield from (json.loads(line) for line in lines)
     except OSError as error:
         raise DataError(f"{path}: expected a readable file: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected a JSON object a line, got {error}") from None
 
 
@@ -156,11 +156,12 @@ def finished(root: Path, shard: Shard) -> dict[str, Any] | None:
     try:
         marker = read_json(root / marker_name(shard))
         names = {**_image_hashes(root, shard, marker), **marker["files"]}
+        whole = all(file_hash(root / n) == value for n, value in names.items())
     except (DataError, KeyError, TypeError):
         return None
     if (marker.get("start"), marker.get("stop")) != (shard.start, shard.stop):
         return None
-    return marker if all(file_hash(root / n) == value for n, value in names.items()) else None
+    return marker if whole else None
 
 
 def _image_hashes(root: Path, shard: Shard, marker: Mapping[str, Any]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from .job import prepare_job
 from .plan import DEFAULT_BATCH, check_integer, part_of
 from .report import Estimate, Progress, Report
 from .run import Run
-from .session import AttackSession, Opening, opened
+from .session import AttackSession, Opening, check_session, opened
 from .share import Share
 
 __all__ = ["generate", "generate_all"]
@@ -179,6 +179,9 @@ def _generate(
         raise DataError(
             "session: expected none, each worker opens its own; give the artifact's path"
         )
+    for artifact, session in zip(artifacts, sessions, strict=True):
+        if artifact is not None and session is not None:
+            check_session(artifact, session)
     if engine == "ray":  # its workers may stand in another folder
         source = source if isinstance(source, Source) else Path(source).absolute()
         roots = [root.absolute() for root in roots]

@@ -22,6 +22,7 @@ from ..data import (
 )
 from ..data.labels import Classes
 from ..data.skip import check_on_error
+from ..data.source import check_description
 from .destination import check_destination
 from .layout import check_format, image_names
 from .marks import Marks
@@ -97,6 +98,7 @@ def prepare_job(
     geometry = Geometry(resize, crop)
     held = source if isinstance(source, Source) else open_source(source)
     described = held.describe(content=source_hash)
+    check_description(held, described)
     path = described.pop("path", None)
     meaning = None
     if labels == "source":

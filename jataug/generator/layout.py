@@ -73,6 +73,7 @@ def _check_members(source: Source, count: int) -> None:
     """Refuse samples whose images would be one member: readers would make them one sample."""
     seen: dict[str, int] = {}
     for index in range(count):
+        _check_plain(source.key(index), source.where(index))
         other = seen.setdefault(stem(source.key(index)), index)
         if other != index:
             raise DataError(
@@ -87,14 +88,21 @@ def _check_files(name_of: Callable[[int], str], source: Source, count: int) -> N
     seen: dict[str, int] = {}
     for index in range(count):
         name = name_of(index)
-        if ".." in PurePosixPath(name).parts or "\\" in name or "\0" in name:
-            raise DataError(f"{source.where(index)}: expected a plain name, got {name!r}")
+        _check_plain(name, source.where(index))
         other = seen.setdefault(_folded(name), index)
         if other != index:
             raise DataError(
                 f"{source.where(other)} and {source.where(index)}: expected images that differ in "
                 f"more than suffix and case, both would be {name}; rename one, or use format npz"
             )
+
+
+def _check_plain(name: str, where: str) -> None:
+    """Refuse a name that leads out of the destination, or that a file system writes another way."""
+    path = PurePosixPath(name)
+    odd = path.is_absolute() or ".." in path.parts or str(path) != name
+    if odd or "\\" in name or "\0" in name:
+        raise DataError(f"{where}: expected a plain name, got {name!r}; rename it, or use npz")
 
 
 def _folder(label: int, names: Mapping[int, str] | None) -> str:

@@ -223,5 +223,5 @@ def _read(path: Path) -> Claim | None:
         return Claim(**{**value, "part": tuple(value["part"])})
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return Claim("an unknown machine", "", 0, None, "an unknown time", "", (1, 1))

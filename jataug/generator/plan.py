@@ -79,8 +79,10 @@ class Plan:
     tf32: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("seed", 0), ("epoch", 0), ("batch_size", 1), ("shard_size", 1)):
-            check_integer(name, getattr(self, name), least)
+        for name in ("seed", "epoch"):
+            check_integer(name, getattr(self, name), 0, 2**64 - 1)
+        for name in ("batch_size", "shard_size"):
+            check_integer(name, getattr(self, name), 1)
         if self.threads is not None:
             check_integer("threads", self.threads, 1)
         for name, choices in (("format", FORMATS), ("labels", LABELS)):
@@ -128,10 +130,12 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def check_integer(name: str, value: Any, least: int) -> None:
-    """Refuse what is not an integer >= `least`."""
+def check_integer(name: str, value: Any, least: int, most: int = 2**31 - 1) -> None:
+    """Refuse what is not an integer in [least, most]."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise DataError(f"{name}: expected an integer >= {least}, got {value!r}")
+    if value > most:
+        raise DataError(f"{name}: expected at most {most}, got {value}")
 
 
 def part_of(share: str | None) -> tuple[int, int]:

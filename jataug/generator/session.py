@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import PIL
 
+from ..artifact import graph_digest, load_artifact
 from ..config import AttackConfig
 from ..errors import DataError, RuntimeUnavailable
 from .plan import digest
@@ -24,6 +25,7 @@ __all__ = [
     "ElasticSession",
     "Opening",
     "artifact_hash",
+    "check_session",
     "environment",
     "opened",
     "out_of_memory",
@@ -43,7 +45,9 @@ class AttackSession(Protocol):
     @property
     def config(self) -> AttackConfig: ...
     @property
-    def manifest(self) -> Mapping[str, Any]: ...
+    def manifest(self) -> Mapping[str, Any]:
+        """Tells one attack from another: a run is resumed where it is equal."""
+
     @property
     def image_shape(self) -> tuple[int, int, int]: ...
     @property
@@ -199,7 +203,24 @@ def opened(
 def artifact_hash(artifact: str | PathLike[str] | None, session: AttackSession) -> str:
     """Return the sha256 of the artifact's file, or of the manifest where there is no file."""
     found = None if artifact is None else file_hash(Path(artifact))
+    if not found and not session.manifest:
+        raise DataError("session: expected a manifest that tells the attack, got an empty one")
     return found or digest(session.manifest)
+
+
+def check_session(artifact: str | PathLike[str], session: AttackSession) -> None:
+    """Refuse a session that was opened on something else than the artifact of the plan.
+
+    Raises:
+        DataError: it was.
+        ArtifactError: the artifact cannot be read.
+    """
+    model, _ = load_artifact(Path(artifact))
+    if session.manifest.get("graph_sha256") != graph_digest(model):
+        raise DataError(
+            f"session: expected one that was opened on {artifact}, got another; give None as the "
+            "artifact"
+        )
 
 
 def environment(session: AttackSession, threads: int | None) -> dict[str, Any]:

@@ -66,11 +66,21 @@ class Share:
         marker = finished(self.job.root, shard)
         if marker is None:
             return False
+        try:
+            stored = list(records(self.job.root, shard))
+            tally, failed = (
+                Tally.of(stored),
+                [record["key"] for record in stored if record["failed"]],
+            )
+            skipped = [Skip(**skip) for skip in marker["skipped"]]
+        except (KeyError, TypeError):  # it was edited
+            return False
+        if len(stored) != marker.get("count"):
+            return False
         self.markers[shard.number] = marker
-        stored = list(records(self.job.root, shard))
-        self.tally += Tally.of(stored)
-        self._name_failed([record["key"] for record in stored if record["failed"]])
-        self.skipped += (Skip(**skip) for skip in marker["skipped"])
+        self.tally += tally
+        self._name_failed(failed)
+        self.skipped += skipped
         self.done += shard.stop - shard.start
         return True
 

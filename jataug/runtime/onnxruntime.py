@@ -1,7 +1,8 @@
 """ONNX Runtime: compiled models with their buffers, on the CPU or on CUDA. The golden backend."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from jataug.errors import MissingExtra, RuntimeUnavailable
 
-from .refusal import refusal
+from .refusal import failure, refusal
 
 if TYPE_CHECKING:
     import onnx
@@ -142,12 +143,14 @@ class Engine:
 
     def run_bound(self, binding: "Binding") -> None:
         """Run one binding."""
-        self._session.run_with_iobinding(binding.values, binding.options)
+        with _failures():
+            self._session.run_with_iobinding(binding.values, binding.options)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return all outputs for numpy inputs; inputs that the model lacks are ignored."""
         known = {name: np.ascontiguousarray(feeds[name]) for name in self.inputs}
-        found = self._session.run(None, known, self._options(_NO_GRAPH))
+        with _failures():
+            found = self._session.run(None, known, self._options(_NO_GRAPH))
         return dict(zip(self.outputs, found, strict=True))
 
     def _options(self, graph: int) -> Any:
@@ -157,6 +160,17 @@ class Engine:
         options = self._ort.RunOptions()
         options.add_run_config_entry("gpu_graph_id", str(graph))
         return options
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Raise ModelError in place of the runtime's own errors; their text tells what ran out."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith("onnxruntime"):
+            raise
+        raise failure("onnxruntime", error) from error
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from jataug.errors import ModelError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["check_age", "missing_operator", "refusal"]
+__all__ = ["check_age", "failure", "missing_operator", "refusal"]
 
 _MISSING = (
     # ONNX Runtime, by the phase that notices; OpenVINO; tract.
@@ -47,6 +47,11 @@ def refusal(runtime: str, model: "onnx.ModelProto", error: Exception) -> ModelEr
         if hit := re.search(pattern, said):
             return ModelError(_newer(runtime, what, here, int(hit[1])))
     return ModelError(f"{runtime} refuses the model: {said}")
+
+
+def failure(runtime: str, error: Exception) -> ModelError:
+    """Return what a runtime says of a model that it opened and cannot run, in one line."""
+    return ModelError(f"{runtime} cannot run the model: {' '.join(str(error).split())}")
 
 
 def check_age(runtime: str, model: "onnx.ModelProto") -> None:

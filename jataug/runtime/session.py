@@ -3,6 +3,7 @@ measured result out.
 """
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jataug import streams
-from jataug.artifact import Manifest, hiding_head, load_artifact, prune
+from jataug.artifact import Manifest, graph_digest, hiding_head, load_artifact, prune
 from jataug.errors import ArtifactError, BudgetError
 from jataug.result import AttackResult, check_targeted, finite_rows
 
@@ -119,6 +120,8 @@ class Session:
         for name, value in (("batch_size", batch_size), ("threads", threads)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise BudgetError(f"{name}: expected an integer >= 1, got {value!r}")
+            if value is not None and value >= 2**31:
+                raise BudgetError(f"{name}: expected at most {2**31 - 1}, got {value}")
         if cuda_graph:
             check_recordable(backend, device, manifest.form)
         return cls(model, manifest, backend, device, batch_size, threads, cuda_graph, tf32)
@@ -141,8 +144,12 @@ class Session:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The artifact's manifest, as JSON types."""
-        return self._manifest.to_dict()
+        """The artifact's manifest, as JSON types, with the sha256 of its graph."""
+        return {**self._manifest.to_dict(), "graph_sha256": self._graph_sha256}
+
+    @cached_property
+    def _graph_sha256(self) -> str:
+        return graph_digest(self._model)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -195,8 +195,8 @@ class TrainConfig:
             raise DataError(f"class_order: expected natural or sorted, got {self.class_order!r}")
         if self.limit is not None:
             _integer("limit", self.limit, 1)
-        if not all(self.std):
-            raise DataError("std: expected numbers other than 0")
+        if min(self.std, default=0) <= 0:
+            raise DataError("std: expected numbers above 0")
         if self.compile and self.attack.simultaneous:
             raise DataError("compile: expected an attack without simultaneous, got one with it")
         if self.evaluation_images > self.validation:
@@ -304,6 +304,9 @@ _NUMBERS: dict[str, dict[str, float]] = {
 def _integer(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise DataError(f"{name}: expected an integer >= {least}, got {value!r}")
+    most = 2**64 - 1 if name == "seed" else 2**31 - 1
+    if value > most:
+        raise DataError(f"{name}: expected at most {most}, got {value}")
 
 
 def _number(

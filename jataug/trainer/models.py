@@ -1,8 +1,10 @@
 """Networks by name: wide ResNet, a small CNN, ResNet-18; and any module by its import path."""
 
 import importlib
+import inspect
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ModelError
+from ..generator.store import file_hash
 
-__all__ = ["Normalize", "ResNet18", "SmallCNN", "WideResNet", "build"]
+__all__ = ["Normalize", "ResNet18", "SmallCNN", "WideResNet", "build", "code_hash"]
 
 
 def build(
@@ -67,6 +70,19 @@ def _made(
             f"model {name}: expected a torch module from it, got {type(network).__name__}"
         )
     return network
+
+
+def code_hash(name: str) -> str | None:
+    """Return the sha256 of the file that a network of one's own is defined in; None for one of this
+    module. What that file imports is not covered.
+    """
+    if ":" not in name:
+        return None
+    try:
+        file = inspect.getsourcefile(_imported(name))
+    except TypeError:  # it has none
+        return None
+    return file_hash(Path(file)) if file else None
 
 
 def _named(name: str) -> tuple[Any, dict[str, Any]]:

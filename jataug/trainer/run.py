@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from .. import __version__
 from ..drafts import is_draft, sweep, written
 from ..errors import DataError
+from ..generator.store import file_hash
 from .checkpoint import load_weights, read_checkpoint, read_weights
 from .config import TrainConfig
 from .data import TrainData
-from .models import build
+from .models import build, code_hash
 from .notes import notes
 from .processes import Processes
 
@@ -70,7 +71,7 @@ def is_run(path: str | os.PathLike[str]) -> bool:
     """Tell whether a path is a folder that `train` wrote."""
     try:
         return bool(json.loads((Path(path) / CONFIG).read_text("utf-8"))["kind"] == _KIND)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -147,6 +148,7 @@ def open_run(config: TrainConfig, data: TrainData, processes: Processes) -> Path
         "images_of_a_batch": {
             part.name: count for part, count in zip(config.mixture, config.counts, strict=True)
         },
+        "files": {part.name: _content(part.path) for part in config.mixture if part.path},
     }
     held = _entries(root)
     if held and not is_run(root):
@@ -159,14 +161,21 @@ def open_run(config: TrainConfig, data: TrainData, processes: Processes) -> Path
     processes.wait()
     if processes.first:
         root.mkdir(parents=True, exist_ok=True)
-        _check_environment(root, _environment(processes))
+        environment = _environment(config, processes)
+        _check_environment(root, environment)
         sweep(root)
         # First: it tells whose folder this is, should nothing else come to be written.
         _write(root / CONFIG, _json(about))
         _write(root / "README.md", notes(config, data))
-        _write(root / ENVIRONMENT, _json(_environment(processes)))
+        _write(root / ENVIRONMENT, _json(environment))
     processes.wait()
     return root
+
+
+def _content(path: str) -> str | None:
+    """Return the sha256 of an artifact, or of a data set's index, which has those of its files."""
+    root = Path(path)
+    return file_hash(root / "index.json" if root.is_dir() else root)
 
 
 def _entries(root: Path) -> set[str]:
@@ -188,6 +197,9 @@ def _check_same(root: Path, stored: Mapping[str, Any], asked: Mapping[str, Any])
     ]
     if not differences and stored["source"]["fingerprint"] != asked["source"]["fingerprint"]:
         differences = ["the source has changed"]
+    if not differences:
+        files = stored.get("files", {})  # of 0.1: none
+        differences = [f"{k} has changed" for k in files if files[k] != asked["files"].get(k)]
     if differences:
         raise DataError(
             f"{root}: expected the configuration that was begun there, got another: "
@@ -198,16 +210,16 @@ def _check_same(root: Path, stored: Mapping[str, Any], asked: Mapping[str, Any])
 def _check_environment(root: Path, now: Mapping[str, Any]) -> None:
     try:
         then = json.loads((root / ENVIRONMENT).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
     # Another number of processes is refused where the checkpoint is read.
     names = sorted(now.keys() - {"processes"})
-    if changed := [name for name in names if then.get(name) != now[name]]:
+    if changed := [name for name in names if name in then and then[name] != now[name]]:
         said = ", ".join(f"{name} {then.get(name)} then, {now[name]} now" for name in changed)
         warnings.warn(f"{root}: resumed in another environment: {said}", stacklevel=4)
 
 
-def _environment(processes: Processes) -> dict[str, Any]:
+def _environment(config: TrainConfig, processes: Processes) -> dict[str, Any]:
     return {
         "jataug": __version__,
         "python": platform.python_version(),
@@ -219,6 +231,7 @@ def _environment(processes: Processes) -> dict[str, Any]:
         else "cpu",
         "threads": torch.get_num_threads(),
         "processes": processes.size,
+        "code of the model": code_hash(config.model),
     }
 
 

@@ -97,6 +97,47 @@ def test_config_files(run, tmp_path):
     refused(run(*words, tmp_path / "unknown.toml"), "'step'")
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("no-check = 1", "no-check: expected true or false, got 1"),
+        ("no-check = 'yes'", "no-check: expected true or false"),
+        ("output = 3", "output: expected a path as a string, got 3"),
+        ("output = ['a', 'b']", "output: expected one value"),
+        ("steps = 1.5", "'1.5' is not a valid integer"),
+        ("steps = true", "steps: expected a string, a number, or a list of them, got True"),
+        ("steps = [1]", "steps: expected one value"),
+        ("flow = inf", "flow radius: expected"),
+        ("mean = {a = 1}", "mean: expected a string, a number, or a list of them"),
+        ("mean = [[1]]", "mean: expected a string, a number, or a list of them"),
+        ("size = 1979-05-27", "size: expected a string, a number, or a list of them"),
+        ("size = inf", "--size"),
+        ("size = ['a', 1]", "--size"),
+    ],
+)
+def test_a_config_of_other_types(run, tmp_path, line, words):
+    (tmp_path / "c.toml").write_text(f"[export]\n{line}\n")
+    given = () if line.startswith("output") else ("-o", tmp_path / "a.onnx")
+    refused(run("export", DEMO / "classifier.onnx", *given, "--config", tmp_path / "c.toml"), words)
+    assert not (tmp_path / "a.onnx").exists()
+
+
+def test_a_config_of_numbers_and_lists(run, tmp_path):
+    (tmp_path / "c.toml").write_text(
+        "[export]\nsteps = 1\nflow = 0.2\nmean = [0.5]\nstd = 0.5\nno-check = true\n"
+    )
+    result = run(
+        "export",
+        DEMO / "classifier.onnx",
+        "-o",
+        tmp_path / "a.onnx",
+        "--config",
+        tmp_path / "c.toml",
+    )
+    assert result.exit_code == 0, result.output
+    assert "--mean 0.5 --std 0.5" in result.output
+
+
 def test_a_config_without_its_table(run, tmp_path):
     (tmp_path / "c.toml").write_text("inspect = 5\n")
     result = run("inspect", DEMO / "classifier.onnx", "--config", tmp_path / "c.toml")

@@ -166,3 +166,12 @@ def test_a_folder_of_other_files_says_which(tmp_path):
         (tmp_path / f"{number}.x{number}").write_text("")
     with pytest.raises(DataError, match=r"got none; 6 files are not read \(1 \.x0, .*, 2 others; "):
         open_source(tmp_path)
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    """Opening one waits for whoever writes to it."""
+    os.mkfifo(fill(tmp_path, "a.png") / "b.png")
+    source = open_source(tmp_path)
+    assert source.describe(content=True)["count"] == 2
+    with pytest.raises(DataError, match=r"b\.png: expected a regular file"):
+        source.read(1)

@@ -66,3 +66,10 @@ def test_another_size_is_refused_with_advice():
         prepare(IMAGE, Geometry(), (3, 224, 224), "a.png")
     with pytest.raises(DataError, match=r"--crop 20,30$"):
         prepare(IMAGE, Geometry(), (3, 20, 30), "a.png")
+
+
+def test_a_resize_beyond_reason_is_refused():
+    image = np.zeros((8, 16, 3), np.uint8)
+    for side in (10_000, 10**23):
+        with pytest.raises(DataError, match=r"a\.png: resize: expected at most [0-9]+ pixels"):
+            Geometry(side).apply(image, "a.png")

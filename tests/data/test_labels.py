@@ -60,10 +60,10 @@ def test_json_names_the_class_of_a_folder(folders, tmp_path):
         ("ant\nbee\ndog\n", "got nothing for 'cow'"),
         ('{"ant": 3}', r"expected 'ant' in \[0, 3\), got 3"),
         ('{"ant": "0"}', "got '0'"),
-        ('{"ant": 0, "bee": 1, "cow": 2, "ant": 1}', "a name stands there twice"),
         ("{ant", "expected JSON"),
         ('{"a":' * 100_000, "expected JSON"),
         ('{"ant": 1' + "0" * 30 + "}", r"expected 'ant' in \[0, 3\)"),
+        ('{"ant": 0, "ant": 1, "bee": 2, "cow": 0}', "expected JSON .*'ant' is there twice"),
     ],
 )
 def test_class_files_that_do_not_fit_are_refused(folders, tmp_path, text, message):

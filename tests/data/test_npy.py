@@ -48,6 +48,9 @@ def test_damaged_files():
             read_array(wrong)
     with pytest.raises(ValueError, match="Python objects"):
         read_array(saved(np.array([{}], object)))
+    negative = content.replace(b"(2, 3, 4)", b"(-2, 3, 4)").replace(b" \n", b"\n", 1)
+    with pytest.raises(ValueError, match="in the header of an array"):
+        read_array(negative)
 
 
 def test_threads_of_any_depth_read_at_once():

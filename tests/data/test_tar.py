@@ -105,6 +105,7 @@ def test_long_and_foreign_names(images, encoded, write_tar, tmp_path):
         ({"a.png": b"x", "a.jpg": b"y"}, "a: expected one image a sample, got png and jpg"),
         ({"a.png": b"x", "a.cls": b"cat"}, r"a\.cls: expected an integer label, got 'cat'"),
         ({"a.png": b"x", "a.json": b"{"}, r"a\.json: expected JSON"),
+        ({"a.png": b"x", "a.json": b"[" * 100_000}, r"a\.json: expected JSON"),
         ({"a.png": b"x", "a.json": b'{"label": "cat"}'}, "expected an integer label, got 'cat'"),
         ({"a.png": b"x", "a.cls": b"9" * 30}, r"a\.png: expected an integer label .*got 999"),
         ({"a.png": b"x", "a.json": b'{"cls": %s}' % (b"9" * 30)}, "integer label .*got 999"),

@@ -22,7 +22,9 @@ def make(source: Path, out: Path) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     attacks = ("pgd:steps=1", "joint:steps=1")
-    report = evaluate(model, source, out, attacks=attacks, curves=False, sanity=False, limit=4)
+    report = evaluate(
+        model, source, out, attacks=attacks, curves=False, sanity=False, limit=4, identity="1"
+    )
     save(out / "report.md", markdown(report).encode())
     write_html(out / "report.json", out / "report.html")
 

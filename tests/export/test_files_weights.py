@@ -100,7 +100,7 @@ def pointed(path, location):
 
 
 @pytest.mark.parametrize(
-    "location", ["../weights.bin", "/etc/passwd", "sub/../../weights.bin", "C:\\weights.bin", ""]
+    "location", ["../weights.bin", "/etc/passwd", "sub/../../weights.bin", "C:\\weights.bin"]
 )
 def test_weights_outside_the_models_folder_are_refused(tmp_path, location):
     (tmp_path / "inner").mkdir()
@@ -108,6 +108,11 @@ def test_weights_outside_the_models_folder_are_refused(tmp_path, location):
     (tmp_path / "weights.bin").write_bytes((tmp_path / "inner" / "weights.bin").read_bytes())
     with pytest.raises(ModelError, match="outside the model's folder"):
         load_model(path)
+
+
+def test_weights_in_no_file_are_refused(tmp_path):
+    with pytest.raises(ModelError, match="names no data file"):
+        load_model(pointed(saved(tmp_path, location="weights.bin"), ""))
 
 
 def test_a_link_that_leaves_the_folder_is_refused(tmp_path):

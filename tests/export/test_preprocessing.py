@@ -166,8 +166,10 @@ def test_trailing_axes_of_size_one_are_dropped(tmp_path, trailing):
 
 
 WRONG = {
-    "std zero": ({"std": 0.0}, "std must not be 0"),
-    "scale zero": ({"scale": 0}, "scale and std must not be 0"),
+    "std below zero": ({"std": (0.5, -0.5, 0.5)}, "expected a std above 0"),
+    "no float32": ({"scale": 1e39}, "expected finite numbers"),
+    "std zero": ({"std": 0.0}, "expected a std above 0"),
+    "scale zero": ({"scale": 0}, "a scale other than 0"),
     "mean NaN": ({"mean": float("nan")}, "mean: expected finite numbers"),
     "mean a word": ({"mean": "half"}, "mean: expected numbers"),
     "no mean": ({"mean": ()}, "mean"),

@@ -1,8 +1,10 @@
 """What every format promises: the same content, the same bytes, one batch in memory."""
 
+import io
 import itertools
 import json
 import sys
+import tarfile
 import tracemalloc
 
 import numpy as np
@@ -193,6 +195,23 @@ def test_samples_of_one_name_are_refused_in_a_tar(session, folder, tmp_path):
         run(session, folder, tmp_path / "out", format="tar")
     for format in ("npz", "parquet"):
         assert run(session, folder, tmp_path / format, format=format).images == 12
+
+
+@pytest.mark.parametrize("key", ["/etc/a", "../a", "x/../../a", "x//a"])
+def test_a_name_that_is_no_plain_path(session, tmp_path, key):
+    """Of a sample in a tar: the destination is written there and nowhere else."""
+    picture = io.BytesIO()
+    Image.new("RGB", (12, 10)).save(picture, "PNG")
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        for suffix, data in (("png", picture.getvalue()), ("cls", b"1")):
+            member = tarfile.TarInfo(f"{key}.{suffix}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    for format in ("folder", "tar"):
+        with pytest.raises(DataError, match=r"plain name, got .*; rename it, or use npz"):
+            run(session, tmp_path / "s.tar", tmp_path / format, format=format)
+        assert not (tmp_path / format).exists()
+    assert run(session, tmp_path / "s.tar", tmp_path / "npz", format="npz").images == 1
 
 
 def test_the_version_of_pyarrow_is_recorded(session, folder, tmp_path):

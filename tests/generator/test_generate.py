@@ -206,6 +206,10 @@ def test_failed_images_are_recorded_as_such(session, folder, tmp_path, monkeypat
         ({"engine": "ray", "gpus_per_worker": float("inf")}, "gpus_per_worker: expected a part"),
         ({"engine": "ray", "gpus_per_worker": float("nan")}, "gpus_per_worker: expected a part"),
         ({"threads": 0}, "threads: expected an integer >= 1"),
+        ({"threads": 10**23}, "threads: expected at most 2147483647"),
+        ({"batch_size": 10**23}, "batch_size: expected at most 2147483647"),
+        ({"workers": 10**23}, "workers: expected at most 2147483647"),
+        ({"seed": 2**64}, "seed: expected at most 18446744073709551615"),
         ({"classes": {"cat": 0}}, "got nothing for 'dog' and 1 more"),
     ],
 )

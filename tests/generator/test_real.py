@@ -61,6 +61,25 @@ def test_a_preview(artifact):
     assert picture.width > 4 * 168
 
 
+def test_a_session_of_another_artifact_is_refused(artifact, tmp_path):
+    """The plan would name an artifact that the images were not made with."""
+    from jataug.export import export_attack
+
+    config = jataug.AttackConfig.preset("evaluation", steps=3)
+    export_attack(DEMO / "classifier.onnx", config, tmp_path / "cuda.onnx", target="cuda")
+    with jataug.Session.open(tmp_path / "cuda.onnx", device="cpu", batch_size=16) as session:
+        with pytest.raises(jataug.DataError, match="session: expected one that was opened on"):
+            run(artifact, tmp_path / "out", session=session)
+        assert not (tmp_path / "out").exists()
+        run(None, tmp_path / "out", session=session)
+    # The manifests of the two say the same, the graphs are others.
+    with (
+        jataug.Session.open(artifact, device="cpu", batch_size=16) as session,
+        pytest.raises(jataug.DataError, match="another"),
+    ):
+        run(None, tmp_path / "out", session=session)
+
+
 def test_a_session_of_another_batch_size_is_refused(artifact, tmp_path):
     for size in (3, None):
         with (

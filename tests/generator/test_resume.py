@@ -306,3 +306,29 @@ def test_a_batch_that_is_lost_leaves_no_whole_shard(
     monkeypatch.undo()
     assert run(new_session(), folder, tmp_path / "twice", format=format).complete
     assert files_of(tmp_path / "twice") == files_of(tmp_path / "once")
+
+
+def test_a_session_that_does_not_say_what_it_is(session, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(session), "manifest", {})
+    with pytest.raises(DataError, match="session: expected a manifest that tells the attack"):
+        run(session, folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("key", ["count", "skipped", "files", "start"])
+@pytest.mark.parametrize("value", [None, "x", 7])
+def test_a_shard_whose_marker_was_edited_is_made_again(
+    new_session, folder, tmp_path, files_of, key, value
+):
+    run(new_session(), folder, tmp_path / "out")
+    before = files_of(tmp_path / "out")
+    (tmp_path / "out" / "index.json").unlink()
+    marker = tmp_path / "out" / "records" / "shard-00001.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), key: value}))
+    session = new_session()
+    assert run(session, folder, tmp_path / "out").complete
+    assert session.calls
+    after = files_of(tmp_path / "out")
+    assert {n: h for n, h in after.items() if n != "index.json"} == {
+        n: h for n, h in before.items() if n != "index.json"
+    }

@@ -7,7 +7,7 @@ from PIL import Image
 import jataug
 from jataug.budget import FlowBudget, PixelBudget
 from jataug.errors import DataError
-from jataug.generator import generate, verify
+from jataug.generator import generate, open_dataset, verify
 from jataug.generator.plan import canonical
 
 
@@ -214,6 +214,7 @@ def test_harm_to_the_files(plain, harm, message):
         ({"file": "../secret.png"}, "expected a file inside the data set"),
         ({"file": "/etc/hosts"}, "expected a file inside the data set"),
         ({"label": "cat"}, "expected label of type int"),
+        ({"adversarial_prediction": "cat"}, "expected adversarial_prediction of type int, or"),
         ({"clean_prediction": 7, "label": 0}, "clean_correct, got"),
     ],
 )
@@ -243,6 +244,41 @@ def test_another_source_is_noticed(plain, folder, tmp_path):
     report = verify(plain)
     assert report.budget == "not checked"
     assert "source: expected 11 samples, got 10" in report.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("card", True),
+        ("counts", {}),
+        ("counts", {"images": "12", "failed": 0, "skipped": 0}),
+        ("class_names", []),
+        ("environments", None),
+        ("model", 3),
+        ("model", {}),
+        ("plan_hash", None),
+        ("skipped", [3]),
+        ("skipped", [{"index": "3"}]),
+        ("source_path", 3),
+    ],
+)
+def test_an_index_of_other_types(plain, name, value):
+    index = json.loads((plain / "index.json").read_text())
+    (plain / "index.json").write_text(json.dumps({**index, name: value}))
+    for read in (verify, open_dataset):
+        with pytest.raises(DataError, match=f"expected a whole index.*{name}"):
+            read(plain)
+
+
+@pytest.mark.parametrize("key", ["index", "key", "label", "target", "file"])
+def test_a_record_without_a_key_is_named_where_it_is_read(plain, key):
+    path = plain / "records" / "shard-00000.jsonl"
+    first, *others = path.read_text().splitlines(keepends=True)
+    record = json.loads(first)
+    del record[key]
+    path.write_text("".join([json.dumps(record) + "\n", *others]))
+    with pytest.raises(DataError, match=rf"shard-00000.*({key}|row 0)"):
+        open_dataset(plain)[0]
 
 
 def test_an_index_that_is_not_one(plain):

@@ -176,6 +176,33 @@ def test_a_manifest_of_another_graph(path, tmp_path):
         Session.open(tmp_path / "forged.onnx")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("batch", 0),
+        ("batch", True),
+        ("classes", None),
+        ("classes", 10**30),
+        ("image_shape", [3, 16, 0]),
+        ("image_shape", [3, 16, 8]),
+        ("iterations", "10"),
+        ("max_flow_radius", float("nan")),
+        ("reach", [2]),
+        ("form", "spiral"),
+        ("versions", []),
+        ("weights", [1]),
+        ("checked", 3),
+    ],
+)
+def test_a_manifest_that_cannot_be(path, tmp_path, key, value):
+    """Signed again by hand: the digests fit, a value does not."""
+    model, manifest = load_artifact(path)
+    sign(model, type(manifest)(**{**vars(manifest), key: value}))
+    onnx.save(model, tmp_path / "forged.onnx")
+    with pytest.raises(ArtifactError, match=r"forged.onnx: .*(manifest: \w+ cannot be|disagree)"):
+        Session.open(tmp_path / "forged.onnx")
+
+
 def test_a_foreign_onnx_file(tiny_net):
     with pytest.raises(ArtifactError, match="without a manifest; make one with jataug export"):
         Session.open(tiny_net.path)

@@ -84,6 +84,8 @@ def test_other_parts_are_refused(text) -> None:
         ({"lr": float("nan")}, "lr"),
         ({"clip": 0}, "clip"),
         ({"std": (0.0,)}, "std"),
+        ({"std": (0.5, -0.5, 0.5)}, "std: expected numbers above 0"),
+        ({"batch_size": 10**23}, "batch_size: expected at most"),
         ({"compile": True, "attack": jataug.AttackConfig(simultaneous=True)}, "compile"),
         ({"mixture": (Part("clean", 0.5),)}, "add up to 1, got 0.5"),
         ({"mixture": (Part("clean", 0.5), Part("clean", 0.5))}, "each part once"),

@@ -2,16 +2,19 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from kills import killed_before_every_change
 
-from jataug.trainer import TrainConfig, train
+from jataug.errors import DataError
+from jataug.trainer import Part, TrainConfig, train
 from jataug.trainer.checkpoint import read_checkpoint
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -71,6 +74,41 @@ def test_what_was_written_after_the_checkpoint_is_cut_off(options) -> None:
     train(config)
     assert (run / "metrics.jsonl").read_bytes() == b"".join(lines)
     assert (run / "last.safetensors").read_bytes() == saved
+
+
+@pytest.mark.parametrize("kind", ["dataset", "artifact"])
+def test_a_file_of_the_mixture_that_has_changed_is_refused(
+    kind, options, artifact, dataset, tmp_path
+) -> None:
+    """Another one under the same name would train the rest of the run on other images."""
+    given = tmp_path / "given"
+    if kind == "dataset":
+        shutil.copytree(dataset, given)
+    else:
+        shutil.copy(artifact, given)
+    mixture = (Part("clean", 0.5), Part(kind, 0.5, str(given)))
+    config = TrainConfig(**{**options, "mixture": mixture, "epochs": 1})
+    train(config)
+    train(config)
+    changed = given / "index.json" if kind == "dataset" else given
+    changed.write_bytes(changed.read_bytes() + b"\n")
+    with pytest.raises(DataError, match=f"{kind}:.*given has changed; choose another output"):
+        train(config)
+
+
+def test_changed_code_of_the_model_is_told(options, tmp_path, monkeypatch) -> None:
+    """What it computes may be something else, though its weights have the same names."""
+    code = (TESTS / "trainer_nets.py").read_text("utf-8")
+    (tmp_path / "own_nets.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = TrainConfig(**{**options, "model": "own_nets:Normed", "epochs": 1})
+    train(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(config)
+    (tmp_path / "own_nets.py").write_text(f"{code}\n")
+    with pytest.warns(UserWarning, match="another environment: code of the model"):
+        train(config)
 
 
 @pytest.mark.skipif(

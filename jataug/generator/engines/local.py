@@ -41,7 +41,7 @@ def run(
     context = multiprocessing.get_context("spawn")
     crew: dict[Any, Any] = {}
     try:
-        for number in range(workers):
+        for number in range(min(workers, len(shards))):
             # A pipe each: a worker that is killed could leave a shared one locked or half written.
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(lanes, str(number), theirs), daemon=True)
