@@ -115,6 +115,11 @@ train_options = options(
         click.option("--crop", type=read_size, metavar="SIDE", help="Crop the centre, pixels."),
         click.option("--limit", type=int, metavar="N", help="Use the first N images."),
         click.option(
+            "--classes", type=PATH, metavar="FILE",
+            help="The network's class of each class name: a name a line, in the order of the "
+            "classes, or JSON {name: class}. [default: the source's own order]"
+        ),
+        click.option(
             "--validation", type=int, default=1000, show_default=True, metavar="N",
             help="Images held out.",
         ),

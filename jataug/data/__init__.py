@@ -4,7 +4,7 @@ sample at a time.
 
 from .decode import decode, decode_bytes
 from .geometry import Geometry, prepare
-from .labels import ClassMap, class_map, source_labels
+from .labels import Classes, ClassMap, class_map, read_classes, source_labels
 from .npy import read_array
 from .open import open_source
 from .parquet import ParquetRows, parquet_library
@@ -15,6 +15,7 @@ from .tar import Member, read_member, tar_members
 
 __all__ = [
     "ClassMap",
+    "Classes",
     "Geometry",
     "Member",
     "ParquetRows",
@@ -30,6 +31,7 @@ __all__ = [
     "parquet_library",
     "prepare",
     "read_array",
+    "read_classes",
     "read_member",
     "source_labels",
     "tar_members",

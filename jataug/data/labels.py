@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .source import Source
 
-__all__ = ["ClassMap", "Classes", "class_map", "source_labels"]
+__all__ = ["ClassMap", "Classes", "class_map", "read_classes", "source_labels"]
 
 Classes = str | PathLike[str] | Mapping[str, int] | None
 """A file (text: line k names class k; JSON: {name: k}), the mapping itself, or None."""
@@ -69,6 +69,15 @@ def class_map(source: Source, count: int, classes: Classes = None) -> ClassMap:
     return ClassMap(tuple(numbers[name] for name in source.classes), names, numbers)
 
 
+def read_classes(classes: str | PathLike[str] | Mapping[str, int]) -> dict[str, int]:
+    """Return the class of each name, of a file or of the mapping itself.
+
+    Raises:
+        DataError: the file cannot be read, or names a class twice; a class is no integer >= 0.
+    """
+    return _read(classes, None)
+
+
 def source_labels(source: Source, classes: ClassMap, count: int) -> NDArray[np.int64]:
     """Return the label of every sample in the model's numbering: (N,), int64.
 
@@ -97,7 +106,7 @@ def _in_order(source: Source, count: int) -> ClassMap:
     return ClassMap(None, dict(enumerate(source.classes)))
 
 
-def _read(classes: str | PathLike[str] | Mapping[str, int], count: int) -> dict[str, int]:
+def _read(classes: str | PathLike[str] | Mapping[str, int], count: int | None) -> dict[str, int]:
     if isinstance(classes, Mapping):
         return _checked(dict(classes), count, "classes")
     try:
@@ -107,7 +116,7 @@ def _read(classes: str | PathLike[str] | Mapping[str, int], count: int) -> dict[
     if text.lstrip().startswith("{"):
         return _checked(_json(text, str(classes)), count, str(classes))
     lines = [line.strip() for line in text.rstrip().splitlines()]
-    if len(lines) != count:
+    if count is not None and len(lines) != count:
         raise DataError(f"{classes}: expected {count} lines, one a class, got {len(lines)}")
     if repeated := sorted({name for name in lines if lines.count(name) > 1}):
         raise DataError(f"{classes}: expected each class once, got {repeated[0]!r} twice")
@@ -122,8 +131,10 @@ def _json(text: str, where: str) -> dict[str, int]:
     return value
 
 
-def _checked(numbers: dict[str, int], count: int, where: str) -> dict[str, int]:
+def _checked(numbers: dict[str, int], count: int | None, where: str) -> dict[str, int]:
     for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < count:
-            raise DataError(f"{where}: expected {name!r} in [0, {count}), got {number!r}")
+        whole = isinstance(number, int) and not isinstance(number, bool)
+        if not whole or number < 0 or (count is not None and number >= count):
+            domain = "an integer >= 0" if count is None else f"in [0, {count})"
+            raise DataError(f"{where}: expected {name!r} {domain}, got {number!r}")
     return numbers

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from ..budget import FlowBudget, PixelBudget
 from ..config import AttackConfig
+from ..data import Classes, read_classes
 from ..errors import DataError
 
 __all__ = ["Convention", "Kind", "Mode", "Part", "Precision", "Schedule", "TrainConfig"]
@@ -109,6 +110,9 @@ class TrainConfig:
         resize: the shorter side of source images, pixels (before `crop`).
         crop: the centre that is cut out of source images.
         limit: use the first so many images of the source.
+        classes: the network's class of each class name of the source: a text file with a name a
+            line, JSON {name: class}, or a mapping, which is what is kept. Default: the order of the
+            source's own classes.
         validation: images held out of training, drawn by the seed.
         evaluation_images: of those, how many are attacked after an epoch.
         evaluation_steps: iterations of that attack (the preset "evaluation").
@@ -156,6 +160,7 @@ class TrainConfig:
     resize: int | None = None
     crop: int | tuple[int, int] | None = None
     limit: int | None = None
+    classes: Classes = None
     validation: int = 1000
     evaluation_images: int = 500
     evaluation_steps: int = 10
@@ -185,6 +190,8 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
+        if self.classes is not None:
+            object.__setattr__(self, "classes", read_classes(self.classes))
         if self.clip is not None:
             _number("clip", self.clip, above=0)
         if self.limit is not None:

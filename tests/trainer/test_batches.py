@@ -164,7 +164,10 @@ def test_a_set_of_another_source_is_said(options, source, dataset, tmp_path) -> 
     with np.load(source) as arrays:
         np.savez(tmp_path / "copy.npz", images=arrays["images"], labels=arrays["labels"])
     options["source"] = tmp_path / "copy.npz"
-    with pytest.warns(UserWarning, match="made of another source"):
+    with (
+        pytest.warns(UserWarning, match="made of another source"),
+        pytest.warns(UserWarning, match="without their names"),
+    ):
         batches_of(options, (Part("dataset", 1.0, str(dataset)),))
 
 
