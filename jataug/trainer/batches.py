@@ -69,7 +69,9 @@ class Batches:
         """Return this process's share of a batch."""
         size = self._config.batch_size
         batch = self._indices(epoch)[step * size : (step + 1) * size]
-        parts = [self._part(span, batch, epoch, step) for span in self._spans]
+        # A part smaller than the number of processes leaves some of them without an image of it.
+        spans = [span for span in self._spans if self._places(span)]
+        parts = [self._part(span, batch, epoch, step) for span in spans]
         images, labels = (torch.cat(column) for column in zip(*parts, strict=True))
         self._data.images.expect(self._needed(epoch, step + 1))
         if self._config.channels_last:
@@ -86,7 +88,7 @@ class Batches:
             levels = self._data.images.take(indices)
             labels = self._data.labels[indices]
         images, labels = self._augmented(levels, indices, epoch), labels.to(self._processes.device)
-        if span.source is None or isinstance(span.source, Pregenerated) or not indices:
+        if span.source is None or isinstance(span.source, Pregenerated):
             return Batch(images, labels)
         return Batch(span.source(images, labels, indices, epoch), labels)
 
