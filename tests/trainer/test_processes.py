@@ -29,7 +29,7 @@ def lines(run: Path) -> list[dict]:
 
 
 def test_two_processes_are_one(options, dataset, tmp_path) -> None:
-    """Also where a part of the mixture is an image of a batch, which one of the two does without."""
+    """Also where a part of the mixture is a single image, which one of the two does without."""
     mixture = (
         Part("attack", 14 / 16), Part("dataset", 1 / 16, str(dataset)), Part("clean", 1 / 16)
     )  # fmt: skip
