@@ -2,6 +2,7 @@
 budget (docs/method).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,24 @@ from .budget import Norm
 from .config import AttackConfig
 from .warp import warp
 
-__all__ = ["finalize", "from_levels", "quantize", "to_half"]
+__all__ = ["channel_axis", "finalize", "from_levels", "quantize", "to_half"]
 
 Array = NDArray[Any]
+
+_CHANNELS = (1, 3, 4)
 
 _SLACK = 1e-6
 """How far the bounds of an 8-bit level are widened, so that a level on the bound is not lost to
 rounding.
 """
+
+
+def channel_axis(shape: Sequence[int]) -> int | None:
+    """Return which axis of a batch of images holds the channels, 1 or 3: the one of size 1, 3 or 4;
+    None where that is both or neither.
+    """
+    first, last = shape[1] in _CHANNELS, shape[3] in _CHANNELS
+    return None if first == last else 1 if first else 3
 
 
 def from_levels(levels: Array) -> NDArray[np.float32]:

@@ -41,6 +41,13 @@ class TwoHeads(Grouped):
         return logits, logits
 
 
+class Named(Grouped):
+    """Its output is a dict, as a transformers classifier's is."""
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"logits": super().forward(image)}
+
+
 class TwoHeadsInTraining(Grouped):
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         logits = super().forward(image)
