@@ -86,8 +86,9 @@ class Pregenerated:
 
 def _is_source(data: TrainData, fingerprint: str) -> bool:
     """Whether a data set of this fingerprint was made of the run's source."""
-    content = fingerprint.startswith("sha256:")
-    return bool(data.source.describe(content=content)["fingerprint"] == fingerprint)
+    if fingerprint.startswith("sha256:"):
+        return bool(data.source.describe(content=True)["fingerprint"] == fingerprint)
+    return bool(data.description["fingerprint"] == fingerprint)
 
 
 def _check_keys(path: str, records: Sequence[Mapping[str, Any]], data: TrainData) -> None:
