@@ -116,6 +116,11 @@ train_options = options(
         class_order_option,
         click.option("--limit", type=int, metavar="N", help="Use the first N images."),
         click.option(
+            "--classes", type=PATH, metavar="FILE",
+            help="The network's class of each class name: a name a line, in the order of the "
+            "classes, or JSON {name: class}. [default: the source's own order]"
+        ),
+        click.option(
             "--validation", type=int, default=1000, show_default=True, metavar="N",
             help="Images held out.",
         ),

@@ -2,6 +2,7 @@
 budget (docs/method).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from .warp import warp
 __all__ = [
     "INSIDE",
     "ROUNDS",
+    "channel_axis",
     "finalize",
     "from_levels",
     "project",
@@ -23,6 +25,8 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+
+_CHANNELS = (1, 3, 4)
 
 _SLACK = 1e-6
 """How far the bounds of an 8-bit level are widened, so that a level on the bound is not lost to
@@ -39,6 +43,14 @@ ROUNDS = 5
 """Of Newton's method in the l2 projection. Steps up to the radius leave at most 0.05% of it unused
 after five, 2% after three (docs/method).
 """
+
+
+def channel_axis(shape: Sequence[int]) -> int | None:
+    """Return which axis of a batch of images holds the channels, 1 or 3: the one of size 1, 3 or 4;
+    None where that is both or neither.
+    """
+    first, last = shape[1] in _CHANNELS, shape[3] in _CHANNELS
+    return None if first == last else 1 if first else 3
 
 
 def from_levels(levels: Array) -> NDArray[np.float32]:

@@ -17,9 +17,8 @@ class AttackResult:
     """A finalised batch: every field is measured on exactly the image in `adversarial`.
 
     Attributes:
-        adversarial: (batch, channel, height, width), float32 in [0, 1]; or (batch, height, width,
-            channel), uint8, when
-            the images came as uint8.
+        adversarial: (batch, channel, height, width), float32 in [0, 1]; or uint8 in the layout of
+            the images, where they came as uint8.
         exact: (batch, channel, height, width), float32; the image before it was quantised,
             `adversarial` itself where it
             was not. It meets its budget to float32, where an 8-bit image can only meet it to half a

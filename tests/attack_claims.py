@@ -12,6 +12,10 @@ from jataug import AttackConfig, FlowBudget, PixelBudget
 from jataug.attack import JointAttack, joint
 from jataug.attack.problem import Problem, read
 from jataug.attack.render import render
+from jataug.config import PRESETS
+
+COMBINATIONS = {**PRESETS, "claim-12": {**PRESETS["claim-8"], "flow_objective": "truth"}}
+"""Of order, composition and objectives: the presets, and claim 12, whose flow ascends the truth."""
 
 SLACK = 2.0**-24
 """A unit in the last place of an image near 1: what rendering T + d may round away."""

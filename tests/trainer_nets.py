@@ -28,10 +28,24 @@ class Normed(Grouped):
         self.features.append(nn.Dropout(0.2))
 
 
+class Smooth(nn.Sequential):
+    """No kink, no statistics, nothing drawn: its steps can be written out."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, classes))
+
+
 class TwoHeads(Grouped):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         logits = super().forward(image)
         return logits, logits
+
+
+class Named(Grouped):
+    """Its output is a dict, as a transformers classifier's is."""
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"logits": super().forward(image)}
 
 
 class TwoHeadsInTraining(Grouped):

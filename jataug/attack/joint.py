@@ -1,6 +1,7 @@
 """The joint attack of claims 1-14: flow and perturbation ascend in turns, each in its budget."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..config import AttackConfig
-from ..errors import ModelError
+from ..errors import DataError, ModelError
+from ..finalize import channel_axis
 from ..result import AttackResult, finite_rows, success_and_reached
 from .best import better, judge
 from .finalize import finalize, from_levels, quantize
@@ -55,9 +57,10 @@ class JointAttack:
         `seed` and `epoch`, not on the batch.
 
         Args:
-            model: images in [0, 1] to logits (batch, classes).
-            images: (batch, channel, height, width), float32 in [0, 1]; or (batch, height, width,
-                channel), uint8.
+            model: images in [0, 1] to logits (batch, classes), or to an output that names them
+                `logits`.
+            images: (batch, channel, height, width), float32 in [0, 1]; or uint8, with 1, 3 or 4
+                channels first or last. 8-bit results have the layout of the images.
             labels: (batch,), integers; default the model's own prediction.
             indices: (batch,), integers >= 0 that name the random streams; default 0 to batch - 1.
             seed: with `epoch`, what else names the random streams.
@@ -70,20 +73,39 @@ class JointAttack:
             steps: iterations; default the configuration's.
 
         Raises:
-            DataError: images that are not finite or leave [0, 1]; labels or targets outside [0,
-                classes), or equal.
+            DataError: images that are not finite or leave [0, 1]; 8-bit ones whose channels could
+                be either axis; labels or targets outside [0, classes), or equal.
             BudgetError: a radius or step count outside its domain, or for a branch that the
                 configuration leaves out.
             ModelError: the model's output is not logits that depend on the image.
         """
         config = self.config if steps is None else self.config.replace(steps=steps)
         radius: dict[Branch, Any] = {"flow": flow, "pixel": pixel}
+        first = _channels_first(images)
+        given = images.permute(0, 2, 3, 1) if first else images
         with torch.inference_mode(False), torch.no_grad(), evaluating(model):
             problem = read(
-                model, config, images, labels, indices, targets, radius, seed=seed, epoch=epoch
+                model, config, given, labels, indices, targets, radius, seed=seed, epoch=epoch
             )
             problem, state = _attack(problem)
-            return finish(problem, state, partial(_measure, problem))
+            result = finish(problem, state, partial(_measure, problem))
+        if first:
+            turned = result.adversarial.permute(0, 3, 1, 2).contiguous()
+            result = replace(result, adversarial=turned)
+        return result
+
+
+def _channels_first(images: Any) -> bool:
+    """Whether images are 8-bit levels with their channels first."""
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
+        return False
+    axis = channel_axis(images.shape)
+    if axis is None:
+        raise DataError(
+            f"images: 8-bit images {tuple(images.shape)} do not say whether their channels are "
+            "first or last; give float32 in [0, 1], channels first: images / 255"
+        )
+    return axis == 1
 
 
 def _attack(problem: Problem) -> tuple[Problem, State]:

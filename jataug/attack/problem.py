@@ -1,7 +1,7 @@
 """One call of the attack: its arguments read, checked, and brought to the images' device."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +18,12 @@ from .finalize import from_levels
 from .geometry import Branch
 from .render import State
 
-__all__ = ["Draws", "Model", "Problem", "predict", "read"]
+__all__ = ["Draws", "Model", "Problem", "logits_of", "predict", "read"]
 
-Model = Callable[[Tensor], Tensor]
-"""Images (batch, channel, height, width), float32 in [0, 1], to logits (batch, classes)."""
+Model = Callable[[Tensor], Any]
+"""Images (batch, channel, height, width), float32 in [0, 1], to logits (batch, classes), or to an
+output that names them; see `logits_of`.
+"""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,15 @@ class Problem:
         return replace(self, target=self.draws.target(self.label, self.classes, iteration))
 
 
+def logits_of(output: Any) -> Any:
+    """Return what the output of a model names logits, as a mapping or by an attribute (classifiers
+    of transformers do); any other output as it is.
+    """
+    if isinstance(output, Mapping):
+        return output.get("logits", output)
+    return getattr(output, "logits", output)
+
+
 def predict(model: Model, image: Tensor) -> Tensor:
     """Return the logits of `image`: (batch, classes), float32.
 
@@ -107,8 +118,13 @@ def predict(model: Model, image: Tensor) -> Tensor:
     """
     if not len(image):
         return predict(model, image.new_zeros(1, *image.shape[1:]))[:0]
-    logits = model(image)
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+    logits = logits_of(model(image))
+    if not isinstance(logits, Tensor):
+        raise ModelError(
+            f"model: expected a tensor of logits, got {_kind(logits)}; wrap the model in a "
+            "function that returns the logits alone"
+        )
+    if not logits.is_floating_point():
         raise ModelError(f"model: expected a floating tensor of logits, got {_kind(logits)}")
     if logits.ndim != 2 or logits.shape[0] != image.shape[0] or logits.shape[1] < 2:
         raise ModelError(

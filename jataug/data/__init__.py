@@ -4,7 +4,15 @@ sample at a time.
 
 from .decode import decode, decode_bytes
 from .geometry import Geometry, prepare
-from .labels import ClassMap, ClassOrder, class_map, first_classes, source_labels
+from .labels import (
+    Classes,
+    ClassMap,
+    ClassOrder,
+    class_map,
+    first_classes,
+    read_classes,
+    source_labels,
+)
 from .npy import read_array
 from .open import open_source
 from .outside import check_outside
@@ -17,6 +25,7 @@ from .tar import Member, read_member, tar_members
 __all__ = [
     "ClassMap",
     "ClassOrder",
+    "Classes",
     "Geometry",
     "Member",
     "ParquetRows",
@@ -34,6 +43,7 @@ __all__ = [
     "parquet_library",
     "prepare",
     "read_array",
+    "read_classes",
     "read_member",
     "source_labels",
     "tar_members",

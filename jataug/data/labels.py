@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .source import Source
 
-__all__ = ["ClassMap", "ClassOrder", "Classes", "class_map", "first_classes", "source_labels"]
+__all__ = [
+    "ClassMap",
+    "ClassOrder",
+    "Classes",
+    "class_map",
+    "first_classes",
+    "read_classes",
+    "source_labels",
+]
 
 Classes = str | PathLike[str] | Mapping[str, int] | None
 """A file (text: line k names class k; JSON: {name: k}, or {k: name} as in a data set's
@@ -94,6 +102,15 @@ def class_map(
             + (f" and {len(unknown) - 1} more" if len(unknown) > 1 else "")
         )
     return ClassMap(tuple(numbers[name] for name in source.classes), names, numbers)
+
+
+def read_classes(classes: str | PathLike[str] | Mapping[str, int]) -> dict[str, int]:
+    """Return the class of each name, of a file or of the mapping itself.
+
+    Raises:
+        DataError: the file cannot be read, or names a class twice; a class is no integer >= 0.
+    """
+    return _read(classes, None)
 
 
 def source_labels(
@@ -233,8 +250,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _checked(numbers: dict[str, int], count: int | None, where: str) -> dict[str, int]:
-    end = 2**63 if count is None else count
     for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < end:
-            raise DataError(f"{where}: expected {name!r} in [0, {end}), got {number!r}")
+        whole = isinstance(number, int) and not isinstance(number, bool)
+        if not whole or number < 0 or (count is not None and number >= count):
+            domain = "an integer >= 0" if count is None else f"in [0, {count})"
+            raise DataError(f"{where}: expected {name!r} {domain}, got {number!r}")
     return numbers

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..attack.problem import logits_of
 from ..errors import MissingExtra, ModelError
 from .model import Array, Seed
 
@@ -71,7 +72,7 @@ class TorchModel:
         return found, self._array(gradient)
 
     def _call(self, images: "Tensor") -> "Tensor":
-        logits = self.module(images)
+        logits = logits_of(self.module(images))
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
             got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
             raise ModelError(f"model: expected logits (batch, classes), got {got}")

@@ -15,6 +15,7 @@ from ..artifact import load_artifact
 from ..budget import FlowBudget, PixelBudget
 from ..config import AttackConfig
 from ..errors import BudgetError, DataError
+from ..finalize import channel_axis
 from .joint import as_config, check_floats, streamed
 from .labels import hard
 
@@ -50,7 +51,8 @@ class Augmenter:
         device: of the model: "cpu", "cuda", "cuda:<i>" or "auto".
         batch_size: images per call of the model; default the size of the first batch, at most 64.
         threads: of the model; default the runtime's own choice.
-        layout: of the images, "nchw" or "nhwc"; default the framework's own.
+        layout: of the images, "nchw" or "nhwc"; default the framework's own, and images that are
+            clearly of the other one are refused.
 
     Raises:
         BudgetError: an option that the attack cannot serve.
@@ -72,6 +74,7 @@ class Augmenter:
         threads: int | None = None,
         layout: Layout | None = None,
     ) -> None:
+        self._told = layout is not None
         if layout is not None:
             if layout not in get_args(Layout):
                 raise DataError(f"layout: expected nchw or nhwc, got {layout!r}")
@@ -163,8 +166,16 @@ class Augmenter:
         """
         if len(shape) != 4:
             raise DataError(f"images: expected {self._expected()}, got {shape}")
+        axis = {"nchw": 1, "nhwc": 3}[self.layout]
+        if self._shape is None and not self._told and channel_axis(shape) == 4 - axis:
+            other = "nhwc" if self.layout == "nchw" else "nchw"
+            raise DataError(
+                f"images: {shape[1:]} has its channels {'first' if axis == 3 else 'last'}; give "
+                f"layout={other!r} for images like these, or layout={self.layout!r} if they are "
+                f"{self._expected()}"
+            )
         height, width = shape[2:] if self.layout == "nchw" else shape[1:3]
-        size = (shape[1 if self.layout == "nchw" else 3], height, width)
+        size = (shape[axis], height, width)
         if self._shape is not None and size != self._shape:
             raise DataError(
                 f"images: expected {self._expected()}, the size that {self._path} was made for, "

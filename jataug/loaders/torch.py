@@ -11,6 +11,7 @@ import numpy as np
 
 from ..config import AttackConfig
 from ..errors import DataError, MissingExtra
+from ..finalize import channel_axis
 from .augmenter import Attack, Augmenter, Layout
 from .check import Verify
 from .joint import as_config
@@ -145,6 +146,12 @@ class RandomJoint(torch.nn.Module):
             raise DataError(
                 "image: expected uint8 or floating (channel, height, width), got "
                 f"{plain.dtype} {tuple(plain.shape)}"
+            )
+        shape = tuple(plain.shape[-3:])
+        if type(image) is torch.Tensor and channel_axis((1, *shape)) == 3:
+            raise DataError(
+                f"image: expected (channel, height, width), got {shape}, which has its channels "
+                "last; put v2.ToImage() before"
             )
         if floating and not bool(((plain >= 0) & (plain <= 1)).all()):
             raise DataError("image: expected finite values in [0, 1], got others")

@@ -1,5 +1,7 @@
 """What a step trains on: each image of a batch from one part of the mixture."""
 
+import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +22,10 @@ from .live import LiveAttack
 from .pregenerated import Pregenerated, warn_of_budgets
 from .processes import Processes
 
-__all__ = ["Batch", "Batches", "autocast"]
+__all__ = ["Batch", "Batches", "autocast", "is_renumbered"]
+
+_LOOKED_AT = 256
+"""Training images that are shown to the model of an artifact."""
 
 Attack = Callable[[Tensor, Tensor, list[int], int], Tensor]
 """Images, labels, sample indices and epoch to adversarial images."""
@@ -64,7 +69,9 @@ class Batches:
         """Return this process's share of a batch."""
         size = self._config.batch_size
         batch = self._indices(epoch)[step * size : (step + 1) * size]
-        parts = [self._part(span, batch, epoch, step) for span in self._spans]
+        # A part smaller than the number of processes leaves some of them without an image of it.
+        spans = [span for span in self._spans if self._places(span)]
+        parts = [self._part(span, batch, epoch, step) for span in spans]
         images, labels = (torch.cat(column) for column in zip(*parts, strict=True))
         self._data.images.expect(self._needed(epoch, step + 1))
         if self._config.channels_last:
@@ -81,7 +88,7 @@ class Batches:
             levels = self._data.images.take(indices)
             labels = self._data.labels[indices]
         images, labels = self._augmented(levels, indices, epoch), labels.to(self._processes.device)
-        if span.source is None or isinstance(span.source, Pregenerated) or not indices:
+        if span.source is None or isinstance(span.source, Pregenerated):
             return Batch(images, labels)
         return Batch(span.source(images, labels, indices, epoch), labels)
 
@@ -153,6 +160,7 @@ class Batches:
                 f"{tuple(session.image_shape)}"
             )
         warn_of_budgets(path, session.config, self._config.training_attack)
+        self._warn_of_classes(path, session)
         seed = self._config.seed
 
         def attack(images: Tensor, labels: Tensor, indices: list[int], epoch: int) -> Tensor:
@@ -162,6 +170,39 @@ class Batches:
             return torch.from_numpy(result.exact).to(device)
 
         return attack
+
+    def _warn_of_classes(self, path: str, session: Session) -> None:
+        """Warn where the artifact's model seems to number its classes otherwise than this run."""
+        train = self._data.train
+        some = train[np.linspace(0, len(train) - 1, min(_LOOKED_AT, len(train))).astype(int)]
+        levels = self._data.images.take(some.tolist()).permute(0, 2, 3, 1).contiguous()
+        labels = self._data.labels[torch.from_numpy(some)].numpy()
+        said = session.predict(levels.numpy()).argmax(1)
+        right = int((said == labels).sum())
+        if right * self._data.classes <= len(some) or is_renumbered(labels, said):
+            warnings.warn(
+                f"{path}: its model gives {right} of {len(some)} training images the run's label, "
+                "as one that numbers its classes otherwise would; give --classes FILE, a name a "
+                "line in the order of its classes",
+                stacklevel=5,
+            )
+
+
+def is_renumbered(labels: NDArray[np.int64], said: NDArray[np.int64]) -> bool:
+    """Whether predictions fit another numbering of the classes better than their own.
+
+    One half of the images says which class is meant by which, the other one which of the two
+    numberings is right more often, by three standard deviations.
+    """
+    meant: dict[int, int] = {}
+    pairs = Counter(zip(labels[::2].tolist(), said[::2].tolist(), strict=True))
+    for (label, other), _ in pairs.most_common():
+        if label not in meant and other not in meant.values():
+            meant[label] = other
+    own = labels[1::2] == said[1::2]
+    fits = np.array([meant.get(label) for label in labels[1::2].tolist()]) == said[1::2]
+    better, worse = int((fits & ~own).sum()), int((own & ~fits).sum())
+    return bool(better - worse > 3 * np.sqrt(better + worse))
 
 
 class _Span(NamedTuple):

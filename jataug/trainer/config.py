@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from ..budget import FlowBudget, PixelBudget
 from ..config import AttackConfig
-from ..data import ClassOrder
+from ..data import Classes, ClassOrder, read_classes
 from ..errors import DataError
 
 __all__ = ["Convention", "Kind", "Mode", "Part", "Precision", "Schedule", "TrainConfig"]
@@ -112,6 +112,9 @@ class TrainConfig:
         class_order: how class folders are numbered, "natural" (1, 2, 10) or "sorted" (1, 10, 2, as
             torchvision, Keras and Hugging Face do); has to be said where the two differ.
         limit: use the first so many images of the source.
+        classes: the network's class of each class name of the source: a text file with a name a
+            line, JSON {name: class}, or a mapping, which is what is kept. Default: the order of the
+            source's own classes.
         validation: images held out of training, drawn by the seed.
         evaluation_images: of those, how many are attacked after an epoch.
         evaluation_steps: iterations of that attack (the preset "evaluation").
@@ -160,6 +163,7 @@ class TrainConfig:
     crop: int | tuple[int, int] | None = None
     class_order: ClassOrder | None = None
     limit: int | None = None
+    classes: Classes = None
     validation: int = 1000
     evaluation_images: int = 500
     evaluation_steps: int = 10
@@ -189,6 +193,8 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
+        if self.classes is not None:
+            object.__setattr__(self, "classes", read_classes(self.classes))
         if self.clip is not None:
             _number("clip", self.clip, above=0)
         if self.class_order not in (None, *get_args(ClassOrder)):

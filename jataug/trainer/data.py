@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import (
+    Classes,
     Geometry,
     Source,
     check_outside,
     class_map,
     open_source,
     prepare,
+    read_classes,
     source_labels,
 )
 from ..errors import DataError
@@ -39,10 +41,12 @@ class TrainData:
         images: reads images by their indices in the source.
         labels: (N,), int64, of the whole source.
         classes: how many there are.
+        names: the class of each class name, or None where classes have no names.
         shape: (channel, height, width).
         train: the indices to train on.
         validation: the indices that are held out.
-        description: of the source: kind, path, count and fingerprint.
+        source: the source itself.
+        description: of it: kind, path, count and fingerprint.
         left_out: a line on files of the source that are not read; empty where there are none.
         names: of the classes, where they are known.
     """
@@ -50,9 +54,11 @@ class TrainData:
     images: "Pixels"
     labels: Tensor
     classes: int
+    names: Mapping[str, int] | None
     shape: tuple[int, int, int]
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
+    source: Source
     description: dict[str, object]
     left_out: str
     names: Mapping[int, str] | None
@@ -132,11 +138,12 @@ def load_data(config: TrainConfig) -> TrainData:
     count = len(source) if config.limit is None else min(config.limit, len(source))
     if not source.labelled:
         raise DataError(f"{config.source}: expected a source with labels, got images alone")
-    classes = len(source.classes) if source.classes else _classes(source)
+    classes = _count(source, config.classes)
     if classes < 2:
         raise DataError(f"{config.source}: expected at least 2 classes, got {classes}")
-    meaning = class_map(source, classes, order=config.class_order)
+    meaning = class_map(source, classes, config.classes, config.class_order)
     labels = source_labels(source, meaning, classes)[:count]
+    named = meaning.given or {name: number for number, name in (meaning.names or {}).items()}
     if count - config.validation < config.batch_size and config.epochs:
         raise DataError(
             f"{config.source}: expected at least one batch of {config.batch_size} besides "
@@ -151,16 +158,22 @@ def load_data(config: TrainConfig) -> TrainData:
         Pixels(source, geometry, shape, count, config.workers),
         torch.from_numpy(labels),
         classes,
+        named or None,
         shape,
         np.sort(mixed[held:]),
         mixed[:held],
+        source,
         {**source.describe(), "used": count},
         str(source.left_out) if source.left_out is not None and source.left_out.count else "",
         meaning.names,
     )
 
 
-def _classes(source: Source) -> int:
+def _count(source: Source, classes: Classes) -> int:
+    if classes is not None:
+        return 1 + max(read_classes(classes).values(), default=-1)
+    if source.classes:
+        return len(source.classes)
     labels = (source.label(index) for index in range(len(source)))
     return 1 + max(-1 if label is None else label for label in labels)
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..attack import JointAttack
 from ..attack.finalize import from_levels
+from ..attack.problem import predict
 from ..result import predictions
 from .config import TrainConfig
 from .data import TrainData
@@ -44,7 +45,7 @@ def measure(
         levels = data.images.take(indices.tolist()).to(processes.device)
         images = from_levels(levels.permute(0, 2, 3, 1))
         with torch.no_grad():
-            clean += _right(predictions(model(images)), labels)
+            clean += _right(predictions(predict(model, images)), labels)
         count = min(end, robust_count) - begin
         if count > 0:
             found = attack(model, images[:count], labels[:count], indices[:count], seed=config.seed)

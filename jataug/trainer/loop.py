@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ..attack.problem import logits_of
 from ..data import first_classes
 from ..errors import CheckError, ModelError
 from .average import Average
@@ -88,7 +89,8 @@ def train(
 
                 model.train()
                 with autocast(config, processes.device):
-                    logits = _checked(stepped(images), len(images), data.classes)
+                    output = logits_of(stepped(images))
+                    logits = _checked(output, len(images), data.classes)
                 loss = cross_entropy(logits, target)
                 right = float((logits.argmax(1) == labels).sum())
                 summed, right, seen = processes.total(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..attack.problem import logits_of
 from ..errors import ModelError
 from ..generator.store import file_hash
 
@@ -118,7 +119,7 @@ def _imported(path: str) -> Any:
 def _check(network: nn.Module, name: str, shape: tuple[int, int, int], classes: int) -> None:
     network.eval()
     try:
-        logits = network(torch.zeros(2, *shape))
+        logits = logits_of(network(torch.zeros(2, *shape)))
     except (RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"model {name}: refuses images of shape {shape}: {reason}") from None

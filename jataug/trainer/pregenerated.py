@@ -1,17 +1,18 @@
-"""Adversarial images that `jataug generate` made, as batches."""
+"""Adversarial images that `jataug generate` made, as batches, with the labels of the source."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..budget import FlowBudget, PixelBudget
 from ..config import AttackConfig
 from ..errors import DataError
 from ..generator import Dataset, StoredSample, open_dataset
+from ..generator.dataset import StoredShard
 from .config import TrainConfig
 from .data import IN_MEMORY, TrainData, permutation
 
@@ -23,7 +24,8 @@ _ROWS = 3
 class Pregenerated:
     """The images of a data set, in an order of their own in every epoch.
 
-    Where it was made of this run's source, images of the validation part are left out.
+    Where it was made of this run's source, images of the validation part are left out, and labels
+    are the source's. Else they are the set's own, and its classes are matched by their names.
 
     Args:
         path: of the data set.
@@ -31,18 +33,13 @@ class Pregenerated:
         data: its source.
 
     Raises:
-        DataError: it is no finished data set, its images or classes are not the source's, or it
-            holds nothing to train on.
+        DataError: it is no finished data set, its images are not of the source's size, its true
+            labels are not known, or it holds nothing to train on.
     """
 
     def __init__(self, path: str, config: TrainConfig, data: TrainData) -> None:
         self._set: Dataset = open_dataset(path)
-        plan = self._set.index["plan"]
-        if plan["classes"] != data.classes:
-            raise DataError(
-                f"{path}: expected {data.classes} classes, as {config.source} has, got a set of "
-                f"{plan['classes']}"
-            )
+        index, plan = self._set.index, self._set.index["plan"]
         if tuple(plan["image_shape"]) != data.shape:
             raise DataError(
                 f"{path}: expected images {data.shape}, as {config.source} has, got "
@@ -50,16 +47,22 @@ class Pregenerated:
             )
         warn_of_budgets(path, AttackConfig.from_dict(plan["attack"]), config.training_attack)
         self._seed = config.seed
-        self._indices = _source_indices(self._set)
-        self._rows = np.arange(len(self._set))
-        if plan["source"]["fingerprint"] == data.description["fingerprint"]:
-            self._rows = np.flatnonzero(np.isin(self._indices, data.train))
-        elif config.validation:
-            warnings.warn(
-                f"{path} was made of another source than {config.source}, or of one that has "
-                "changed: whether it holds images of the validation part cannot be told",
-                stacklevel=4,
-            )
+        shards = (StoredShard(self._set.root, s, plan["format"]) for s in index["shards"])
+        records = [record for shard in shards for record in shard.records]
+        if _is_source(data, plan["source"]["fingerprint"]):
+            _check_keys(path, records, data)
+            indices = np.array([record["index"] for record in records])
+            self._rows = np.flatnonzero(np.isin(indices, data.train))
+            self._labels = data.labels[torch.from_numpy(indices[self._rows])]
+        else:
+            self._rows = np.arange(len(records))
+            self._labels = _labels(path, index, records, config, data)
+            if config.validation:
+                warnings.warn(
+                    f"{path} was made of another source than {config.source}, or of one that has "
+                    "changed: whether it holds images of the validation part cannot be told",
+                    stacklevel=4,
+                )
         if not len(self._rows):
             raise DataError(f"{path}: expected images of the training part, got none")
         # One shard after the other: a set is not made for single images in any order.
@@ -74,16 +77,74 @@ class Pregenerated:
             epoch: names the order.
         """
         order = permutation(self._seed, _ROWS, epoch, len(self._rows))
-        samples = [self._held[int(self._rows[order[slot % len(order)]])] for slot in slots]
+        places = order[np.asarray(slots) % len(order)]
+        samples = [self._held[int(row)] for row in self._rows[places]]
         images = np.stack([sample.image.transpose(2, 0, 1) for sample in samples])
-        labels = torch.tensor([sample.label for sample in samples])
+        labels = self._labels[torch.from_numpy(places)]
         return torch.from_numpy(images), labels, [sample.index for sample in samples]
 
 
-def _source_indices(dataset: Dataset) -> NDArray[np.int64]:
-    skipped = {entry["index"] for entry in dataset.index["skipped"]}
-    spans = (range(shard["start"], shard["stop"]) for shard in dataset.index["shards"])
-    return np.array([k for span in spans for k in span if k not in skipped], np.int64)
+def _is_source(data: TrainData, fingerprint: str) -> bool:
+    """Whether a data set of this fingerprint was made of the run's source."""
+    if fingerprint.startswith("sha256:"):
+        return bool(data.source.describe(content=True)["fingerprint"] == fingerprint)
+    return bool(data.description["fingerprint"] == fingerprint)
+
+
+def _check_keys(path: str, records: Sequence[Mapping[str, Any]], data: TrainData) -> None:
+    for record in records:
+        if (key := data.source.key(record["index"])) != record["key"]:
+            raise DataError(
+                f"{path}: expected the sample {key!r} of the source at index {record['index']}, "
+                f"got {record['key']!r}: made in another order; generate it again"
+            )
+
+
+def _labels(
+    path: str,
+    index: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    config: TrainConfig,
+    data: TrainData,
+) -> Tensor:
+    """Return the run's label of every record of a data set that was made of another source."""
+    plan, labels = index["plan"], np.array([record["label"] for record in records])
+    if plan["labels"] == "predicted":
+        raise DataError(
+            f"{path}: its labels are a model's predictions, and it was made of another source than "
+            f"{config.source}, or of one that has changed: the true labels are not known; generate "
+            f"it from {config.source}"
+        )
+    names = plan["class_labels"] or {n: int(k) for k, n in (index["class_names"] or {}).items()}
+    if not names or data.names is None:
+        if plan["classes"] != data.classes:
+            raise DataError(
+                f"{path}: expected {data.classes} classes, as {config.source} has, got a set of "
+                f"{plan['classes']}"
+            )
+        warnings.warn(
+            f"{path}: whether its classes are numbered as those of {config.source} cannot be told "
+            "without their names; its labels are taken as they are",
+            stacklevel=5,
+        )
+        return torch.from_numpy(labels)
+    numbers = np.zeros(plan["classes"], np.int64)
+    for number in np.unique(labels):
+        own = [name for name, other in names.items() if other == number]
+        found = {data.names.get(name) for name in own}
+        if len(found) != 1 or None in found:
+            raise DataError(
+                f"{path}: expected the names of its class {number} ({', '.join(map(repr, own))}) "
+                f"to be one class of {config.source}, which has {_some(data.names)}; use --classes "
+                "FILE to say which is which"
+            )
+        (numbers[number],) = found
+    return torch.from_numpy(numbers[labels])
+
+
+def _some(names: Mapping[str, int]) -> str:
+    shown = ", ".join(map(repr, list(names)[:5]))
+    return f"{shown}, ..." if len(names) > 5 else shown
 
 
 def warn_of_budgets(path: str, theirs: AttackConfig, ours: AttackConfig) -> None:

@@ -4,10 +4,12 @@ import attack_claims as claims
 import nets
 import pytest
 import torch
+from families import declare_operators
 from torch import nn
 
-from jataug import AttackConfig, AttackResult
+from jataug import AttackConfig, AttackResult, Session
 from jataug.attack import JointAttack
+from jataug.export import export_attack
 
 
 def same(first: AttackResult, second: AttackResult):
@@ -91,6 +93,23 @@ def test_images_that_need_a_gradient_get_none(model):
     result = JointAttack(AttackConfig(steps=1))(model, image)
     assert image.grad is None
     assert not result.adversarial.requires_grad
+
+
+@pytest.mark.heavy  # test_problem.py has outputs like these; transformers is large
+def test_a_transformers_model_is_attacked_as_its_export(tmp_path):
+    declare_operators()  # transformers imports torchvision where it finds it
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    config = transformers.ResNetConfig(
+        embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic", num_labels=5
+    )
+    torch.manual_seed(0)
+    module = transformers.ResNetForImageClassification(config).eval()
+    image, attack = claims.smooth(4, 3, 16, 16), AttackConfig(steps=1, start="zero")
+    found = JointAttack(attack)(module, image, [0, 1, 2, 3])
+    export_attack(module, attack, tmp_path / "attack.onnx", example=image, check=False)
+    with Session.open(tmp_path / "attack.onnx", device="cpu") as session:
+        exported = session.attack(image.numpy(), [0, 1, 2, 3])
+    torch.testing.assert_close(found.logits, torch.from_numpy(exported.logits), rtol=0, atol=1e-3)
 
 
 def test_images_are_not_changed(model):

@@ -115,12 +115,12 @@ def test_two_classes(model):
 
 
 @pytest.mark.parametrize("levels", [False, True])
-@pytest.mark.parametrize("preset", ["claim-1", "claim-8", "evaluation"])
-def test_everything_is_measured_on_the_returned_image(model, levels, preset):
+@pytest.mark.parametrize("name", claims.COMBINATIONS)
+def test_everything_is_measured_on_the_returned_image(model, levels, name):
     image = claims.smooth(4, 3, 9, 8)
     if levels:
         image = (image * 255).round().byte().permute(0, 2, 3, 1).contiguous()
-    config = claims.small(AttackConfig.preset(preset), steps=3)
+    config = claims.small(AttackConfig(**claims.COMBINATIONS[name]), steps=3)
     result = JointAttack(config)(model, image)
     seen = result.adversarial
     assert seen.dtype == image.dtype

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import attack_claims as claims
 import numpy as np
 import pytest
@@ -123,9 +125,10 @@ def test_a_negative_index_is_refused():
         lambda image: MODEL(image)[:, 0],
         lambda image: MODEL(image)[:0],
         lambda image: MODEL(image).argmax(1),
-        lambda image: {"logits": MODEL(image)},
+        lambda image: {"scores": MODEL(image)},
+        lambda image: (MODEL(image),),
     ],
-    ids=["image", "one class", "rank 1", "no images", "integers", "dict"],
+    ids=["image", "one class", "rank 1", "no images", "integers", "dict", "tuple"],
 )
 def test_what_is_no_classifier_is_refused(model):
     with pytest.raises(ModelError, match=r"^model: expected"):
@@ -148,6 +151,38 @@ def test_logits_in_half_precision_are_taken():
     result = attack(model=lambda image: MODEL(image).bfloat16())
     assert result.logits.dtype == torch.float32
     assert not torch.equal(result.adversarial, IMAGE)
+
+
+@pytest.mark.parametrize("kind", [dict, SimpleNamespace])
+def test_an_output_that_names_its_logits_is_taken(kind):
+    """As transformers' classifiers return it."""
+    found = attack(model=lambda image: kind(logits=MODEL(image), loss=None))
+    assert torch.equal(found.adversarial, attack().adversarial)
+
+
+def results(images, channels=3):
+    model = claims.Linear((channels, 9, 7))
+    config = AttackConfig(steps=2, start="zero", pixel_objective="truth")
+    return JointAttack(config)(model, images, [0, 1])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_levels_of_either_layout_are_attacked_alike(channels):
+    levels = (claims.images(2, channels, 9, 7) * 255).byte()
+    first = results(levels, channels)
+    last = results(levels.permute(0, 2, 3, 1), channels)
+    assert first.adversarial.shape == levels.shape
+    assert first.adversarial.dtype == torch.uint8
+    assert torch.equal(first.adversarial, last.adversarial.permute(0, 3, 1, 2))
+    assert torch.equal(first.exact, last.exact)
+    assert torch.equal(first.logits, last.logits)
+    assert not torch.equal(first.adversarial, levels)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 9, 3), (2, 4, 9, 1), (2, 5, 9, 7)])
+def test_levels_of_a_layout_that_cannot_be_told_are_refused(shape):
+    with pytest.raises(DataError, match=r"channels.* float32 in \[0, 1\]"):
+        attack(torch.zeros(shape, dtype=torch.uint8))
 
 
 def test_every_message_is_one_line():

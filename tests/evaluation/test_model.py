@@ -135,6 +135,20 @@ def test_modules_that_are_no_classifier_are_refused() -> None:
         TorchModel(nn.Identity(), (1, 4, 4))
 
 
+class Named(nn.Module):
+    """Its output is as that of transformers' classifiers."""
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": images.flatten(1)[:, :3]}
+
+
+def test_an_output_that_names_its_logits_is_taken() -> None:
+    model, images = TorchModel(Named(), (1, 4, 4)), np.ones((2, 1, 4, 4), np.float32)
+    logits, gradient = model.gradient(images, np.ones_like)
+    assert logits.tolist() == [[1, 1, 1]] * 2
+    assert gradient.sum() == 6
+
+
 def test_calls_cut_count_and_clean(shipped: OnnxModel, batch: tuple[Rows, np.ndarray]) -> None:
     images, seen = batch[0].image[:7], []
     calls = Calls(shipped, 3)

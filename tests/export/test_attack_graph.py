@@ -5,6 +5,7 @@ import onnx
 import pytest
 
 from jataug import AttackConfig, FlowBudget, PixelBudget, Session
+from jataug.config import PRESETS
 from jataug.export import export_attack
 
 from .building import artifact, one_call, start
@@ -37,6 +38,11 @@ GONE = {
     "pixel": {"flow", "flow_radius", "flow_step", "next_flow"},
 }
 FORMS = ("step", "loop", "unrolled")
+CLAIMS = {
+    "claim-1": PRESETS["claim-1"],
+    "claim-8": PRESETS["claim-8"],
+    "claim-12": {**PRESETS["claim-8"], "flow_objective": "truth"},
+}
 
 
 def config(**options):
@@ -105,10 +111,10 @@ def apart(found, expected):
 
 
 @pytest.mark.parametrize("branches", BRANCHES)
-@pytest.mark.parametrize("preset", ["claim-1", "claim-8"])
+@pytest.mark.parametrize("claim", CLAIMS)
 @pytest.mark.parametrize("form", ["loop", "unrolled"])
-def test_a_whole_attack_equals_its_steps(tiny_net, form, preset, branches):
-    chosen = AttackConfig.preset(preset, **BUDGETS, steps=3).replace(**BRANCHES[branches])
+def test_a_whole_attack_equals_its_steps(tiny_net, form, claim, branches):
+    chosen = AttackConfig(**CLAIMS[claim], **BUDGETS, steps=3).replace(**BRANCHES[branches])
     step, manifest = artifact(tiny_net.path, chosen)
     whole, _ = artifact(tiny_net.path, chosen, form)
     feeds = start(manifest, 4)

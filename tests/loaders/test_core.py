@@ -369,6 +369,14 @@ def test_a_wrong_layout():
         module.augment(RANDOM, layout="chw")
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_the_other_layout_is_refused_unless_it_is_asked_for(dtype):
+    first = images().transpose(0, 3, 1, 2).astype(dtype) // 255
+    with pytest.raises(DataError, match=r"\(3, 10, 12\).* layout='nchw'"):
+        module.augment(RANDOM)(first)
+    module.augment(RANDOM, layout="nhwc")(first)
+
+
 def test_layouts_agree():
     clean = images()
     last = module.augment(RANDOM)(clean)

@@ -252,6 +252,14 @@ def test_the_device_s_augmentation_is_the_host_s(norm, composition, eight_bit):
         torch.testing.assert_close(found, wanted, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_the_other_layout_is_refused_unless_it_is_asked_for(dtype):
+    last = torch.zeros(2, 10, 12, 3, dtype=dtype)
+    with pytest.raises(DataError, match=r"\(10, 12, 3\).* layout='nhwc'"):
+        module.augment(RANDOM)(last)
+    module.augment(RANDOM, layout="nhwc")(last)
+
+
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 def test_the_way_of_cuda_tensors(layout):
     """What a batch on CUDA goes through; nothing in it asks for CUDA."""
@@ -372,6 +380,7 @@ def test_the_transform_takes_the_first_image_of_a_structure():
         (torch.full((3, 4, 4), 1.5), r"finite values in \[0, 1\]"),
         (torch.full((3, 4, 4), float("nan")), r"finite values in \[0, 1\]"),
         ("image", "expected a tensor, got none"),
+        (torch.zeros(8, 9, 3, dtype=torch.uint8), r"got \(8, 9, 3\).*ToImage"),
     ],
 )
 def test_the_transform_refuses(image, message):

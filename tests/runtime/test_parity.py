@@ -21,6 +21,7 @@ from jataug.runtime.onnxruntime import Engine
 BASE = {"flow": FlowBudget(0.7), "pixel": PixelBudget("8/255"), "steps": 5}
 TABLE = {
     **{name: dict(options) for name, options in PRESETS.items()},
+    "claim-12": {**PRESETS["claim-8"], "flow_objective": "truth"},
     "one step": {"steps": 1},
     "no step": {"steps": 0},
     "no flow": {"flow": FlowBudget(0)},

@@ -1,25 +1,24 @@
 import pytest
 import torch
 import trainer_nets
+from attack_claims import COMBINATIONS
 from nets import tiny
 
 import jataug
 from jataug.attack import JointAttack
 from jataug.trainer.adversary import perturb
 
-PRESETS = ("claim-1", "claim-8", "evaluation")
 IMAGES = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 3, 4, 5])
 INDICES = [5, 9, 2, 40, 1, 7]
 
 
 def config(preset, flow=0.7, pixel=0.03, steps=3):
-    return jataug.AttackConfig.preset(
-        preset, flow=jataug.FlowBudget(flow), pixel=jataug.PixelBudget(pixel), steps=steps
-    )
+    budgets = {"flow": jataug.FlowBudget(flow), "pixel": jataug.PixelBudget(pixel)}
+    return jataug.AttackConfig(**COMBINATIONS[preset], **budgets, steps=steps)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", COMBINATIONS)
 @pytest.mark.parametrize(("flow", "pixel"), [(0.7, 0.03), (0.7, 0), (0, 0.03)])
 def test_the_images_are_those_of_joint_attack(preset, flow, pixel) -> None:
     model, options = tiny(), {"seed": 3, "epoch": 4}

@@ -132,6 +132,22 @@ def test_processes_share_a_batch(options, dataset) -> None:
     assert together == Counter(i.numpy().tobytes() for i in whole.images)
 
 
+@pytest.mark.parametrize("kind", ["clean", "attack", "runtime", "artifact", "dataset"])
+def test_a_part_smaller_than_the_number_of_processes(kind, options, artifact, dataset) -> None:
+    """One image of a batch: only one of four processes gets it."""
+    rest = "attack" if kind == "clean" else "clean"
+    path = {"artifact": str(artifact), "dataset": str(dataset)}.get(kind)
+    mixture = (Part(rest, 15 / 16), Part(kind, 1 / 16, path))
+    whole = batches_of(options, mixture)[2](1, 3)
+    parts = [
+        batches_of(options, mixture, Processes(rank, 4, torch.device("cpu")))[2](1, 3)
+        for rank in range(4)
+    ]
+    assert [len(part.labels) for part in parts] == [4] * 4
+    assert torch.equal(torch.cat([part.images[-1:] for part in parts]), whole.images[12:])
+    assert torch.equal(torch.cat([part.labels[-1:] for part in parts]), whole.labels[12:])
+
+
 def test_other_classes_are_refused(options, source, dataset, artifact, tmp_path) -> None:
     with np.load(source) as arrays:
         np.savez(tmp_path / "four.npz", images=arrays["images"], labels=arrays["labels"] + 1)
@@ -164,7 +180,10 @@ def test_a_set_of_another_source_is_said(options, source, dataset, tmp_path) -> 
     with np.load(source) as arrays:
         np.savez(tmp_path / "copy.npz", images=arrays["images"], labels=arrays["labels"])
     options["source"] = tmp_path / "copy.npz"
-    with pytest.warns(UserWarning, match="made of another source"):
+    with (
+        pytest.warns(UserWarning, match="made of another source"),
+        pytest.warns(UserWarning, match="without their names"),
+    ):
         batches_of(options, (Part("dataset", 1.0, str(dataset)),))
 
 

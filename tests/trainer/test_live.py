@@ -1,6 +1,7 @@
 import pytest
 import torch
 import trainer_nets
+from attack_claims import COMBINATIONS
 from nets import settle, tiny
 
 import jataug
@@ -16,11 +17,10 @@ INDICES = [5, 9, 2, 40, 1, 7]
 NAMED = {"seed": 1, "epoch": 2}
 
 
-@pytest.mark.parametrize("preset", ["claim-1", "claim-8"])
-def test_it_follows_the_weights(preset) -> None:
-    config = jataug.AttackConfig.preset(
-        preset, flow=jataug.FlowBudget(0.7), pixel=jataug.PixelBudget(0.03), steps=2
-    )
+@pytest.mark.parametrize("claim", ["claim-1", "claim-8", "claim-12"])
+def test_it_follows_the_weights(claim) -> None:
+    budgets = {"flow": jataug.FlowBudget(0.7), "pixel": jataug.PixelBudget(0.03)}
+    config = jataug.AttackConfig(**COMBINATIONS[claim], **budgets, steps=2)
     model = tiny()
     live = LiveAttack(model, config, (3, 12, 12), CPU)
     found = []

@@ -28,10 +28,13 @@ def lines(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_are_one(options, tmp_path) -> None:
+def test_two_processes_are_one(options, dataset, tmp_path) -> None:
+    """Also where a part of the mixture is a single image, which one of the two does without."""
+    mixture = (
+        Part("attack", 14 / 16), Part("dataset", 1 / 16, str(dataset)), Part("clean", 1 / 16)
+    )  # fmt: skip
     options |= {
-        "model": "trainer_nets:Grouped", "mixture": (Part("attack", 0.75), Part("clean", 0.25)),
-        "ema": 0.9, "clip": 1.0, "lr": 0.05,
+        "model": "trainer_nets:Grouped", "mixture": mixture, "ema": 0.9, "clip": 1.0, "lr": 0.05,
     }  # fmt: skip
     one = train(TrainConfig(**{**options, "output": tmp_path / "one"})).output
     config = TrainConfig(**options)

@@ -306,6 +306,19 @@ def test_weights_that_are_not_finite_are_not_saved(options) -> None:
     assert all(bool(v.isfinite().all()) for v in tensors.values())
 
 
+def test_a_network_that_names_its_logits_is_trained(options, weights) -> None:
+    """As transformers' classifiers do."""
+    options |= {"mixture": (Part("attack", 0.5), Part("runtime", 0.5)), "epochs": 1, "lr": 0.05}
+    runs = [
+        train(TrainConfig(**{**options, "output": options["output"] / name,
+                             "model": f"trainer_nets:{name}"}))
+        for name in ("Grouped", "Named")
+    ]  # fmt: skip
+    assert [run.clean_accuracy for run in runs] == [runs[0].clean_accuracy] * 2
+    plain, named = (weights(run.output) for run in runs)
+    assert all(torch.equal(value, named[name]) for name, value in plain.items())
+
+
 def test_a_tuple_in_training_mode_is_refused(options) -> None:
     with pytest.raises(ModelError, match="in training mode, got a tuple"):
         train(TrainConfig(**{**options, "model": "trainer_nets:TwoHeadsInTraining"}))
