@@ -21,7 +21,7 @@ from .quantised import dequantised, is_quantised
 from .reach import reached_from
 from .rematerialize import SIZES, order_by_depth, rematerialize
 from .rules import find_rule
-from .term import Builder, Shape, Term
+from .term import SOURCE, Builder, Shape, Term
 from .twin import Twin
 
 __all__ = ["Trace", "differentiate", "trace", "vjp"]
@@ -134,6 +134,7 @@ def _declared(graph: Builder, network: Classifier, value: ir.Value) -> Term:
     dtype, shape = (None, None) if info is None else (info.dtype.numpy(), info.shape)
     fresh = ir.Value(name=graph.unique(value.name) if value.name else "")
     fresh.meta[SIZES] = shape
+    fresh.meta[SOURCE] = value
     return Term(graph, fresh, dtype, shape)
 
 

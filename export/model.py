@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
-from jataug.errors import MissingExtra, ModelError
+from jataug.errors import MissingExtra, ModelError, UnsupportedOperator
 from jataug.preprocessing import Preprocessing
 
 from .batch import free_batch, settle, works_alike
@@ -21,6 +21,7 @@ from .files import normalized, read_model
 from .fold import drop_unused, fold
 from .graph import Shape
 from .head import as_logits, choose_output, flatten_logits
+from .independence import find_mixing, refuse_random
 from .pools import settle_pools
 from .reach import require_shapes, straight_through
 from .shapes import BATCH, Info
@@ -184,6 +185,7 @@ def prepare(
 
     Raises:
         ModelError: the model is no classifier, or its shapes cannot be inferred.
+        UnsupportedOperator: a node draws random numbers, or mixes the images of a batch.
     """
     proto = _at_opset(normalized(proto), opset)
 
@@ -243,12 +245,14 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
         raise _OtherBatch(str(error)) from None
     settle_pools(model, {name: known.shape for name, known in info.items()})
     _require_batch(plan, way, dims, info.get(output))
+    _require_apart(plan, dims, find_mixing(list(model.graph), image, logits, info))
     if way != "fixed" and (way == "freed" or (dims and dims[0])):
         original, old_image, old_logits, _ = plan.folded()
         alone = _one_output(original, old_image, old_logits, fixed)
         if not works_alike(alone, _one_output(model, image, logits, shape), image_name, fixed):
             raise _OtherBatch("at another batch the logits change")
     drop_unused(model)
+    refuse_random(list(model.graph), model.graph.outputs)
     for value in (v for node in model.graph for v in node.outputs):
         if (known := info.get(value.name or "")) is not None:
             value.dtype = known.dtype
@@ -279,6 +283,13 @@ def _require_batch(plan: _Plan, way: str, dims: list[Any], output: Info | None) 
         return
     if plan.preprocessing is not None or way == "freed" or not dims or dims[0]:
         raise _OtherBatch("the output does not follow the batch")
+
+
+def _require_apart(plan: _Plan, dims: list[Any], mixing: str | None) -> None:
+    """The images of a batch must not mix; a file of one image may do with it as it likes."""
+    if mixing is None or plan.preprocessing is None:
+        return
+    raise _OtherBatch(mixing) if dims and dims[0] == 1 else UnsupportedOperator(mixing)
 
 
 def _one_output(model: ir.Model, image: ir.Value, logits: ir.Value, shape: Shape) -> Any:

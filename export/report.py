@@ -19,6 +19,7 @@ from .check import (
     probe_images,
 )
 from .differentiate import vjp as gradient_of
+from .graph import needed_nodes
 from .model import Classifier
 from .precision import float32_ends
 from .reach import reached_from
@@ -49,15 +50,9 @@ class Report:
 def report(network: Classifier) -> Report:
     """Return which ops a gradient passes and where it ends."""
     active = reached_from(network.image, network.nodes)
-    needed = {network.logits}
-    for node in reversed(network.nodes):
-        if any(value in needed for value in node.outputs):
-            needed.update(value for value in node.inputs if value is not None)
     rules: Counter[str] = Counter()
     flat: Counter[str] = Counter()
-    for node in network.nodes:
-        if not any(value in needed for value in node.outputs):
-            continue
+    for node in needed_nodes(network.nodes, [network.logits]):
         if any(value in active for value in node.outputs):
             rules[node.op_type] += 1
         elif (node.domain, node.op_type) in FLAT and any(v in active for v in node.inputs):
