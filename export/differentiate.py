@@ -172,6 +172,7 @@ def differentiate(
     *,
     size: tuple[int, int] | None = None,
     precision: Precision | None = None,
+    check: bool = True,
 ) -> onnx.ModelProto:
     """Return the model's vector-Jacobian product as a model.
 
@@ -185,14 +186,24 @@ def differentiate(
         size: (height, width) for a model that leaves them open.
         precision: "float32", "float16" or "bfloat16": what the network and its gradient are
             computed in; the inputs and outputs have that type. Default the model's own.
+        check: compare the output with that of the model as it came, where ONNX Runtime is
+            installed and can run both.
 
     Raises:
+        CheckError: the outputs differ.
         ModelError: the file is missing, broken or ambiguous, or the output does not depend on the
             input.
         UnsupportedOperator: an op on the path has no derivative rule; the message names it.
     """
+    from .deployed import check_prepared  # which needs this module
+
     proto = load_model(model)
-    return vjp(prepare_in(precision, proto, wrt=wrt, of=of, size=size))
+    options = {"wrt": wrt, "of": of, "size": size}
+    network = prepare_in(precision, proto, **options)
+    result = vjp(network)
+    if check:
+        check_prepared(proto, network, precision, options)
+    return result
 
 
 def vjp(network: Classifier, *, rounded: bool = True) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Models that would be attacked with a wrong gradient or unlike themselves: right now, or refused."""
+"""Models that were attacked unlike themselves, silently: right now, or refused in one line."""
 
 import json
 
