@@ -7,9 +7,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from jataug import AttackConfig, FlowBudget, PixelBudget
 from jataug.artifact import KEY, load_artifact, prune
-from jataug.errors import ArtifactError, ModelError, UnsupportedOperator
-from jataug.export import differentiate
+from jataug.errors import ArtifactError, CheckError, ModelError, UnsupportedOperator
+from jataug.export import differentiate, export_attack
 from jataug.export.halves import halves
 from jataug.export.model import prepare
 from jataug.preprocessing import Preprocessing
@@ -18,6 +19,7 @@ from .checking import on_runtime
 from .graphs import graph
 
 CLASSIFIER = Preprocessing()
+CONFIG = AttackConfig(flow=FlowBudget(0.3), pixel=PixelBudget("8/255"), steps=2)
 
 
 def masked_attention():
@@ -174,6 +176,26 @@ def test_a_batch_whose_images_mix_is_refused_however_small_the_effect(lines, bat
         node.name = f"the_{node.op_type}"
     with pytest.raises(UnsupportedOperator, match=r"node 'the_.*other images of its batch"):
         prepare(model, preprocessing=CLASSIFIER)
+
+
+@pytest.mark.parametrize("batch", ["N", "3"])
+def test_the_check_sees_a_tiny_effect_that_no_shape_shows(batch, tmp_path):
+    """The pixels of all images in one row, cut and sorted anew."""
+    model = graph(
+        f"""net (float[{batch},3,4,4] x) => (float[{batch},5] y)
+        <int64[2] tall = {{48, -1}}, float tiny = {{1e-6}}> {{
+            f = Flatten (x)
+            cut = Reshape (x, tall)
+            turned = Transpose (cut)
+            t = Mul (turned, tiny)
+            z = Add (f, t)
+            y = MatMul (z, w)
+        }}"""
+    )
+    weights = np.random.default_rng(0).standard_normal((48, 5)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    with pytest.raises(CheckError, match="other images of its batch"):
+        export_attack(model, CONFIG, tmp_path / "a.onnx")
 
 
 def test_a_file_of_one_image_may_do_as_it_likes():
