@@ -38,9 +38,9 @@ __all__ = ["check_logits", "check_prepared", "logits_difference", "span_differen
 Array = NDArray[Any]
 
 TOLERANCE = 1e-3
-"""Largest difference of the logits, relative to their span. Folding batch normalisation and
-constants only changes the order of roundings, which moved the logits of the tests' networks by at
-most 2e-5; a prediction that a thousandth of the span changes is none.
+"""Largest difference of the logits, relative to their span; of `free_batch`, too. Folding batch
+normalisation and constants only changes the order of roundings: 32 layers of convolution and
+normalisation differed by 4e-7 at most, six vision transformers by 8e-8. Above it is no rounding.
 """
 
 QUANTISED = 0.05

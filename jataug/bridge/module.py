@@ -82,9 +82,7 @@ class OnnxModule(nn.Module):
         # A fork cannot use its parent's sessions, nor free them: their threads did not come along.
         process = os.getpid()
         if process not in self._opened:
-            self._opened[process] = Sessions(
-                self._model, *self._options, check=not self._is_checked
-            )
+            self._opened[process] = Sessions(self._model, *self._options, not self._is_checked)
             self._is_checked = True
         return self._opened[process]
 

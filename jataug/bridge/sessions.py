@@ -47,7 +47,6 @@ class Sessions:
         device: str,
         threads: int | None,
         size: tuple[int, int] | None,
-        *,
         check: bool = True,
     ) -> None:
         from jataug.export.deployed import check_logits
