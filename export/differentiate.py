@@ -4,7 +4,6 @@ jataug.export.rules.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,7 @@ from jataug.errors import ModelError, UnsupportedOperator
 
 from .graph import Graph
 from .lowering import lower_masks
-from .model import Classifier, load_model
-from .precision import Precision, prepare_in
+from .model import Classifier
 from .quantised import dequantised, is_quantised
 from .reach import reached_from
 from .rematerialize import SIZES, order_by_depth, rematerialize
@@ -24,7 +22,7 @@ from .rules import find_rule
 from .term import SOURCE, Builder, Shape, Term
 from .twin import Twin
 
-__all__ = ["Trace", "differentiate", "trace", "vjp"]
+__all__ = ["Trace", "trace", "vjp"]
 
 
 @dataclass(frozen=True)
@@ -163,47 +161,6 @@ def unbroadcast(g: Term, x: Term) -> Term:
     ]
     axes = [*range(extra), *stretched]
     return (g.sum(axes) if axes else g).reshape_like(x)
-
-
-def differentiate(
-    model: str | Path | onnx.ModelProto,
-    wrt: str | None = None,
-    of: str | None = None,
-    *,
-    size: tuple[int, int] | None = None,
-    precision: Precision | None = None,
-    check: bool = True,
-) -> onnx.ModelProto:
-    """Return the model's vector-Jacobian product as a model.
-
-    It has the model's input and outputs, an input "grad_<of>" (the cotangent, in the shape of `of`)
-    and an output "grad_<wrt>": the gradient of sum(grad_<of> * of), in the shape of `wrt`.
-
-    Args:
-        model: an .onnx file or a ModelProto.
-        wrt: the input to differentiate with respect to; default the only floating-point input.
-        of: the output to differentiate; default the only one.
-        size: (height, width) for a model that leaves them open.
-        precision: "float32", "float16" or "bfloat16": what the network and its gradient are
-            computed in; the inputs and outputs have that type. Default the model's own.
-        check: compare the output with that of the model as it came, where ONNX Runtime is
-            installed and can run both.
-
-    Raises:
-        CheckError: the outputs differ.
-        ModelError: the file is missing, broken or ambiguous, or the output does not depend on the
-            input.
-        UnsupportedOperator: an op on the path has no derivative rule; the message names it.
-    """
-    from .deployed import check_prepared  # which needs this module
-
-    proto = load_model(model)
-    options = {"wrt": wrt, "of": of, "size": size}
-    network = prepare_in(precision, proto, **options)
-    result = vjp(network)
-    if check:
-        check_prepared(proto, network, precision, options)
-    return result
 
 
 def vjp(network: Classifier, *, rounded: bool = True) -> onnx.ModelProto:

@@ -17,8 +17,9 @@ from onnx_ir.passes import common
 from jataug.errors import ModelError, UnsupportedOperator
 
 from .control import inline_control
+from .evaluate import evaluate
 from .functions import expand_functions
-from .shapes import constant, evaluate, is_random
+from .shapes import constant, is_random
 
 __all__ = [
     "drop_identities",

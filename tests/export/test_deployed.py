@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from jataug import AttackConfig, FlowBudget, PixelBudget
 from jataug.bridge import OnnxModule
 from jataug.errors import CheckError
-from jataug.export import deployed, differentiate, export_attack, fold, shapes
+from jataug.export import deployed, differentiate, evaluate, export_attack, fold
 from jataug.export.deployed import check_logits
 from jataug.export.model import prepare
 from jataug.preprocessing import Preprocessing
@@ -66,13 +66,13 @@ def test_constants_are_folded_to_what_the_model_computes(op_type, attributes, ru
 @pytest.fixture
 def wrong_folding(monkeypatch):
     """Constants are folded by an evaluator that is wrong."""
-    right = shapes.evaluate
+    right = evaluate.evaluate
 
-    def evaluate(node, feeds, opsets):
+    def wrong(node, feeds, opsets):
         found = right(node, feeds, opsets)
         return [a * 1.5 for a in found] if node.op_type == "LpNormalization" else found
 
-    monkeypatch.setattr(fold, "evaluate", evaluate)
+    monkeypatch.setattr(fold, "evaluate", wrong)
     return constant_weights("LpNormalization", axis=1, p=1)
 
 
