@@ -3,7 +3,6 @@
 import sys
 
 import numpy as np
-import onnx
 import pytest
 from onnx import helper, numpy_helper
 
@@ -95,13 +94,6 @@ def test_differentiate_refuses_another_model(wrong_folding):
 def test_a_module_refuses_another_model(wrong_folding):
     with pytest.raises(CheckError, match=NAMES_IT):
         OnnxModule(wrong_folding, device="cpu")
-
-
-def test_folding_batch_norm_keeps_the_names(tiny_net, monkeypatch):
-    """The first node that differs is the first, behind a batch normalisation that was folded."""
-    proto = onnx.load(tiny_net.path)
-    network = prepare(proto, preprocessing=PLAIN)
-    assert check_logits(proto, network, PLAIN) is None
 
 
 def test_a_model_that_the_runtime_lacks_is_said_to_be_unchecked(tiny_net, tmp_path, monkeypatch):
