@@ -38,11 +38,13 @@ def command(
     """Write the gradient of MODEL, its vector-Jacobian product, as an ONNX file.
 
     It has one input more, grad_<output>, and one output more, grad_<input>. It is compared with
-    finite differences first: where they disagree, nothing is written and the exit code is 1.
+    finite differences first, and the output with MODEL's: where they disagree, nothing is written
+    and the exit code is 1.
 
     \b
     jataug differentiate model.onnx -o gradient.onnx
     """
+    from jataug.export.deployed import check_prepared
     from jataug.export.differentiate import vjp
     from jataug.export.model import load_model
     from jataug.export.precision import float32_twin, is_half, prepare_in
@@ -55,8 +57,9 @@ def command(
     options = {"wrt": wrt, "of": of, "size": size}
     with explain_invalid(proto):
         network = prepare_in(precision, proto, **options)
-        gradient, checked = vjp(network), None
+        gradient, checked, unknown = vjp(network), None, None
         if not no_check:
+            unknown = check_prepared(proto, network, precision, options, device)
             checked = check_vjp(gradient, network, device, float32_twin(network, proto, **options))
     replaced = "; the file that was there is replaced" if output.exists() else ""
     save_model(gradient, output)
@@ -74,6 +77,8 @@ def command(
     else:
         twin = " of its float twin" if found.straight_through or is_half(network) else ""
         click.echo(f"  gradient   off by {checked[1]:.2%} from differences{twin}, on {checked[0]}")
+    if unknown:
+        click.echo(f"  output     not compared with the model's: {unknown}")
 
 
 def _counts(ops: dict[str, int]) -> str:

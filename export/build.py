@@ -20,7 +20,7 @@ from jataug.preprocessing import Preprocessing
 from . import forms
 from .attack import Body
 from .check import check_artifact, check_gradient
-from .deployed import logits_difference
+from .deployed import check_logits, logits_difference
 from .graph import Graph
 from .lowering import lower_masks
 from .model import Classifier, image_shape, load_model, model_digest
@@ -78,8 +78,8 @@ def export_attack(
         size: (height, width) for a model that leaves them open.
         precision: "float32", "float16" or "bfloat16": what the network and its gradient are
             computed in; all else is float32. Default the model's own.
-        check: compare the gradient with finite differences on the runtime, before the file is
-            written.
+        check: compare the gradient with finite differences, and the logits with those of the model
+            as it came, on the runtime, before the file is written.
         device: where the check runs: "cpu", "cuda" or "cuda:<i>".
         weights: "input" leaves a torch module's weights out and makes each an input of the graph,
             "weights/<name>", from which the backward kernels derive there; nothing is folded. Such
@@ -95,8 +95,8 @@ def export_attack(
         ModelError: the model is no classifier that can be attacked.
         UnsupportedOperator: an op has no derivative rule; the message names it.
         BudgetError: the options do not go together.
-        CheckError: the gradient is wrong, or images of a batch influence each other; nothing is
-            written.
+        CheckError: the gradient is wrong, images of a batch influence each other, or the logits
+            are not the model's; nothing is written.
     """
     if target not in get_args(Target):
         raise BudgetError(f"target: expected one of {', '.join(get_args(Target))}, got {target!r}")
@@ -142,6 +142,9 @@ def checked_attack(
             twin = float32_twin(network, proto, **options)
             runtime = check_gradient(network, preprocessing, device, feeds, twin)
             check_artifact(artifact, manifest, device, feeds)
+            plain = proto if precision is None and twin is None else widen(proto)
+            if unknown := check_logits(plain, twin or network, preprocessing, device, feeds):
+                runtime = f"{runtime}; its logits were not compared with the model's: {unknown}"
             difference = None
             if manifest.straight_through:
                 plain = widen(proto) if precision == "float32" else proto

@@ -4,7 +4,6 @@ jataug.export.rules.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,15 @@ from jataug.errors import ModelError, UnsupportedOperator
 
 from .graph import Graph
 from .lowering import lower_masks
-from .model import Classifier, load_model
-from .precision import Precision, prepare_in
+from .model import Classifier
 from .quantised import dequantised, is_quantised
 from .reach import reached_from, stopped_at
 from .rematerialize import SIZES, order_by_depth, rematerialize
 from .rules import find_rule
-from .term import Builder, Shape, Term
+from .term import SOURCE, Builder, Shape, Term
 from .twin import Twin
 
-__all__ = ["Trace", "differentiate", "trace", "vjp"]
+__all__ = ["Trace", "trace", "vjp"]
 
 
 @dataclass(frozen=True)
@@ -149,6 +147,7 @@ def _declared(graph: Builder, network: Classifier, value: ir.Value) -> Term:
     dtype, shape = (None, None) if info is None else (info.dtype.numpy(), info.shape)
     fresh = ir.Value(name=graph.unique(value.name) if value.name else "")
     fresh.meta[SIZES] = shape
+    fresh.meta[SOURCE] = value
     return Term(graph, fresh, dtype, shape)
 
 
@@ -177,36 +176,6 @@ def unbroadcast(g: Term, x: Term) -> Term:
     ]
     axes = [*range(extra), *stretched]
     return (g.sum(axes) if axes else g).reshape_like(x)
-
-
-def differentiate(
-    model: str | Path | onnx.ModelProto,
-    wrt: str | None = None,
-    of: str | None = None,
-    *,
-    size: tuple[int, int] | None = None,
-    precision: Precision | None = None,
-) -> onnx.ModelProto:
-    """Return the model's vector-Jacobian product as a model.
-
-    It has the model's input and outputs, an input "grad_<of>" (the cotangent, in the shape of `of`)
-    and an output "grad_<wrt>": the gradient of sum(grad_<of> * of), in the shape of `wrt`.
-
-    Args:
-        model: an .onnx file or a ModelProto.
-        wrt: the input to differentiate with respect to; default the only floating-point input.
-        of: the output to differentiate; default the only one.
-        size: (height, width) for a model that leaves them open.
-        precision: "float32", "float16" or "bfloat16": what the network and its gradient are
-            computed in; the inputs and outputs have that type. Default the model's own.
-
-    Raises:
-        ModelError: the file is missing, broken or ambiguous, or the output does not depend on the
-            input.
-        UnsupportedOperator: an op on the path has no derivative rule; the message names it.
-    """
-    proto = load_model(model)
-    return vjp(prepare_in(precision, proto, wrt=wrt, of=of, size=size))
 
 
 def vjp(network: Classifier, *, rounded: bool = True) -> onnx.ModelProto:

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
 
+from jataug.artifact import reads
 from jataug.errors import ModelError
 
 __all__ = ["keep_tensors", "normalized", "read_model"]
@@ -131,7 +132,7 @@ def normalized(proto: onnx.ModelProto) -> onnx.ModelProto:
 
     Raises:
         ModelError: the graph is no valid one: a cycle, a value that two nodes make or none, data
-            that was not loaded.
+            that was not loaded or does not fit its shape, layouts of one processor.
     """
     for tensor in _external(proto):
         raise ModelError(
@@ -142,6 +143,8 @@ def normalized(proto: onnx.ModelProto) -> onnx.ModelProto:
         raise ModelError(
             f"the model has {proto.ByteSize() / 1e9:.1f} GB; at most 2 GB can be differentiated"
         )
+    _check_weights(proto)
+    _check_domains(proto)
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     del copy.metadata_props[:]
@@ -219,9 +222,31 @@ def _needed(graph: onnx.GraphProto, names: set[str]) -> list[onnx.NodeProto]:
     needed, found = set(names), []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
-            needed |= _reads(node)
+            needed |= reads(node)
             found.append(node)
     return found[::-1]
+
+
+def _check_weights(proto: onnx.ModelProto) -> None:
+    for tensor in _tensors(proto):
+        try:
+            numpy_helper.to_array(tensor)
+        except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+            reason = " ".join(str(error).split())
+            shape = tuple(tensor.dims)
+            raise ModelError(
+                f"weight {tensor.name!r} of shape {shape} cannot be read (file damaged or cut "
+                f"short?): {reason}"
+            ) from None
+
+
+def _check_domains(proto: onnx.ModelProto) -> None:
+    for node in proto.graph.node:
+        if node.domain == "com.microsoft.nchwc":
+            raise ModelError(
+                f"{node.op_type} (node {node.name!r}, domain {node.domain}): ONNX Runtime has "
+                "optimised this file for one processor; use the original file"
+            )
 
 
 def _domain(domain: str) -> str:
@@ -266,7 +291,7 @@ def _sort(graph: onnx.GraphProto) -> None:
     while waiting:
         left = []
         for node in waiting:
-            if ready.issuperset(_reads(node)):
+            if ready.issuperset(reads(node)):
                 ordered.append(node)
                 ready.update(node.output)
             else:
@@ -288,7 +313,7 @@ def _check_values(graph: onnx.GraphProto, given: set[str]) -> None:
                 raise ModelError(f"two nodes make the value {name!r}, the second is {node.name!r}")
             made.add(name)
     for node in graph.node:
-        for name in _reads(node):
+        for name in reads(node):
             if name not in made:
                 raise ModelError(
                     f"{node.op_type} (node {node.name!r}) reads {name!r}, which nothing makes"
@@ -296,15 +321,3 @@ def _check_values(graph: onnx.GraphProto, given: set[str]) -> None:
     for output in graph.output:
         if output.name not in made:
             raise ModelError(f"nothing makes the output {output.name!r}")
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    """Return the values that a node takes, those that its subgraphs capture included."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            own = {t.name for t in graph.initializer} | {v.name for v in graph.input}
-            own.update(name for inner in graph.node for name in inner.output)
-            inside = set[str]().union(*map(_reads, graph.node), (v.name for v in graph.output))
-            names |= inside - own
-    return names - {""}

@@ -17,8 +17,9 @@ from onnx_ir.passes import common
 from jataug.errors import ModelError, UnsupportedOperator
 
 from .control import inline_control
+from .evaluate import evaluate
 from .functions import expand_functions
-from .shapes import constant, evaluate, is_random
+from .shapes import constant, is_random
 
 __all__ = [
     "drop_identities",
@@ -148,10 +149,10 @@ def fold_batch_norm(model: ir.Model) -> None:
             value = register(model.graph, f"{prefix}_folded_{suffix}", array.astype(kernel.dtype))
             conv.replace_input_with(i, value)
         result = node.outputs[0]
+        # A name stands for the same numbers as in the file.
+        name, result.name = result.name, f"{result.name}_unfolded"
+        source.name = name
         if result.is_graph_output():
-            name = result.name
-            result.name = f"{name}_unfolded"
-            source.name = name
             source.shape, source.type = result.shape, result.type
             model.graph.outputs[model.graph.outputs.index(result)] = source
         result.replace_all_uses_with(source)

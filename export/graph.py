@@ -11,7 +11,7 @@ from jataug.errors import ModelError
 
 from .term import Dim, Shape, Term
 
-__all__ = ["Dim", "Graph", "Shape", "Term", "reads"]
+__all__ = ["Dim", "Graph", "Shape", "Term", "needed_nodes", "reads"]
 
 Array = NDArray[Any]
 
@@ -72,17 +72,22 @@ class Graph:
         key = (array.dtype.str, array.shape, array.tobytes())
         return self._remember(key, lambda: array, name)
 
-    def derived(self, source: Term, purpose: str, make: Callable[[Array], Array]) -> Term:
-        """Return make(source.const) as an initializer of its own, shared by equal purposes alone.
+    def derived(
+        self, source: Term, purpose: str, make: Callable[..., Array], *others: Term
+    ) -> Term:
+        """Return make(source.const, *others' constants) as an initializer of its own.
 
+        It is shared by equal sources, others and purposes alone: `make` may depend on nothing else.
         A kernel must not be shared between Conv and ConvTranspose, not even where the numbers
         agree: OpenVINO 2026.4 then returns wrong gradients.
         """
-        const = source.const
-        if const is None:
-            raise ModelError(f"{source.value.name}: expected a constant")
-        key = (id(source.value), purpose)
-        return self._remember(key, lambda: make(const), f"{source.value.name}_{purpose}")
+        terms = (source, *others)
+        for term in terms:
+            if term.const is None:
+                raise ModelError(f"{term.value.name}: expected a constant")
+        key = (purpose, *(id(term.value) for term in terms))
+        arrays = [term.const for term in terms]
+        return self._remember(key, lambda: make(*arrays), f"{source.value.name}_{purpose}")
 
     def _remember(self, key: tuple[Any, ...], make: Callable[[], Array], name: str) -> Term:
         value = self._known.get(key)
@@ -160,7 +165,7 @@ class Graph:
             value.type = ir.TensorType(ir.DataType.from_numpy(term.dtype))
             value.shape = ir.Shape(term.shape)
             finals.append(value)
-        kept = _live(self.nodes, finals)
+        kept = needed_nodes(self.nodes, finals)
         used = {v.name for node in kept for v in reads(node)}
         domains = {"", *(node.domain for node in kept)}
         return ir.Graph(
@@ -189,7 +194,8 @@ def reads(node: ir.Node) -> Iterable[ir.Value]:
                 yield from reads(inner)
 
 
-def _live(nodes: Sequence[ir.Node], outputs: Sequence[ir.Value]) -> list[ir.Node]:
+def needed_nodes(nodes: Sequence[ir.Node], outputs: Iterable[ir.Value]) -> list[ir.Node]:
+    """Return the nodes that the outputs need, those that nested graphs read included; in order."""
     needed = set(outputs)
     kept = []
     for node in reversed(nodes):

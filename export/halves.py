@@ -19,7 +19,7 @@ from .differentiate import Trace, trace
 from .graph import Graph, Term
 from .lowering import lower_masks
 from .model import Classifier, image_shape
-from .term import MAKER, made_by
+from .term import SOURCE
 
 __all__ = ["Halves", "forward_half", "halves", "outer_shape", "row_shapes"]
 
@@ -123,7 +123,7 @@ def _placeholders(graph: Graph, network: Classifier) -> dict[ir.Value, Term]:
         else:
             nameless = ir.Value(name=graph.unique(f"saved_{i}"))
             terms[value] = Term(graph, nameless, None, None)
-        terms[value].value.meta[MAKER] = made_by(value)
+        terms[value].value.meta[SOURCE] = value
     for value in (v for node in network.nodes for v in node.inputs if v is not None):
         if value not in terms:
             terms[value] = graph.adopt(value)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from jataug.errors import ModelError
 
+from .evaluate import evaluate
 from .graph import Dim, Shape
-from .shapes import PROBES, Walk, constant, evaluate
+from .shapes import PROBES, Walk, constant
 
 __all__ = ["Known", "batches", "is_control"]
 

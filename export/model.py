@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
-from jataug.errors import MissingExtra, ModelError
+from jataug.errors import MissingExtra, ModelError, UnsupportedOperator
 from jataug.preprocessing import Preprocessing
 
 from .batch import free_batch, settle, works_alike
@@ -22,6 +22,7 @@ from .files import keep_tensors, normalized, read_model
 from .fold import drop_unused, fold
 from .graph import Shape
 from .head import Head, as_logits, choose_output, flatten_logits
+from .independence import find_mixing, refuse_random
 from .pools import settle_pools
 from .reach import require_shapes, straight_through
 from .shapes import BATCH, Info
@@ -191,6 +192,7 @@ def prepare(
 
     Raises:
         ModelError: the model is no classifier, or its shapes cannot be inferred.
+        UnsupportedOperator: a node draws random numbers, or mixes the images of a batch.
     """
     with explain_invalid(proto):
         proto = normalized(proto)
@@ -255,6 +257,7 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
     head, plain = Head(), logits
     if plan.preprocessing is not None:
         logits, head = as_logits(model, logits, plan.preprocessing.outputs, info)
+    _require_apart(plan, dims, find_mixing(list(model.graph), image, logits, info))
     if way != "fixed" and (way == "freed" or (dims and dims[0])):
         original, old_image, old_logits, _ = plan.folded()
         if head.inner is not None:  # a head that is sure of itself hides a difference
@@ -264,6 +267,7 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
         if not works_alike(alone, _one_output(model, image, plain, shape), image_name, fixed):
             raise _OtherBatch("at another batch the logits change")
     drop_unused(model)
+    refuse_random(list(model.graph), model.graph.outputs)
     for value in (v for node in model.graph for v in node.outputs):
         if (known := info.get(value.name or "")) is not None:
             value.dtype = known.dtype
@@ -295,6 +299,13 @@ def _require_batch(plan: _Plan, way: str, dims: list[Any], output: Info | None) 
         return
     if plan.preprocessing is not None or way == "freed" or not dims or dims[0]:
         raise _OtherBatch("the output does not follow the batch")
+
+
+def _require_apart(plan: _Plan, dims: list[Any], mixing: str | None) -> None:
+    """The images of a batch must not mix; a file of one image may do with it as it likes."""
+    if mixing is None or plan.preprocessing is None:
+        return
+    raise _OtherBatch(mixing) if dims and dims[0] == 1 else UnsupportedOperator(mixing)
 
 
 def _one_output(model: ir.Model, image: ir.Value, logits: ir.Value, shape: Shape) -> Any:

@@ -169,17 +169,16 @@ def dequantised(
     """Return (q - zero_point) * scale: a constant for constants."""
     s = along(scale, q, axis, block)
     zero = None if zero_point is None else along(zero_point, q, axis, block)
-    if q.const is not None and s.const is not None and (zero is None or zero.const is not None):
-        factor, origin = s.const, 0 if zero is None or zero.const is None else zero.const
-        return q.graph.derived(
-            q,
-            f"dequantised_{scale.value.name}",
-            lambda w: ((w.astype(np.int64) - np.asarray(origin, np.int64)) * factor).astype(
-                factor.dtype
-            ),
-        )
+    terms = (s,) if zero is None else (s, zero)
+    if q.const is not None and all(term.const is not None for term in terms):
+        return q.graph.derived(q, "dequantised", _dequantise, *terms)
     real = q.cast(scale.dtype)
     return (real if zero is None else real - zero.cast(scale.dtype)) * s
+
+
+def _dequantise(q: Array, scale: Array, zero: Array | int = 0) -> Array:
+    whole = q.astype(np.int64) - np.asarray(zero, np.int64)
+    return (whole * scale).astype(scale.dtype)
 
 
 def interval(
@@ -258,10 +257,12 @@ def integer_inputs(op_type: str, inputs: Sequence[Term | None]) -> list[Term]:
 def _bias(bias: Term, first: Term, second: Term, alpha: float) -> Term:
     if bias.const is None or first.const is None or second.const is None:
         return bias.cast(first.dtype) * (first.reshape(()) * second * alpha)
-    factor = first.const.reshape(()) * second.const * alpha
-    return bias.graph.derived(
-        bias, f"dequantised_{second.value.name}", lambda b: (b * factor).astype(factor.dtype)
-    )
+
+    def dequantise(b: Array, scale: Array, others: Array) -> Array:
+        factor = scale.reshape(()) * others * alpha
+        return (b * factor).astype(factor.dtype)
+
+    return bias.graph.derived(bias, f"dequantised_bias_{alpha}", dequantise, first, second)
 
 
 def _given(term: Term | None) -> Term:

@@ -4,8 +4,9 @@ import onnx_ir as ir
 
 from jataug.errors import ModelError, UnsupportedOperator
 
-from .quantised import STRAIGHT
-from .rules.table import FLAT
+from .graph import needed_nodes, reads
+from .quantised import MICROSOFT, STRAIGHT
+from .rules.table import FLAT, has_rule
 from .shapes import MIXED, Info
 
 __all__ = ["reached_from", "require_shapes", "stopped_at", "straight_through"]
@@ -61,15 +62,11 @@ def straight_through(image: ir.Value, logits: ir.Value, nodes: list[ir.Node]) ->
     estimate.
     """
     active = reached_from(image, nodes)
-    needed = {logits}
-    found = []
-    for node in reversed(nodes):
-        if any(value in needed for value in node.outputs):
-            needed.update(value for value in node.inputs if value is not None)
-            moved = any(v in active for v in node.outputs)
-            if moved and (node.domain, node.op_type) in STRAIGHT:
-                found.append(node)
-    return found[::-1]
+    return [
+        node
+        for node in needed_nodes(nodes, [logits])
+        if (node.domain, node.op_type) in STRAIGHT and any(v in active for v in node.outputs)
+    ]
 
 
 def require_shapes(
@@ -81,10 +78,7 @@ def require_shapes(
         ModelError: one has not.
         UnsupportedOperator: the size of one mixes images.
     """
-    needed = {logits}
-    for node in reversed(nodes):
-        if any(value in needed for value in node.outputs):
-            needed.update(value for value in node.inputs if value is not None)
+    needed = {logits, *(v for node in needed_nodes(nodes, [logits]) for v in reads(node))}
     reached = {image}
     quantised = reached_from(image, nodes)
     for node in nodes:
@@ -104,6 +98,12 @@ def require_shapes(
                     "of the batch; it mixes images and has no derivative here"
                 )
             if known is None or "?" in known.shape:
+                if node.domain == MICROSOFT and not has_rule(node.domain, node.op_type):
+                    raise UnsupportedOperator(
+                        f"no derivative rule for {node.op_type} (domain {node.domain}, node "
+                        f"{node.name!r}); has ONNX Runtime optimised this file? use the original "
+                        "file, or optimise it at the level basic alone"
+                    )
                 raise ModelError(
                     f"the shape of {value.name!r} cannot be inferred ({node.op_type}, domain "
                     f"{node.domain or 'ai.onnx'}, node {node.name!r}); declare it: an entry of "

@@ -1,8 +1,9 @@
-"""What was done to differentiate a model, and the check of what came out."""
+"""Differentiating a model as a whole: what was done, and the check of what came out."""
 
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,13 +20,54 @@ from .check import (
     open_half,
     probe_images,
 )
+from .deployed import check_prepared
 from .differentiate import vjp as gradient_of
-from .model import Classifier
-from .precision import float32_ends
+from .graph import needed_nodes
+from .model import Classifier, load_model
+from .precision import Precision, float32_ends, prepare_in
 from .reach import reached_from
 from .rules import FLAT
 
-__all__ = ["Report", "check_vjp", "report"]
+__all__ = ["Report", "check_vjp", "differentiate", "report"]
+
+
+def differentiate(
+    model: str | Path | onnx.ModelProto,
+    wrt: str | None = None,
+    of: str | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    precision: Precision | None = None,
+    check: bool = True,
+) -> onnx.ModelProto:
+    """Return the model's vector-Jacobian product as a model.
+
+    It has the model's input and outputs, an input "grad_<of>" (the cotangent, in the shape of `of`)
+    and an output "grad_<wrt>": the gradient of sum(grad_<of> * of), in the shape of `wrt`.
+
+    Args:
+        model: an .onnx file or a ModelProto.
+        wrt: the input to differentiate with respect to; default the only floating-point input.
+        of: the output to differentiate; default the only one.
+        size: (height, width) for a model that leaves them open.
+        precision: "float32", "float16" or "bfloat16": what the network and its gradient are
+            computed in; the inputs and outputs have that type. Default the model's own.
+        check: compare the output with that of the model as it came, where ONNX Runtime is
+            installed and can run both.
+
+    Raises:
+        CheckError: the outputs differ.
+        ModelError: the file is missing, broken or ambiguous, or the output does not depend on the
+            input.
+        UnsupportedOperator: an op on the path has no derivative rule; the message names it.
+    """
+    proto = load_model(model)
+    options = {"wrt": wrt, "of": of, "size": size}
+    network = prepare_in(precision, proto, **options)
+    result = gradient_of(network)
+    if check:
+        check_prepared(proto, network, precision, options)
+    return result
 
 
 @dataclass(frozen=True)
@@ -50,15 +92,9 @@ class Report:
 def report(network: Classifier) -> Report:
     """Return which ops a gradient passes and where it ends."""
     active = reached_from(network.image, network.nodes)
-    needed = {network.logits}
-    for node in reversed(network.nodes):
-        if any(value in needed for value in node.outputs):
-            needed.update(value for value in node.inputs if value is not None)
     rules: Counter[str] = Counter()
     flat: Counter[str] = Counter()
-    for node in network.nodes:
-        if not any(value in needed for value in node.outputs):
-            continue
+    for node in needed_nodes(network.nodes, [network.logits]):
         if any(value in active for value in node.outputs):
             rules[node.op_type] += 1
         elif (node.domain, node.op_type) in FLAT and any(v in active for v in node.inputs):

@@ -6,7 +6,7 @@ batch everything is a number, and what is computed from shapes can be computed; 
 with the batch is the batch, or a multiple of it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
 
 from jataug.errors import ModelError
 
+from .evaluate import evaluate
 from .graph import Dim, Shape
 from .pools import pool_size
 from .quantised import float_node
@@ -28,7 +28,6 @@ __all__ = [
     "Info",
     "Walk",
     "constant",
-    "evaluate",
     "infer_shapes",
     "is_random",
     "merged",
@@ -307,28 +306,6 @@ def constant(value: ir.Value | None) -> Array | None:
     if value is None or value.const_value is None or not value.is_initializer():
         return None
     return value.const_value.numpy()
-
-
-def evaluate(
-    node: onnx.NodeProto,
-    feeds: Mapping[str, Array],
-    opsets: Iterable[onnx.OperatorSetIdProto],
-) -> list[Array] | None:
-    """Return a node's outputs for known inputs; None where onnx's evaluator cannot compute them."""
-    names = [name for name in node.output if name]
-    graph = onnx.helper.make_graph(
-        [node],
-        "constant",
-        [onnx.ValueInfoProto(name=name) for name in feeds],
-        [onnx.ValueInfoProto(name=name) for name in names],
-    )
-    single = onnx.helper.make_model(graph, opset_imports=list(opsets))
-    try:
-        with np.errstate(all="ignore"):
-            found = ReferenceEvaluator(single).run(None, dict(feeds))
-    except Exception:  # an op, a type or an option that the evaluator does not have
-        return None
-    return [np.asarray(array) for array in found]
 
 
 def is_random(node: ir.Node) -> bool:

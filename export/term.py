@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from jataug.errors import ModelError
 
-__all__ = ["MAKER", "Builder", "Dim", "Shape", "Term", "broadcast_shapes", "made_by"]
+__all__ = ["SOURCE", "Builder", "Dim", "Shape", "Term", "broadcast_shapes", "made_by", "source_of"]
 
 Dim = int | str
 """A static size, or the name of a symbolic one: "N" for the batch, "4N" for a multiple of it."""
 
-MAKER = "jataug.maker"
-"""Where an input that stands for a network's value notes, in its `meta`, the operator of that."""
+SOURCE = "jataug.source"
+"""Where a value that stands for a network's value holds that value, in its `meta`."""
 
 Shape = tuple[Dim, ...]
 Array = NDArray[Any]
@@ -48,8 +48,10 @@ class Builder(Protocol):
         """Return a constant; equal constants are one initializer."""
         ...
 
-    def derived(self, source: "Term", purpose: str, make: Callable[[Array], Array]) -> "Term":
-        """Return make(source.const) as a constant of its own."""
+    def derived(
+        self, source: "Term", purpose: str, make: Callable[..., Array], *others: "Term"
+    ) -> "Term":
+        """Return make(source.const, the constants of others) as a constant of its own."""
         ...
 
     def adopt(self, value: ir.Value) -> "Term":
@@ -360,5 +362,11 @@ def made_by(value: ir.Value | None) -> str:
     """
     if value is None:
         return ""
-    node = value.producer()
-    return str(value.meta.get(MAKER, "")) if node is None else node.op_type
+    node = value.producer() or source_of(value).producer()
+    return "" if node is None else node.op_type
+
+
+def source_of(value: ir.Value) -> ir.Value:
+    """Return the network's value that a value stands for; itself where it stands for none."""
+    found: ir.Value = value.meta.get(SOURCE, value)
+    return found

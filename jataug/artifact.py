@@ -25,6 +25,7 @@ __all__ = [
     "is_artifact",
     "load_artifact",
     "prune",
+    "reads",
     "sign",
 ]
 
@@ -189,6 +190,11 @@ def load_artifact(path: str | Path) -> tuple["onnx.ModelProto", Manifest]:
         return model, _check(model, json.loads(text))
     except json.JSONDecodeError as error:
         raise ArtifactError(f"{path}: the manifest is no JSON: {error}") from None
+    except RecursionError:
+        raise ArtifactError(
+            f"{path}: the manifest is nested too deeply to be one of jataug's; export the attack "
+            "again"
+        ) from None
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
 
@@ -273,10 +279,7 @@ def prune(model: "onnx.ModelProto", outputs: Iterable[str]) -> "onnx.ModelProto"
     for node in reversed(model.graph.node):
         if needed.intersection(node.output):
             nodes.append(node)
-            needed.update(node.input)
-            for attribute in node.attribute:
-                if attribute.type == onnx.AttributeProto.GRAPH:
-                    needed.update(name for inner in attribute.g.node for name in inner.input)
+            needed |= reads(node)
     graph = onnx.helper.make_graph(
         nodes[::-1],
         model.graph.name,
@@ -287,3 +290,15 @@ def prune(model: "onnx.ModelProto", outputs: Iterable[str]) -> "onnx.ModelProto"
     return onnx.helper.make_model(
         graph, opset_imports=model.opset_import, ir_version=model.ir_version
     )
+
+
+def reads(node: "onnx.NodeProto") -> set[str]:
+    """Return the names that a node reads; of its nested graphs those that they do not make."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            own = {t.name for t in graph.initializer} | {v.name for v in graph.input}
+            own.update(name for inner in graph.node for name in inner.output)
+            inside = set[str]().union(*map(reads, graph.node), (v.name for v in graph.output))
+            names |= inside - own
+    return names - {""}

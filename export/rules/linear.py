@@ -10,6 +10,7 @@ import onnx_ir as ir
 from jataug.errors import UnsupportedOperator
 
 from ..graph import Dim, Term
+from ..term import source_of
 from .table import rule
 
 
@@ -159,8 +160,8 @@ def softmax(g: Term, Y: Term, input: Term, *, axis: int = -1) -> Term:
 
 
 def _is_sifted(value: ir.Value) -> bool:
-    """Tell whether a Where reads the value, as it is or in another form."""
-    readers = [use.node for use in value.uses()]
+    """Tell whether a Where of the network reads the value, as it is or in another form."""
+    readers = [use.node for use in source_of(value).uses()]
     passed = (node.outputs[0] for node in readers if node.op_type in _FORMS)
     return any(node.op_type == "Where" for node in readers) or any(map(_is_sifted, passed))
 

@@ -25,7 +25,7 @@ from ..quantised import (
     interval,
     real_result,
 )
-from ..term import Term
+from ..term import Term, source_of
 from . import convolution, elementwise, layout, linear, pooling  # noqa: F401  (their float ops)
 from .table import Rule, add_rule, rule, rule_of
 
@@ -101,7 +101,7 @@ def data_dependent_scale(
 
 
 def _refused(Y: Term) -> UnsupportedOperator:
-    node = Y.value.producer()
+    node = source_of(Y.value).producer()
     where = f"{Y.value.name!r}" if node is None else f"{node.op_type} (node {node.name!r})"
     return UnsupportedOperator(
         f"{where}: its scale or zero point depends on the image; straight-through needs constant "

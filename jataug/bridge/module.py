@@ -33,6 +33,9 @@ class OnnxModule(nn.Module):
     first needed, once per process: what forks or unpickles opens its own. A pickle or deep copy
     holds the path of the file, or the ModelProto.
 
+    The output is compared once with that of the model as it came, where ONNX Runtime can run it: a
+    fault in how the file is read is an error, never another network.
+
     The module starts in eval mode and train() changes nothing; state_dict() is empty. Its only
     parameter is empty and frozen: libraries read the device from it.
 
@@ -47,6 +50,7 @@ class OnnxModule(nn.Module):
         size: (height, width) for a model that leaves them open.
 
     Raises:
+        CheckError: the output is not the model's.
         ModelError: the file is missing, broken, or has several outputs (name the logits in
             `preprocessing`), or its shapes are not known.
         DataError (on a call): another shape than the model's, or not floating point.
@@ -68,6 +72,7 @@ class OnnxModule(nn.Module):
         self._model = Path(model).absolute() if isinstance(model, (str, Path)) else model
         self._options = (preprocessing, device, threads, size)
         self._opened: dict[int, Sessions] = {}
+        self._is_checked = False
         self.marker = nn.Parameter(torch.empty(0), requires_grad=False)
         self.eval()
         self.input_shape, self.output_shape = self._sessions.shapes
@@ -77,7 +82,8 @@ class OnnxModule(nn.Module):
         # A fork cannot use its parent's sessions, nor free them: their threads did not come along.
         process = os.getpid()
         if process not in self._opened:
-            self._opened[process] = Sessions(self._model, *self._options)
+            self._opened[process] = Sessions(self._model, *self._options, not self._is_checked)
+            self._is_checked = True
         return self._opened[process]
 
     def forward(self, images: Tensor) -> Tensor:

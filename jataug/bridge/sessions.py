@@ -47,20 +47,22 @@ class Sessions:
         device: str,
         threads: int | None,
         size: tuple[int, int] | None,
+        check: bool = True,
     ) -> None:
+        from jataug.export.deployed import check_logits
         from jataug.export.halves import row_shapes
         from jataug.export.model import load_model, prepare
 
-        name = preprocessing.logits if preprocessing else None
-        self._network: Classifier = prepare(
-            load_model(model), of=name, preprocessing=preprocessing, size=size
-        )
+        name, proto = preprocessing.logits if preprocessing else None, load_model(model)
+        self._network: Classifier = prepare(proto, of=name, preprocessing=preprocessing, size=size)
         self._preprocessing, self._device, self._threads = preprocessing, device, threads
         number = device.partition(":")[2]
         self._number = int(number) if number.isdigit() else 0
         fixed = self._network.image_shape[0]
         self._batch = fixed if isinstance(fixed, int) else None
         self.shapes = row_shapes(self._network, preprocessing)
+        if check:
+            check_logits(proto, self._network, preprocessing)
 
     def device_for(self, images: Tensor) -> torch.device:
         """Return where the runtime takes a tensor from: CUDA if both are there, else the CPU."""

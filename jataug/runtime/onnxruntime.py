@@ -115,7 +115,10 @@ class Engine:
                 raise _uncaptured(device, error) from error
             if device != "auto" or self._tf32 or len(providers) == 1:
                 raise refusal("onnxruntime", model, error) from error
-            session = self._ort.InferenceSession(content, options, providers=[_CPU])
+            try:
+                session = self._ort.InferenceSession(content, options, providers=[_CPU])
+            except Exception as second:
+                raise refusal("onnxruntime", model, second) from second
         wanted = [p if isinstance(p, str) else p[0] for p in providers]
         if _CUDA in wanted and _CUDA not in session.get_providers():
             if device != "auto" or self._tf32 or self._capture:

@@ -17,7 +17,7 @@ REFUSED = {
     "training's ops: losses of labels": "rule for (NegativeLogLikelihood|SoftmaxCrossEntropy)Loss",
     "signals, no images": "rule for (DFT|STFT|MelWeightMatrix) ",
     "detection: boxes are no part of a classifier": "rule for RoiAlign ",
-    "randomness": "rule for Bernoulli",
+    "randomness": "Bernoulli .* draws random numbers",
     "optional values and sequences": "rule for (OptionalGetElement|Sequence\\w+|Optional\\w*) ",
     "state that is written in place": "rule for TensorScatter",
     "a preview": "domain ai.onnx.preview",

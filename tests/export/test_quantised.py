@@ -283,6 +283,12 @@ def test_a_scale_that_depends_on_the_image(tmp_path):
     del proto.graph.initializer[0]
     onnx.save(proto, tmp_path / "m.onnx")
     said = refused("export", tmp_path / "m.onnx", "-o", tmp_path / "a.onnx", code=2)
+    assert "ReduceMax" in said  # the largest of all images
+    assert "mixes images" in said
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(proto, tmp_path / "m.onnx")
+    said = refused("export", tmp_path / "m.onnx", "-o", tmp_path / "a.onnx", code=2)
     assert "scale or zero point depends on the image" in said
     found = survey(tmp_path / "m.onnx")
     assert any("scale or zero point" in problem for problem in found.problems)

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from jataug import RuntimeUnavailable, Session
+from jataug import ModelError, RuntimeUnavailable, Session
 from jataug.runtime.onnxruntime import Engine
 
 from .sessions import CONFIG, images
@@ -140,3 +140,16 @@ def test_a_loop_cannot_be_recorded(card, tiny_net, exported_attack):
     path = exported_attack(tiny_net.path, CONFIG, form="loop")
     with pytest.raises(RuntimeUnavailable, match=r"got loop, .*export it with --form step"):
         Session.open(path, device="cuda", cuda_graph=True)
+
+
+def test_auto_says_in_one_line_what_neither_cuda_nor_the_cpu_takes(card):
+    """The retry on the CPU refuses as the first try does."""
+    card.refusal = "no kernel for it"
+    node = onnx.helper.make_node("Unheard", ["x"], ["y"], name="it")
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [2]) for name in "xy"]
+    graph = onnx.helper.make_graph([node], "net", ends[:1], ends[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    model.ir_version = 9
+    with pytest.raises(ModelError, match="onnxruntime lacks the operator Unheard") as caught:
+        Engine(model, {}, "auto")
+    assert "\n" not in str(caught.value)
