@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from onnx import parser
+from same_attack import check_attack, check_outcome
 
 from jataug import (
     AttackConfig,
@@ -38,52 +39,53 @@ CASES = {case["name"]: case for case in json.loads((VECTOR / "vector.json").read
 CLOSE = 2e-5
 """Largest difference of a loss or a logit, which are of the order of 1 to 10 here."""
 
-APART = 0.002
-"""Largest part of the pixels that differ by more than 1e-5 after a whole attack: a gradient within
-rounding of zero has any direction, and one float16 of the flow moves a pixel by 1e-4. (ONNX Runtime
-with and without its fusions: 0.001.)
-"""
-
 
 def both(path, count=32, **options):
-    results = []
+    """Check OpenVINO's result against ONNX Runtime's."""
+    given, found = images(count), []
     for backend in ("onnxruntime", "openvino"):
         with Session.open(path, backend=backend, threads=1) as session:
-            results.append(session.attack(images(count), seed=2, **options))
-    return results
+            found.append((session.attack(given, seed=2, **options), session.predict(given)))
+            config = session.config
+    (golden, logits), (ours, clean) = found
+    np.testing.assert_allclose(clean, logits, atol=CLOSE)
+    radius = {name: options.get(name) for name in ("flow", "pixel")}
+    check_outcome(golden, ours, logits, given, config, **radius)
 
 
-def apart(ours, theirs):
-    return (np.abs(ours.astype(np.float64) - theirs) > 1e-5).mean()
+@pytest.mark.parametrize("config", [CONFIG, EVALUATION], ids=["claim-1", "evaluation"])
+def test_every_iteration(tiny_net, exported_attack, config):
+    path = exported_attack(tiny_net.path, config)
+    with Session.open(path, backend="openvino", threads=1) as session:
+        check_attack(tiny_net.module, session, config, images(8), seed=2)
 
 
-def close(golden, ours):
-    np.testing.assert_array_equal(golden.target, ours.target)
-    np.testing.assert_array_equal(golden.label, ours.label)
-    for name in ("adversarial", "exact", "delta"):
-        assert apart(getattr(ours, name), getattr(golden, name)) <= APART, name
-    assert (np.abs(np.subtract(ours.flow, golden.flow, dtype=np.float64)) > 2e-3).mean() <= APART
-    np.testing.assert_allclose(ours.loss, golden.loss, atol=1e-3)
+@pytest.mark.parametrize("form", ["loop", "unrolled"])
+def test_an_iteration_of_the_other_forms(tiny_net, exported_attack, form):
+    config = CONFIG.replace(steps=1)
+    path = exported_attack(tiny_net.path, config, form=form)
+    with Session.open(path, backend="openvino", threads=1) as session:
+        check_attack(tiny_net.module, session, config, images(8), seed=2)
 
 
 @pytest.mark.parametrize("config", [CONFIG, EVALUATION], ids=["claim-1", "evaluation"])
 @pytest.mark.parametrize("form", ["step", "loop", "unrolled"])
 def test_whole_attack(tiny_net, exported_attack, config, form):
-    close(*both(exported_attack(tiny_net.path, config, form=form)))
+    both(exported_attack(tiny_net.path, config, form=form))
 
 
 def test_attack_on_the_demo_classifier(demo_classifier, demo_images, exported_attack):
     path = exported_attack(demo_classifier.path, EVALUATION)
-    found = []
-    for backend in BACKENDS:
-        with Session.open(path, backend=backend, threads=1) as session:
-            pictures = demo_images[0][:8, :, :, None]
-            found.append((session.predict(pictures), session.attack(pictures, seed=1)))
-    (golden_logits, golden), (logits, ours) = found
+    pictures = demo_images[0][:8, :, :, None]
+    with Session.open(path, backend="onnxruntime", threads=1) as session:
+        golden, golden_logits = session.attack(pictures, seed=1), session.predict(pictures)
+    with Session.open(path, backend="openvino", threads=1) as session:
+        logits = session.predict(pictures)
+        given = demo_classifier.module, session, EVALUATION, pictures
+        ours = check_attack(*given, seed=1, labels=golden.label)
     np.testing.assert_allclose(logits, golden_logits, atol=CLOSE)
     assert golden.success.mean() > 0.5
-    np.testing.assert_array_equal(ours.success, golden.success)
-    assert (ours.adversarial != golden.adversarial).mean() <= 0.01
+    check_outcome(golden, ours, logits, pictures, EVALUATION)
 
 
 class Strided(torch.nn.Module):
@@ -183,8 +185,8 @@ def test_the_same_bytes_again(path):
 
 
 def test_fewer_steps_and_radii(path):
-    close(*both(path, steps=1, flow=0.2, pixel=0.01))
-    close(*both(path, steps=0))
+    both(path, steps=1, flow=0.2, pixel=0.01)
+    both(path, steps=0)
 
 
 def test_it_says_what_runs(path):
