@@ -29,13 +29,21 @@ import torch
 
 from jataug.attack import joint
 from jataug.attack.objective import loss
-from jataug.attack.problem import Problem, read
+from jataug.attack.problem import Problem, predict, read
+from jataug.attack.render import render
 from jataug.budget import radius_of
 from jataug.finalize import from_levels
 from jataug.runtime.stepper import Stepper
 from jataug.warp import warp
 
-__all__ = ["check_attack", "check_gradients", "check_iteration", "check_outcome", "recorded"]
+__all__ = [
+    "GAIN",
+    "check_attack",
+    "check_gradients",
+    "check_iteration",
+    "check_outcome",
+    "recorded",
+]
 
 GRADIENT = 3e-5
 """Rounding of an entry of a gradient, in units of the largest entry of its image."""
@@ -45,6 +53,9 @@ KINK = 3e-6
 
 STATE = 5e-6
 """Rounding of an entry of the state, in pixels of flow and in units of the image."""
+
+LOGITS = 2e-5
+"""Rounding of a logit, in units of the largest one, or of 1."""
 
 GAIN = 0.15
 """Largest difference of the mean loss after a whole attack, in units of what the attack gained. The
@@ -145,9 +156,10 @@ def check_gradients(problem, state, found):
 
 @dataclass(frozen=True)
 class Call:
-    """A session's run of its artifact: the inputs, and the state by branch before and after."""
+    """A session's run of its artifact: inputs, logits, and the state by branch before and after."""
 
     inputs: dict[str, np.ndarray]
+    logits: np.ndarray
     before: dict[str, np.ndarray]
     after: dict[str, np.ndarray]
 
@@ -165,7 +177,8 @@ def recorded() -> Iterator[list[Call]]:
         inputs = {name: buffer.numpy().copy() for name, buffer in stepper._inputs.items()}
         before = state_of(stepper)
         iterate(stepper)
-        calls.append(Call(inputs, before, state_of(stepper)))
+        logits = stepper._reports["logits"].numpy().copy()
+        calls.append(Call(inputs, logits, before, state_of(stepper)))
 
     with mock.patch.object(Stepper, "iterate", recording):
         yield calls
@@ -198,14 +211,16 @@ def check_attack(module, session, config, images, **given):
             now, call = problem.at(step), calls[number * config.steps + step]
             # The start is drawn by both; from then on the state is the one that the call left.
             check_inputs(now, call, before, STATE if step == 0 else 0)
-            own = slice(0, rows.stop - rows.start)
+            left, after = (
+                {branch: torch.from_numpy(value[: len(now.image)]) for branch, value in s.items()}
+                for s in (call.before, call.after)
+            )
             with torch.no_grad():
-                check_iteration(
-                    now,
-                    {branch: torch.from_numpy(v[own]) for branch, v in call.before.items()},
-                    {branch: torch.from_numpy(v[own]) for branch, v in call.after.items()},
-                )
-            before = {branch: value[own] for branch, value in call.after.items()}
+                check_iteration(now, left, after)
+                logits = predict(module, render(now.image, left, config.composition))
+            close = LOGITS * max(1, logits.abs().max().item())
+            np.testing.assert_allclose(call.logits[: len(logits)], logits, rtol=0, atol=close)
+            before = {branch: value.numpy() for branch, value in after.items()}
     return result
 
 

@@ -1,9 +1,11 @@
 """The torch attack and the exported one are the same attack: every option, step by step."""
 
+import os
 from dataclasses import fields
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 import torch
 from same_attack import check_attack, check_gradients, check_outcome
@@ -54,6 +56,9 @@ TABLE = {
 }
 
 
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
+
+
 def test_every_option_is_in_the_table():
     assert {name for options in TABLE.values() for name in options} == {
         field.name for field in fields(AttackConfig)
@@ -61,10 +66,10 @@ def test_every_option_is_in_the_table():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Small models: two pools of threads would only wait for each other."""
+def _threads():
+    """Small models: more threads would only wait for each other, but for test_kernels."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     yield
     torch.set_num_threads(before)
 
@@ -97,7 +102,7 @@ def configured(options):
 def check(subject, config, path, images=None, **given):
     """Check every iteration of a session, and its result, against the torch attack of `config`."""
     images = subject.images if images is None else images
-    with Session.open(path, device="cpu", threads=1) as session:
+    with Session.open(path, device="cpu", threads=THREADS) as session:
         found = check_attack(subject.module, session, config, images, **given)
         clean = session.predict(images)
     expected = JointAttack(config)(subject.module, torch.from_numpy(images), **given)
@@ -142,6 +147,23 @@ def test_another_option_is_another_attack(tiny, exported_attack, options):
 def test_same_attack_on_a_trained_model(demo, exported_attack, preset):
     config = AttackConfig.preset(preset, **BASE)
     check(demo, config, exported_attack(demo.path, config))
+
+
+@pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED"])
+def test_same_attack_by_other_kernels_of_the_runtime(tiny, exported_attack, monkeypatch, level):
+    """ONNX Runtime takes no variable for them; convolutions in blocks of channels come with the
+    last level of its optimisation, fused nodes with the one before.
+    """
+
+    class Options(onnxruntime.SessionOptions):
+        def __init__(self):
+            super().__init__()
+            self.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
+    for preset in PRESETS:
+        config = AttackConfig.preset(preset, **BASE)
+        check(tiny, config, exported_attack(tiny.path, config))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -193,7 +215,7 @@ def gradients(subject, config):
     }
     made = {f"by_{name}": term for name, term in outputs.items() if term is not None}
     finished = graph.finish(terms.values(), made, "gradients", opsets={"": 18})
-    engine = Engine(ir.to_proto(ir.Model(finished, ir_version=10)), {"N": count}, "cpu", 1)
+    engine = Engine(ir.to_proto(ir.Model(finished, ir_version=10)), {"N": count}, "cpu", THREADS)
 
     def run(problem, state):
         feeds = {"image": problem.image, "label": problem.label, "target": problem.target}

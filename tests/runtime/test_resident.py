@@ -4,7 +4,7 @@ CUDA, against the sessions on numpy.
 From one start both make the same iterates to the bit, for the same engine makes them. They are
 rendered by torch here and by numpy there, whose interpolations and l2 lengths differ in the last
 bits: FLOATS. A start that is drawn by torch may differ in the last bit of a cosine, and where a
-gradient is within rounding of zero its direction is then anything: check_outcome, as in test_parity.
+gradient is within rounding of zero its direction is then anything: their outcomes are compared.
 """
 
 from dataclasses import fields
