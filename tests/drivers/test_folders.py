@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drivers.packages import EXAMPLES, program
 import torch
+from drivers.packages import EXAMPLES, program
 from PIL import Image
 from same_attack import GAIN
 
@@ -102,7 +102,9 @@ def test_a_folder_is_attacked_as_the_session_does(
     # What is reported is what the images that were written have; each step is held by the vector.
     found = np.array([float(row["loss"]) for row in rows])
     logits = torch.from_numpy(measured)
-    own = torch.nn.functional.cross_entropy(logits, torch.from_numpy(wanted.label), reduction="none")
+    own = torch.nn.functional.cross_entropy(
+        logits, torch.from_numpy(wanted.label), reduction="none"
+    )
     np.testing.assert_allclose(found, own.numpy(), rtol=1e-3, atol=1e-3)
     predictions = np.array([int(row["prediction"]) for row in rows])
     np.testing.assert_array_equal(predictions, measured.argmax(1))
