@@ -103,19 +103,19 @@ def length(branch, value):
     return value.square().sum(AXES[branch], keepdim=True).sqrt()
 
 
-def check_branch(problem, branch, gradient, slack, state, found):
+def check_branch(problem, branch, gradient, slack, state, found, rounding):
     """Check the update of one branch from `state`, given its gradient in float64."""
     norm = problem.config.flow.norm if branch == "flow" else problem.config.pixel.norm
     step = joint._step(problem, branch, gradient)
     off = (found - joint.move(problem, state, {branch: step})[branch]).abs()
     # How far a step of 1 may turn where the gradient differs by its slack; projections add nothing.
     if norm == "linf":
-        sizes, rounding = gradient.abs(), STATE
+        sizes = gradient.abs()
         turn = 2.0 * (sizes <= slack)
     else:
         sizes, off = length(branch, gradient), length(branch, off)
         turn = (2 * length(branch, slack) / sizes.clamp_min(1e-30)).clamp_max(2)
-        rounding = STATE * (found[0].numel() if branch == "pixel" else 2) ** 0.5
+        rounding = rounding * (found[0].numel() if branch == "pixel" else 2) ** 0.5
     allowed = rounding + problem.step[branch].view(-1, 1, 1, 1) * turn
     worst = (off / allowed).max().item()
     assert worst <= 1, f"{branch}: {worst:.3g} of what rounding explains"
@@ -123,7 +123,7 @@ def check_branch(problem, branch, gradient, slack, state, found):
     assert compared >= 0.5, f"{branch}: only {compared:.0%} of the entries can be compared"
 
 
-def check_iteration(problem, before, after):
+def check_iteration(problem, before, after, rounding=STATE, branches=None):
     """Check one iteration against float64: from `before`, it led to `after`.
 
     The second branch's gradient is taken from the first branch's update as it was found.
@@ -132,16 +132,18 @@ def check_iteration(problem, before, after):
         problem: in float32; its network is a torch module.
         before: tensors by branch, float32.
         after: likewise.
+        rounding: of an entry of the state.
+        branches: which updates were made; default all of the configuration.
     """
     problem = widened(problem)
     state = {branch: value.double() for branch, value in before.items()}
-    branches = problem.config.branches
-    assert set(after) == set(state) == set(branches)
+    assert set(after) == set(state) == set(problem.config.branches)
+    branches = branches or problem.config.branches
     for turn in [branches] if problem.config.simultaneous else [(b,) for b in branches]:
         found, slack = gradients(problem, state, turn)
         for branch in sorted(turn):  # as joint.move: the flow first, the perturbation against it
             own = after[branch].double()
-            check_branch(problem, branch, found[branch], slack[branch], state, own)
+            check_branch(problem, branch, found[branch], slack[branch], state, own, rounding)
             state = {**state, branch: own}
 
 
