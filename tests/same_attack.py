@@ -10,7 +10,7 @@ from another image. How many entries that is says nothing about the program. So:
 - `check_outcome` compares whole attacks by their budgets, losses and predictions.
 
 Rounding: a float32 sum of n terms errs by about 6e-8 sqrt(n) of their size, so the entries of a
-gradient err by some 1e-6 of the image's largest one (measured: 1.5e-6 at most on one processor);
+gradient err by some 1e-6 of the image's largest one (measured: 1.6e-6 at most on one processor);
 GRADIENT leaves room for kernels twenty times worse. At a kink (of a relu, of a maximum, of the warp
 at whole pixels) the gradient jumps, and rounding chooses the side. Therefore it is taken again at
 images and flows that lie KINK to either side, some fifty units in the last place of a pixel near 1,
