@@ -43,6 +43,7 @@ CLAIMS = {
     "claim-8": PRESETS["claim-8"],
     "claim-12": {**PRESETS["claim-8"], "flow_objective": "truth"},
 }
+STORED = ("adversarial", "exact", "flow", "delta")
 
 
 def config(**options):
@@ -103,47 +104,71 @@ def test_weights_are_stored_once(tiny_net):
     assert size[1] < 1.5 * size[0]
 
 
-def apart(found, expected):
-    """The fraction that is not equal: where a gradient is within rounding of zero, its direction is
-    anything, and a Loop rounds differently from the same nodes outside it.
-    """
-    return (np.abs(found - expected) > 2e-6).mean()
+SMOOTH = {"flow": FlowBudget(0.7), "pixel": PixelBudget(1.0, "l2")}
+"""On a linear network and without signs nothing in an attack jumps, but for flows at whole pixels:
+whole attacks then differ by what rounding makes of them, however it is done.
+"""
+
+
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory):
+    """A classifier of images (N, 3, 16, 16) whose gradient is the same everywhere."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 18]>
+        network (float[N, 3, 16, 16] image) => (float[N, 10] logits) {
+            flat = Flatten (image)
+            logits = MatMul (flat, weight)
+        }""")
+    weight = np.random.default_rng(4).normal(0, 0.05, (768, 10)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "weight"))
+    path = tmp_path_factory.mktemp("linear") / "model.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def check_states(found, expected):
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        close = 1e-3 if array.dtype == np.float16 else 2e-4 if "flow" in name else 2e-5
+        wide = [a.astype(np.float64) for a in (found[name], array)]
+        np.testing.assert_allclose(*wide, rtol=0, atol=close, err_msg=name)
 
 
 @pytest.mark.parametrize("branches", BRANCHES)
 @pytest.mark.parametrize("claim", CLAIMS)
 @pytest.mark.parametrize("form", ["loop", "unrolled"])
-def test_a_whole_attack_equals_its_steps(tiny_net, form, claim, branches):
-    chosen = AttackConfig(**CLAIMS[claim], **BUDGETS, steps=3).replace(**BRANCHES[branches])
-    step, manifest = artifact(tiny_net.path, chosen)
-    whole, _ = artifact(tiny_net.path, chosen, form)
+def test_a_whole_attack_equals_its_steps(linear, form, claim, branches):
+    chosen = AttackConfig(**CLAIMS[claim], **SMOOTH, steps=3).replace(**BRANCHES[branches])
+    step, manifest = artifact(linear, chosen)
+    whole, _ = artifact(linear, chosen, form)
     feeds = start(manifest, 4)
     expected = state = one_call(step, feeds)
     for _ in range(2):
         moved = {name: state[f"next_{name}"] for name in ("flow", "delta") if name in feeds}
+        assert any(np.abs(array - feeds[name]).max() > 0.01 for name, array in moved.items())
         state = one_call(step, {**feeds, **moved})
     found = one_call(whole, feeds)
-    for name in ("adversarial", "next_flow", "next_delta"):
-        if name in found:
-            assert apart(found[name], state[name]) <= 0.005, name
+    states = [n for n in ("adversarial", "next_flow", "next_delta") if n in found]
+    check_states({n: found[n] for n in states}, {n: state[n] for n in states})
     for name in ("loss", "logits"):  # of the incoming state
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("form", ["loop", "unrolled"])
 @pytest.mark.parametrize("keep", ["last", "best"])
-def test_a_session_gets_the_same_images_from_every_form(tiny_net, tmp_path, form, keep):
-    chosen = AttackConfig.preset("evaluation", **BUDGETS, steps=4).replace(keep=keep)
-    images = start(artifact(tiny_net.path, chosen)[1], 8)["image"]
+def test_a_session_gets_the_same_images_from_every_form(linear, tmp_path, form, keep):
+    # Steps too long: the best iterate is not the last.
+    chosen = AttackConfig.preset("evaluation", **SMOOTH, steps=4, flow_step=2, pixel_step=2.5)
+    chosen = chosen.replace(keep=keep)
+    images = start(artifact(linear, chosen)[1], 8)["image"]
     results = []
     for name in ("step", form):
-        export_attack(tiny_net.path, chosen, tmp_path / f"{name}.onnx", form=name, check=False)
+        export_attack(linear, chosen, tmp_path / f"{name}.onnx", form=name, check=False)
         with Session.open(tmp_path / f"{name}.onnx", device="cpu") as session:
             results.append(session.attack(images))
-    by_step, whole = results
-    assert apart(whole.adversarial, by_step.adversarial) <= 0.005
-    assert apart(whole.flow.astype(np.float32), by_step.flow.astype(np.float32)) <= 0.005
-    np.testing.assert_allclose(whole.loss, by_step.loss, rtol=1e-4)
+    by_step, whole = ({n: getattr(r, n) for n in STORED} for r in results)
+    check_states(whole, by_step)
+    np.testing.assert_allclose(results[1].loss, results[0].loss, rtol=1e-4)
 
 
 def test_the_best_iterate_is_not_the_last(tiny_net, tmp_path):

@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from onnx import parser
+from same_attack import check_attack, check_outcome
 
 from jataug import (
     AttackConfig,
@@ -38,52 +39,53 @@ CASES = {case["name"]: case for case in json.loads((VECTOR / "vector.json").read
 CLOSE = 2e-5
 """Largest difference of a loss or a logit, which are of the order of 1 to 10 here."""
 
-APART = 0.002
-"""Largest part of the pixels that differ by more than 1e-5 after a whole attack: a gradient within
-rounding of zero has any direction, and one float16 of the flow moves a pixel by 1e-4. (ONNX Runtime
-with and without its fusions: 0.001.)
-"""
-
 
 def both(path, count=32, **options):
-    results = []
+    """Check OpenVINO's result against ONNX Runtime's."""
+    given, found = images(count), []
     for backend in ("onnxruntime", "openvino"):
         with Session.open(path, backend=backend, threads=1) as session:
-            results.append(session.attack(images(count), seed=2, **options))
-    return results
+            found.append((session.attack(given, seed=2, **options), session.predict(given)))
+            config = session.config
+    (golden, logits), (ours, clean) = found
+    np.testing.assert_allclose(clean, logits, atol=CLOSE)
+    radius = {name: options.get(name) for name in ("flow", "pixel")}
+    check_outcome(golden, ours, logits, given, config, **radius)
 
 
-def apart(ours, theirs):
-    return (np.abs(ours.astype(np.float64) - theirs) > 1e-5).mean()
+@pytest.mark.parametrize("config", [CONFIG, EVALUATION], ids=["claim-1", "evaluation"])
+def test_every_iteration(tiny_net, exported_attack, config):
+    path = exported_attack(tiny_net.path, config)
+    with Session.open(path, backend="openvino", threads=1) as session:
+        check_attack(tiny_net.module, session, config, images(8), seed=2)
 
 
-def close(golden, ours):
-    np.testing.assert_array_equal(golden.target, ours.target)
-    np.testing.assert_array_equal(golden.label, ours.label)
-    for name in ("adversarial", "exact", "delta"):
-        assert apart(getattr(ours, name), getattr(golden, name)) <= APART, name
-    assert (np.abs(np.subtract(ours.flow, golden.flow, dtype=np.float64)) > 2e-3).mean() <= APART
-    np.testing.assert_allclose(ours.loss, golden.loss, atol=1e-3)
+@pytest.mark.parametrize("form", ["loop", "unrolled"])
+def test_an_iteration_of_the_other_forms(tiny_net, exported_attack, form):
+    config = CONFIG.replace(steps=1)
+    path = exported_attack(tiny_net.path, config, form=form)
+    with Session.open(path, backend="openvino", threads=1) as session:
+        check_attack(tiny_net.module, session, config, images(8), seed=2)
 
 
 @pytest.mark.parametrize("config", [CONFIG, EVALUATION], ids=["claim-1", "evaluation"])
 @pytest.mark.parametrize("form", ["step", "loop", "unrolled"])
 def test_whole_attack(tiny_net, exported_attack, config, form):
-    close(*both(exported_attack(tiny_net.path, config, form=form)))
+    both(exported_attack(tiny_net.path, config, form=form))
 
 
 def test_attack_on_the_demo_classifier(demo_classifier, demo_images, exported_attack):
     path = exported_attack(demo_classifier.path, EVALUATION)
-    found = []
-    for backend in BACKENDS:
-        with Session.open(path, backend=backend, threads=1) as session:
-            pictures = demo_images[0][:8, :, :, None]
-            found.append((session.predict(pictures), session.attack(pictures, seed=1)))
-    (golden_logits, golden), (logits, ours) = found
+    pictures = demo_images[0][:8, :, :, None]
+    with Session.open(path, backend="onnxruntime", threads=1) as session:
+        golden, golden_logits = session.attack(pictures, seed=1), session.predict(pictures)
+    with Session.open(path, backend="openvino", threads=1) as session:
+        logits = session.predict(pictures)
+        given = demo_classifier.module, session, EVALUATION, pictures
+        ours = check_attack(*given, seed=1, labels=golden.label)
     np.testing.assert_allclose(logits, golden_logits, atol=CLOSE)
     assert golden.success.mean() > 0.5
-    np.testing.assert_array_equal(ours.success, golden.success)
-    assert (ours.adversarial != golden.adversarial).mean() <= 0.01
+    check_outcome(golden, ours, logits, pictures, EVALUATION)
 
 
 class Strided(torch.nn.Module):
@@ -119,31 +121,17 @@ SLOW_LAST = ["tiny", "strided", pytest.param("resnet18", marks=pytest.mark.heavy
 
 
 @pytest.mark.parametrize("name", SLOW_LAST)
-def test_one_step_of_a_network(name, tmp_path):
-    """Loss, logits and the step that both gradients make."""
-    config = AttackConfig(flow=FlowBudget(0.7), pixel=PixelBudget(0.9, "l2"), steps=4)
+def test_iterations_of_a_network(name, tmp_path):
+    config = AttackConfig(flow=FlowBudget(0.7), pixel=PixelBudget(0.9, "l2"), steps=2)
     side = 32 if name == "resnet18" else 16
     path, example = tmp_path / "attack.onnx", torch.zeros(1, 3, side, side)
-    export_attack(NETS[name](), config, path, example=example, check=False)
-    golden, ours = (one_step(path, engine_type(backend), side) for backend in BACKENDS)
-    assert list(ours) == list(golden)
-    for output, array in golden.items():
-        assert ours[output].dtype == array.dtype
-        np.testing.assert_allclose(ours[output], array, atol=2e-4, err_msg=output)
-    assert np.abs(golden["next_flow"]).max() > 0.1
-    assert np.abs(golden["next_delta"]).max() > 0.01
-
-
-def one_step(path, engine, side):
-    model, _ = load_artifact(path)
-    numbers = ("flow_radius", "pixel_radius", "flow_step", "pixel_step")
-    random = np.random.default_rng(3)
-    feeds = {name: np.full(2, 0.5, np.float32) for name in numbers}
-    feeds |= {"image": random.random((2, 3, side, side)), "label": np.array([0, 1])}
-    feeds |= {"target": np.array([1, 2]), "delta": np.zeros((2, 3, side, side))}
-    feeds["flow"] = random.uniform(-0.2, 0.2, (2, 2, side, side))
-    feeds = {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in feeds.items()}
-    return engine(model, {"N": 2, "R": 2}, "cpu", 1).run(feeds)
+    network = NETS[name]()
+    export_attack(network, config, path, example=example, check=False)
+    given = np.random.default_rng(3).random((2, 3, side, side), np.float32)
+    with Session.open(path, backend="openvino", threads=1) as session:
+        result = check_attack(network, session, config, given)
+    assert np.abs(result.flow).max() > 0.1
+    assert np.abs(result.delta).max() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -183,8 +171,8 @@ def test_the_same_bytes_again(path):
 
 
 def test_fewer_steps_and_radii(path):
-    close(*both(path, steps=1, flow=0.2, pixel=0.01))
-    close(*both(path, steps=0))
+    both(path, steps=1, flow=0.2, pixel=0.01)
+    both(path, steps=0)
 
 
 def test_it_says_what_runs(path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from same_attack import check_attack, check_outcome
 
 from jataug import FlowBudget, Session, streams
 from jataug.artifact import load_artifact
@@ -19,13 +20,19 @@ def test_a_padded_batch_gives_the_same_images(path):
 
 
 @pytest.mark.parametrize("size", [1, 3, 16])
-def test_batch_sizes_agree_but_for_one_level_in_a_thousand(path, size):
-    found = []
-    for batch_size in (4, size):
-        with Session.open(path, device="cpu", batch_size=batch_size) as opened:
-            found.append(opened.attack(levels(16)))
-    np.testing.assert_array_equal(found[0].target, found[1].target)
-    assert (found[0].adversarial != found[1].adversarial).mean() <= 1e-3
+def test_batches_of_every_size_are_attacked_alike(tiny_net, path, size):
+    with Session.open(path, device="cpu", batch_size=size) as opened:
+        found = check_attack(tiny_net.module, opened, CONFIG, levels(16))
+        clean = opened.predict(levels(16))
+    with Session.open(path, device="cpu", batch_size=4) as opened:
+        expected = opened.attack(levels(16))
+    check_outcome(expected, found, clean, levels(16), CONFIG)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_change_nothing_but_rounding(tiny_net, path, threads):
+    with Session.open(path, device="cpu", threads=threads) as opened:
+        check_attack(tiny_net.module, opened, CONFIG, images(16))
 
 
 def test_the_default_batch_is_that_of_the_first_call(path):
@@ -45,12 +52,12 @@ def test_indices_default_to_positions(session):
     same(session.attack(images(6)), session.attack(images(6), indices=np.arange(6)))
 
 
-def test_an_image_depends_on_its_index_not_on_its_place(session):
+def test_an_image_depends_on_its_index_not_on_its_place(tiny_net, session):
     order = np.array([3, 0, 2, 1])
     straight = session.attack(images(4), indices=[7, 8, 9, 10])
-    mixed = session.attack(images(4)[order], indices=np.array([7, 8, 9, 10])[order])
+    given = {"indices": np.array([7, 8, 9, 10])[order]}
+    mixed = check_attack(tiny_net.module, session, CONFIG, images(4)[order], **given)
     np.testing.assert_array_equal(mixed.target, straight.target[order])
-    np.testing.assert_allclose(mixed.adversarial, straight.adversarial[order], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"epoch": 1}, {"indices": range(100, 106)}])
@@ -78,14 +85,11 @@ def test_targets_given_are_kept(session):
     np.testing.assert_array_equal(result.target, label + 1)
 
 
-def test_radii_are_each_images_own(session):
+def test_radii_are_each_images_own(tiny_net, session):
     flow, pixel = [0.1, 0.7, 0.4], np.array([0, 0.01, 0.03])
-    together = session.attack(images(3), [0, 1, 2], flow=flow, pixel=pixel)
-    for i in range(3):
-        alone = session.attack(
-            images(3), [0, 1, 2], flow=flow[i], pixel=str(float(np.float32(pixel[i])))
-        )
-        np.testing.assert_allclose(together.adversarial[i], alone.adversarial[i], rtol=0, atol=1e-5)
+    check_attack(
+        tiny_net.module, session, CONFIG, images(3), labels=[0, 1, 2], flow=flow, pixel=pixel
+    )
 
 
 def test_radius_zero_keeps_the_image(session):
