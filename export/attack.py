@@ -14,8 +14,8 @@ from jataug.config import AttackConfig, Objective
 from jataug.finalize import INSIDE, ROUNDS
 from jataug.preprocessing import Preprocessing
 
+from .classifier import Classifier
 from .differentiate import Trace, trace
-from .model import Classifier
 from .term import Term
 from .warp import Warp
 

@@ -20,10 +20,11 @@ from jataug.preprocessing import Preprocessing
 from . import forms
 from .attack import Body
 from .check import check_artifact, check_gradient
+from .classifier import Classifier
 from .deployed import check_logits, logits_difference
 from .graph import Graph
 from .lowering import lower_masks
-from .model import Classifier, image_shape, load_model, model_digest
+from .model import image_shape, load_model, model_digest
 from .portable import check_portable
 from .precision import Precision, float32_twin, precision_of, prepare_in
 from .rematerialize import order_by_depth, rematerialize

@@ -17,9 +17,9 @@ from jataug.preprocessing import Preprocessing
 from jataug.runtime.onnxruntime import Engine, version
 
 from .attack import into_network, out_of_network
+from .classifier import Classifier
 from .differentiate import trace
 from .graph import Graph
-from .model import Classifier
 from .weights import weight_inputs
 
 __all__ = [

@@ -23,11 +23,11 @@ from jataug.runtime.onnxruntime import Engine
 
 from .attack import into_network
 from .check import gradient_graph, probe_images
+from .classifier import Classifier
 from .differentiate import Trace, trace
 from .files import normalized
 from .graph import Graph
 from .halves import outer_shape
-from .model import Classifier
 from .precision import Precision, float32_twin
 from .term import Term
 from .weights import weight_inputs

@@ -12,9 +12,9 @@ import onnx_ir as ir
 
 from jataug.errors import ModelError, UnsupportedOperator
 
+from .classifier import Classifier
 from .graph import Graph
 from .lowering import lower_masks
-from .model import Classifier
 from .quantised import dequantised, is_quantised
 from .reach import reached_from, stopped_at
 from .rematerialize import SIZES, order_by_depth, rematerialize

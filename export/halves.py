@@ -15,10 +15,11 @@ from jataug.errors import ModelError
 from jataug.preprocessing import Preprocessing
 
 from .attack import into_network, out_of_network
+from .classifier import Classifier
 from .differentiate import Trace, trace
 from .graph import Graph, Term
 from .lowering import lower_masks
-from .model import Classifier, image_shape
+from .model import image_shape
 from .term import SOURCE
 
 __all__ = ["Halves", "forward_half", "halves", "outer_shape", "row_shapes"]

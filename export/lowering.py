@@ -13,7 +13,7 @@ from itertools import count
 import numpy as np
 import onnx_ir as ir
 
-from .model import Classifier
+from .classifier import Classifier
 from .shapes import constant
 from .term import made_by
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from jataug.errors import MissingExtra, ModelError, UnsupportedOperator
 from jataug.preprocessing import Preprocessing
 
 from .batch import free_batch, settle, works_alike
+from .classifier import Classifier
 from .conversion import convert
 from .files import keep_tensors, normalized, read_model
 from .fold import drop_unused, fold
@@ -24,7 +25,7 @@ from .graph import Shape
 from .head import Head, as_logits, choose_output, flatten_logits
 from .independence import find_mixing, refuse_random
 from .pools import settle_pools
-from .reach import require_shapes, straight_through
+from .reach import require_shapes
 from .shapes import BATCH, Info
 from .validity import explain_invalid
 from .weights import open_weights
@@ -32,7 +33,7 @@ from .weights import open_weights
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["OPSET", "Classifier", "image_shape", "load_model", "model_digest", "prepare"]
+__all__ = ["OPSET", "image_shape", "load_model", "model_digest", "prepare"]
 
 OPSET = 18
 """Older models are converted up to this; a newer one keeps its own."""
@@ -42,51 +43,6 @@ _LARGEST = 2**30
 
 _NEWEST = 28
 """The newest opset whose ops this version has been checked against."""
-
-
-@dataclass(frozen=True)
-class Classifier:
-    """A folded classifier with every shape known.
-
-    Attributes:
-        nodes: in topological order, those that the outputs need.
-        image: the input to differentiate with respect to.
-        logits: the output to differentiate.
-        outputs: all outputs that are kept.
-        info: type and shape of every value, by name.
-        opsets: the version of every domain that the model imports; "" is ai.onnx.
-        weights: the inputs that are weights; none where they are constants.
-        head: what the model has behind the logits.
-    """
-
-    nodes: list[ir.Node]
-    image: ir.Value
-    logits: ir.Value
-    outputs: list[ir.Value]
-    info: dict[str, Info]
-    opsets: dict[str, int]
-    weights: list[ir.Value] = field(default_factory=list)
-    head: Head = field(default_factory=Head)
-
-    @property
-    def opset(self) -> int:
-        """The ai.onnx version."""
-        return self.opsets[""]
-
-    @property
-    def straight_through(self) -> list[ir.Node]:
-        """The quantised nodes whose gradient is a straight-through estimate."""
-        return straight_through(self.image, self.logits, self.nodes)
-
-    @property
-    def image_shape(self) -> Shape:
-        """The image's shape; its first size is "N", or a number for a model of fixed batch."""
-        return self.info[self.image.name or ""].shape
-
-    @property
-    def logits_shape(self) -> Shape:
-        """The logits' shape."""
-        return self.info[self.logits.name or ""].shape
 
 
 def load_model(

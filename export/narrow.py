@@ -15,8 +15,8 @@ import onnx_ir as ir
 
 from jataug.errors import ModelError, UnsupportedOperator
 
+from .classifier import Classifier
 from .fold import register
-from .model import Classifier
 from .quantised import is_quantised
 from .shapes import Info, constant
 

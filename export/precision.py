@@ -15,7 +15,8 @@ import onnx_ir as ir
 
 from jataug.errors import BudgetError
 
-from .model import Classifier, prepare
+from .classifier import Classifier
+from .model import prepare
 from .narrow import narrow
 from .widen import widen
 

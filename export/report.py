@@ -20,10 +20,11 @@ from .check import (
     open_half,
     probe_images,
 )
+from .classifier import Classifier
 from .deployed import check_prepared
 from .differentiate import vjp as gradient_of
 from .graph import needed_nodes
-from .model import Classifier, load_model
+from .model import load_model
 from .precision import Precision, float32_ends, prepare_in
 from .reach import reached_from
 from .rules import FLAT

@@ -11,8 +11,9 @@ from jataug.errors import JataugError, ModelError, UnsupportedOperator
 from jataug.preprocessing import Preprocessing
 
 from .build import checked_attack
+from .classifier import Classifier
 from .graph import Shape
-from .model import Classifier, image_shape, load_model, prepare
+from .model import image_shape, load_model, prepare
 from .quantised import STRAIGHT
 from .reach import reached_from
 from .rules import find_rule

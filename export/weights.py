@@ -12,7 +12,7 @@ from .graph import Graph, Term
 if TYPE_CHECKING:
     import torch
 
-    from .model import Classifier
+    from .classifier import Classifier
 
 __all__ = ["PREFIX", "Weights", "open_weights", "weight_arrays", "weight_inputs", "weight_names"]
 

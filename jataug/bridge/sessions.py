@@ -17,7 +17,7 @@ from jataug.runtime.shared import run_shared, settle
 if TYPE_CHECKING:
     import onnx
 
-    from jataug.export.model import Classifier
+    from jataug.export.classifier import Classifier
 
 __all__ = ["Kept", "Sessions"]
 

@@ -10,7 +10,7 @@ from jataug.errors import BudgetError
 
 from .batch import as_radii
 
-__all__ = ["calls_of", "radii_of", "steps_of"]
+__all__ = ["calls_of", "check_count", "radii_of", "steps_of"]
 
 Radii = NDArray[np.float32]
 
@@ -63,3 +63,15 @@ def radii_of(manifest: Manifest, flow: Any, pixel: Any, count: int) -> tuple[Rad
             f"{found['flow'].max():g}; export it again with a larger --max-flow"
         )
     return found["flow"], found["pixel"]
+
+
+def check_count(name: str, value: int | None) -> None:
+    """Refuse what is neither None nor an integer from 1 to the runtimes' largest.
+
+    Raises:
+        BudgetError: it is something else.
+    """
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise BudgetError(f"{name}: expected an integer >= 1, got {value!r}")
+    if value is not None and value >= 2**31:
+        raise BudgetError(f"{name}: expected at most {2**31 - 1}, got {value}")

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from jataug import streams
 from jataug.artifact import Manifest, graph_digest, hiding_head, load_artifact, prune
-from jataug.errors import ArtifactError, BudgetError
+from jataug.errors import ArtifactError
 from jataug.result import AttackResult, check_targeted, finite_rows
 
 from .backends import Engine, check_device, check_recordable, engine_type
 from .batch import as_images, as_indices, as_labels, check_targets, padded
 from .devices import is_on_cuda
 from .finish import finished
-from .limits import calls_of, radii_of, steps_of
+from .limits import calls_of, check_count, radii_of, steps_of
 from .locking import one_at_a_time
 from .results import joined, no_results
 from .stepper import Stepper
@@ -117,11 +117,8 @@ class Session:
             )
         if isinstance(manifest.batch, int):
             batch_size = manifest.batch
-        for name, value in (("batch_size", batch_size), ("threads", threads)):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise BudgetError(f"{name}: expected an integer >= 1, got {value!r}")
-            if value is not None and value >= 2**31:
-                raise BudgetError(f"{name}: expected at most {2**31 - 1}, got {value}")
+        check_count("batch_size", batch_size)
+        check_count("threads", threads)
         if cuda_graph:
             check_recordable(backend, device, manifest.form)
         return cls(model, manifest, backend, device, batch_size, threads, cuda_graph, tf32)
