@@ -277,9 +277,9 @@ def directional_error(
     length = float(np.linalg.norm(gradient))
     if length == 0:
         return float("inf")
-    found = evaluate(images)
-    rows = len(images) if images.shape[:1] == found.shape[:1] and images.ndim else 1
-    logits = found.reshape(rows, -1)
+    plain = evaluate(images)
+    rows = len(images) if images.shape[:1] == plain.shape[:1] and images.ndim else 1
+    logits = plain.reshape(rows, -1)
     seed = cotangent.reshape(logits.shape)
     size = max(float(np.linalg.norm(seed * (logits - logits.mean(axis=1, keepdims=True)))), 1e-6)
 

@@ -98,13 +98,11 @@ def _mixes(node: ir.Node, infos: Mapping[str, Info]) -> bool:
         return _is_batch(shape, 0 if _number(node, "transA", 0) else 1)
     if op_type == "Slice" and len(node.inputs) > 4:
         axes, steps = (constant(v) for v in node.inputs[3:5])
-        pairs = zip(axes.tolist(), steps.tolist(), strict=True) if _both(axes, steps) else ()
+        if axes is None or steps is None:
+            return False
+        pairs = zip(axes.tolist(), steps.tolist(), strict=True)
         return any(step != 1 and _is_batch(shape, axis) for axis, step in pairs)
     return False
-
-
-def _both(axes: object, steps: object) -> bool:
-    return axes is not None and steps is not None
 
 
 def _number(node: ir.Node, name: str, default: int) -> int:

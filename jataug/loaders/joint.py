@@ -81,9 +81,10 @@ def rendered(
     images: Array, planes: Array, flow: Array | None, delta: Array | None, config: AttackConfig
 ) -> Array:
     """Return images of the type and layout of `images`, warped and perturbed."""
-    radii = [np.full(len(planes), b.radius, np.float32) for b in (config.flow, config.pixel)]
-    exact, warped, _, _ = finalize(planes, flow, delta, *radii, config)
-    return quantize(exact, warped, radii[1]) if images.dtype == np.uint8 else exact
+    flow_radius = np.full(len(planes), config.flow.radius, np.float32)
+    pixel_radius = np.full(len(planes), config.pixel.radius, np.float32)
+    exact, warped, _, _ = finalize(planes, flow, delta, flow_radius, pixel_radius, config)
+    return quantize(exact, warped, pixel_radius) if images.dtype == np.uint8 else exact
 
 
 def as_planes(images: Array) -> Array:

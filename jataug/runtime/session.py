@@ -115,8 +115,7 @@ class Session:
                 f"{path}: expected an artifact with its weights inside, got one whose "
                 f"{len(manifest.weights)} weights are inputs, which jataug.trainer binds"
             )
-        if isinstance(manifest.batch, int):
-            batch_size = manifest.batch
+        batch_size = manifest.batch if isinstance(manifest.batch, int) else batch_size
         check_count("batch_size", batch_size)
         check_count("threads", threads)
         if cuda_graph:
@@ -151,8 +150,7 @@ class Session:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a user must know of the artifact, a line each."""
-        found = hiding_head(self._model)
-        return () if found is None else (found,)
+        return tuple(filter(None, [hiding_head(self._model)]))
 
     @property
     @one_at_a_time

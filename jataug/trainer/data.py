@@ -48,7 +48,6 @@ class TrainData:
         source: the source itself.
         description: of it: kind, path, count and fingerprint.
         left_out: a line on files of the source that are not read; empty where there are none.
-        names: of the classes, where they are known.
     """
 
     images: "Pixels"
@@ -61,7 +60,6 @@ class TrainData:
     source: Source
     description: dict[str, object]
     left_out: str
-    names: Mapping[int, str] | None
 
     def steps(self, batch_size: int) -> int:
         """Batches an epoch; what fills no batch is left out."""
@@ -165,7 +163,6 @@ def load_data(config: TrainConfig) -> TrainData:
         source,
         {**source.describe(), "used": count},
         str(source.left_out) if source.left_out is not None and source.left_out.count else "",
-        meaning.names,
     )
 
 

@@ -61,8 +61,8 @@ def train(
         data = load_data(config)
         if data.left_out and processes.first:
             warnings.warn(f"{config.source}: {data.left_out}", stacklevel=2)
-        if say is not None and processes.first and (numbered := first_classes(data.names)):
-            say(numbered)
+        if say is not None and processes.first and data.names:
+            say(first_classes({number: name for name, number in data.names.items()}))
         model = _network(config, data, processes)
         average = Average(model, config.ema)
         optimizer = torch.optim.SGD(
