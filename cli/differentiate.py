@@ -9,7 +9,7 @@ from .command import Command
 from .options import PATH, precision_option, read_size
 
 if TYPE_CHECKING:
-    from jataug.export.precision import Precision
+    from jataug.export.model.precision import Precision
 
 __all__ = ["command"]
 
@@ -43,10 +43,10 @@ def command(
     \b
     jataug differentiate model.onnx -o gradient.onnx
     """
-    from jataug.export.differentiate import vjp
-    from jataug.export.model import load_model
-    from jataug.export.precision import float32_twin, is_half, prepare_in
-    from jataug.export.report import check_vjp, report
+    from jataug.export.check.report import check_vjp, report
+    from jataug.export.gradient.differentiate import vjp
+    from jataug.export.model.load import load_model
+    from jataug.export.model.precision import float32_twin, is_half, prepare_in
     from jataug.export.save import check_destination, save_model
 
     check_destination(output, model)

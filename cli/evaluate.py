@@ -25,7 +25,7 @@ from .progress import Bar
 from .robustness import robustness_lines
 
 if TYPE_CHECKING:
-    from jataug.evaluation.report import Report
+    from jataug.evaluation.report.schema import Report
     from jataug.evaluation.runner import Progress
 
 __all__ = ["command"]
@@ -122,11 +122,11 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
 def _write(formats: Sequence[str], output: Path, report: "Report") -> None:
     if "md" in formats:
         from jataug.drawing import save
-        from jataug.evaluation.markdown import markdown
+        from jataug.evaluation.report.markdown import markdown
 
         save(output / "report.md", markdown(report).encode("utf-8"))
     if "html" in formats:
-        from jataug.evaluation.html import write_html
+        from jataug.evaluation.report.html import write_html
 
         write_html([output / "report.json"], output / "report.html")
 

@@ -79,8 +79,8 @@ def _of_estimates(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _of_model(file: Path, given: dict[str, Any]) -> list[tuple[str, str]]:
-    from jataug.export.model import load_model
-    from jataug.export.survey import survey
+    from jataug.export.check.preflight import survey
+    from jataug.export.model.load import load_model
 
     proto = load_model(file)
     found = survey(proto, preprocessing(given), given["size"])

@@ -24,10 +24,10 @@ from .errors import (
 from .result import AttackResult
 
 if TYPE_CHECKING:
+    from .dataset.open import open_dataset
+    from .dataset.verify.verify import verify
     from .evaluation.evaluate import evaluate
-    from .generator.dataset import open_dataset
     from .generator.generate import generate, generate_all
-    from .generator.verify import verify
     from .runtime import Session
 
 __version__ = "0.1.0"

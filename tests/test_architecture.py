@@ -70,7 +70,7 @@ THIRD_PARTIES = {
 }
 MORE_IN = {
     "jataug.generator.engines.ray": {"ray"},
-    "jataug.export.model": {"torch"},
+    "jataug.export.model.load": {"torch"},
     "jataug.loaders.albumentations": {"albumentations"},
     "jataug.loaders.datasets": {"datasets"},
     "jataug.loaders.grain": {"grain", "jax"},
@@ -81,8 +81,8 @@ MORE_IN = {
     "jataug.runtime.resident": {"torch"},
     "jataug.runtime.shared": {"torch"},
     "jataug.runtime.tensors": {"torch"},
-    "jataug.evaluation.autoattack": {"pyautoattack", "torch"},
-    "jataug.evaluation.torch": {"torch"},
+    "jataug.evaluation.attacks.autoattack": {"pyautoattack", "torch"},
+    "jataug.evaluation.models.torch": {"torch"},
 }
 UNIX_ONLY = {"fcntl", "grp", "pwd", "resource", "termios"}
 STANDARD = set(sys.stdlib_module_names)

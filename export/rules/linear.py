@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Dim, Term
+from ..graph.builder import Dim, Term
 from .table import rule
 
 

@@ -17,7 +17,7 @@ from jataug.runtime.shared import run_shared, settle
 if TYPE_CHECKING:
     import onnx
 
-    from jataug.export.model import Classifier
+    from jataug.export.model.load import Classifier
 
 __all__ = ["Kept", "Sessions"]
 
@@ -48,8 +48,8 @@ class Sessions:
         threads: int | None,
         size: tuple[int, int] | None,
     ) -> None:
-        from jataug.export.halves import row_shapes
-        from jataug.export.model import load_model, prepare
+        from jataug.export.gradient.split_vjp import row_shapes
+        from jataug.export.model.load import load_model, prepare
 
         name = preprocessing.logits if preprocessing else None
         self._network: Classifier = prepare(
@@ -70,13 +70,13 @@ class Sessions:
 
     @cached_property
     def _plain(self) -> Engine:
-        from jataug.export.halves import forward_half
+        from jataug.export.gradient.split_vjp import forward_half
 
         return self._engine(forward_half(self._network, self._preprocessing))
 
     @cached_property
     def _halves(self) -> "_Halves | JataugError":
-        from jataug.export.halves import halves
+        from jataug.export.gradient.split_vjp import halves
 
         try:
             found = halves(self._network, self._preprocessing)

@@ -17,14 +17,14 @@ from ..data.labels import Classes
 from ..data.skip import OnError
 from ..errors import DataError
 from ..preprocessing import Preprocessing
-from .assess import Assessment
+from .attacks.suite import SUITES, Suite, attacks_of
 from .folder import Folder
 from .images import Images, open_images
-from .report import FORMAT_VERSION, Report
+from .model_report import Assessment
+from .models.named import Subject, default_batch_size, open_subjects
+from .report.schema import FORMAT_VERSION, Report
 from .runner import Progress, Runner
 from .settings import Settings
-from .subject import Subject, default_batch_size, open_subjects
-from .suite import SUITES, Suite, attacks_of
 
 __all__ = ["REPORT", "evaluate"]
 

@@ -14,7 +14,7 @@ from ..difference import refusal
 from ..drafts import is_draft, sweep, written
 from ..errors import DataError
 from .difference import plan_differences
-from .model import Array
+from .models.model import Array
 
 __all__ = ["PLAN", "Folder", "digest"]
 

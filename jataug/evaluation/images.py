@@ -12,7 +12,7 @@ from ..data.labels import Classes
 from ..data.skip import HINT, OnError, check_on_error
 from ..errors import DataError
 from ..finalize import from_levels
-from .model import Array
+from .models.model import Array
 
 __all__ = ["Images", "open_images"]
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from ..finalize import from_levels, quantize
 from ..warp import warp
-from .best import View
-from .model import Array, Calls
-from .objective import finite_rows, value
-from .rows import Rows
+from .attacks.best import View
+from .attacks.objective import finite_rows, value
+from .attacks.rows import Rows
+from .models.model import Array, Calls
 
 __all__ = ["Measured", "Outcome", "measure"]
 

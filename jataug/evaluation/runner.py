@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..warp import warp
-from .best import Best, View
-from .drive import Attack, drive
+from .attacks.best import Best, View
+from .attacks.perturbation import Context
+from .attacks.restarts import Attack, drive
+from .attacks.rows import Rows
 from .folder import Folder
 from .images import Images
-from .model import Array, Calls, Model
+from .models.model import Array, Calls, Model
 from .outcome import Measured, Outcome, measure
-from .rows import Rows
-from .state import Context
 
 __all__ = ["Clean", "Progress", "Runner"]
 

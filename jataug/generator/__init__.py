@@ -1,11 +1,11 @@
 """Adversarial data sets: generate them, verify them, open them, look at them."""
 
-from .dataset import Dataset, StoredSample, open_dataset
-from .draw import Guess, Row, draw
+from ..dataset.open import Dataset, StoredSample, open_dataset
+from ..dataset.verify.verify import VerifyReport, verify
+from ..drawing.grid import Guess, Row, draw
 from .generate import generate, generate_all
 from .preview import preview
 from .report import Estimate, Progress, Report, Skip
-from .verify import VerifyReport, verify
 
 __all__ = [
     "Dataset",

@@ -12,14 +12,14 @@ from typing import Any, Literal
 from ..data import Source, open_source
 from ..data.labels import Classes
 from ..errors import DataError
+from .coordinator import Run
 from .engines import Crew
 from .estimate import estimate
-from .job import prepare_job
 from .plan import DEFAULT_BATCH, check_integer, part_of
 from .report import Estimate, Progress, Report
-from .run import Run
+from .request import prepare_job
 from .session import AttackSession, Opening, opened
-from .share import Share
+from .shard_progress import Share
 
 __all__ = ["generate", "generate_all"]
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from ..data import prepare
 from ..data.skip import HINT
+from ..dataset.card_samples import sketched
 from ..errors import DataError
-from .job import Job
 from .plan import Shard
+from .request import Job
 from .session import AttackSession
 from .shard import Finished
-from .sketch import sketched
 
 __all__ = ["Loaded", "attack", "crew", "draw", "drawn_ahead", "in_turn", "read_ahead"]
 

@@ -11,8 +11,8 @@ from PIL import Image
 from ..data import Geometry, Skip, Source, class_map, open_source, prepare
 from ..data.labels import Classes
 from ..data.skip import OnError, check_on_error
+from ..drawing.grid import Guess, Row, draw
 from ..errors import DataError
-from .draw import Guess, Row, draw
 from .plan import check_integer
 from .session import AttackSession
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
+from ..dataset.batch import Finished
+from ..dataset.card_samples import Sketch, sketch_name, write_sketches
+from ..dataset.formats import format_of
+from ..dataset.formats.target import Target, raw
 from ..errors import DataError
-from .batch import Finished
-from .formats import format_of
-from .formats.target import Target, raw
 from .plan import Plan, Shard, canonical
-from .sketch import Sketch, sketch_name, write_sketches
 from .store import Store, writing
 
 __all__ = ["Finished", "ShardWriter", "marker_name", "records_name"]

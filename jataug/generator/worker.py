@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Self
 
-from .job import Job
 from .pipeline import Loaded, attack, crew, draw, drawn_ahead, in_turn, read_ahead
 from .plan import Shard
 from .report import Skip, Tally
+from .request import Job
 from .session import AttackSession, Opening, environment, opened
 from .shard import Finished, ShardWriter
 from .store import Store

@@ -11,8 +11,8 @@ from torch import nn
 
 from jataug.drawing import save
 from jataug.evaluation import evaluate, load_report
-from jataug.evaluation.html import write_html
-from jataug.evaluation.markdown import markdown
+from jataug.evaluation.report.html import write_html
+from jataug.evaluation.report.markdown import markdown
 
 _TIMES = {"created", "seconds"}
 

@@ -7,8 +7,8 @@ import yaml
 from PIL import Image
 
 from jataug.budget import FlowBudget, PixelBudget
+from jataug.dataset.card import card, export_command, generate_command, levels
 from jataug.generator import generate
-from jataug.generator.card import card, export_command, generate_command, levels
 from jataug.preprocessing import Preprocessing
 
 

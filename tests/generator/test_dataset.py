@@ -3,9 +3,9 @@ import pickle
 import numpy as np
 import pytest
 
+from jataug.dataset.encode import Spool, png, write_npz
 from jataug.errors import DataError
 from jataug.generator import generate, open_dataset
-from jataug.generator.encode import Spool, png, write_npz
 from jataug.generator.plan import share_of
 
 

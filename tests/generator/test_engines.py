@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 from commands import call, finish, start, tree_hash, until
 
+from jataug.dataset.formats import FORMATS
 from jataug.errors import DataError, MissingExtra
 from jataug.generator import generate
-from jataug.generator.formats import FORMATS
 
 OPTIONS = ("--device", "cpu", "--threads", "1", "--shard-size", "64", "--limit", "320")
 

@@ -8,7 +8,7 @@ import pytest
 
 from jataug.errors import DataError
 from jataug.generator import generate, verify
-from jataug.generator.destination import clear
+from jataug.generator.dataset_folder import clear
 
 
 def run(session, source, destination, **options):

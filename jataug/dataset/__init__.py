@@ -1,0 +1,1 @@
+"""Adversarial data sets as they are stored: their files, one reader, the card, and verification."""

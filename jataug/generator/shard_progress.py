@@ -1,0 +1,126 @@
+"""One run's part of a data set: what is there, what is missing, and what was counted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .dataset_folder import INDEX, check_destination, finished, records
+from .plan import Shard
+from .report import Estimate, Report, Skip, Tally
+from .request import Job
+from .worker import Event
+
+__all__ = ["Share"]
+
+_NAMED = 20
+"""How many images that the model could not classify are named."""
+
+_MANY = 10
+"""Images; of fewer, a good model may have every one wrong."""
+
+
+class Share:
+    """Every n-th shard of a job, from the i-th; made, it knows which of them are there already.
+
+    Args:
+        job: the checked request.
+        part: (i, n).
+
+    Attributes:
+        shards: of this share.
+        missing: those that are not there.
+        markers: of those that are, by number.
+    """
+
+    def __init__(self, job: Job, part: tuple[int, int]) -> None:
+        self.job, self.part = job, part
+        self.shards = job.plan.shards[part[0] - 1 :: part[1]]
+        self.total = sum(shard.stop - shard.start for shard in self.shards)
+        self.done, self.generated, self.tally, self.waited = 0, 0, Tally(), 0.0
+        self.skipped: list[Skip] = []
+        self.failed: list[str] = []
+        self.notes: list[str] = []
+        self.markers: dict[int, Any] = {}
+        self.missing: list[Shard] = list(self.shards)
+        self.look()
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do, not even to write the index."""
+        return not self.missing and (self.job.root / INDEX).exists()
+
+    def look(self) -> bool:
+        """Look again at what is missing; another run may have made it since. Return whether what is
+        there is of this plan: another one that finished nothing gives way.
+
+        Raises:
+            DataError: another plan was begun there.
+        """
+        own = check_destination(self.job.root, self.job.plan, self.job.marks)
+        if own:
+            self.missing = [shard for shard in self.missing if not self._there(shard)]
+        return own
+
+    def _there(self, shard: Shard) -> bool:
+        marker = finished(self.job.root, shard)
+        if marker is None:
+            return False
+        self.markers[shard.number] = marker
+        stored = list(records(self.job.root, shard))
+        self.tally += Tally.of(stored)
+        self._name_failed([record["key"] for record in stored if record["failed"]])
+        self.skipped += (Skip(**skip) for skip in marker["skipped"])
+        self.done += shard.stop - shard.start
+        return True
+
+    def take(self, event: Event) -> None:
+        """Count what a worker tells."""
+        self.done += event.samples
+        self.generated += event.tally.images
+        self.tally += event.tally
+        self.skipped += event.skipped
+        self._name_failed(event.failed)
+        self.waited += event.waited
+        if event.shard is not None:
+            self.markers[event.shard] = event.marker
+        if event.note:
+            self.notes.append(event.note)
+
+    def _name_failed(self, keys: Sequence[str]) -> None:
+        self.failed += keys[: _NAMED - len(self.failed)]
+
+    def report(
+        self, seconds: float, *, stopped: bool = False, estimate: Estimate | None = None
+    ) -> Report:
+        """Return what was done."""
+        whole = [shard for shard in self.shards if shard.number in self.markers]
+        stopped = stopped and len(whole) < len(self.shards)
+        kept = sum(self.markers[shard.number]["count"] for shard in whole)
+        return Report(
+            destination=self.job.root,
+            planned=self.total,
+            images=kept if stopped else self.tally.images,
+            generated=self.generated,
+            skipped=tuple(sorted(self.skipped, key=lambda skip: skip.index)),
+            failed=self.tally.failed,
+            clean_accuracy=self.tally.clean_accuracy,
+            adversarial_accuracy=self.tally.adversarial_accuracy,
+            seconds=seconds,
+            complete=(self.job.root / INDEX).exists(),
+            dry_run=estimate is not None,
+            stopped=stopped,
+            waited=self.waited,
+            notes=tuple(self.notes),
+            estimate=estimate,
+            failed_keys=tuple(self.failed),
+            warnings=self._warnings(),
+        )
+
+    def _warnings(self) -> tuple[str, ...]:
+        accuracy, chance = self.tally.clean_accuracy, 1 / self.job.plan.classes
+        if accuracy is None or accuracy > chance or self.tally.images < _MANY:
+            return ()
+        return (
+            f"clean accuracy {accuracy:.1%} is no better than chance ({chance:.1%}): check the "
+            "--mean, --std, --scale and --channels that the attack was exported with, and the "
+            "order of the classes (--classes)",
+        )
