@@ -151,7 +151,7 @@ class _Bars:
             self._bar.__exit__(kind, error, trace)
 
     def __call__(self, progress: "Progress") -> None:
-        from jataug.generator import Progress as Shown
+        from jataug.dataset import Progress as Shown
 
         if progress.part != self._part:
             self.__exit__(None, None, None)

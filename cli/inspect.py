@@ -124,7 +124,7 @@ def _batch(proto: Any, shape: tuple[int | str, ...]) -> str:
 
 
 def _of_dataset(folder: Path) -> list[tuple[str, str]]:
-    from jataug.generator import open_dataset
+    from jataug.dataset import open_dataset
 
     dataset = open_dataset(folder)
     plan = dataset.index["plan"]

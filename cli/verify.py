@@ -48,7 +48,7 @@ def command(
     jataug verify adversarial/
     jataug verify adversarial/ --source photos/ --model attack.onnx
     """
-    from jataug.generator import verify
+    from jataug.dataset import verify
 
     if threads is not None and model is not None and not is_artifact(model):
         raise click.UsageError("--threads: expected an attack artifact as --model")

@@ -24,8 +24,7 @@ from .errors import (
 from .result import AttackResult
 
 if TYPE_CHECKING:
-    from .dataset.open import open_dataset
-    from .dataset.verify.verify import verify
+    from .dataset import open_dataset, verify
     from .evaluation.evaluate import evaluate
     from .generator.generate import generate, generate_all
     from .runtime import Session
@@ -59,8 +58,8 @@ _LAZY = {
     "evaluate": "evaluation",
     "generate": "generator",
     "generate_all": "generator",
-    "open_dataset": "generator",
-    "verify": "generator",
+    "open_dataset": "dataset",
+    "verify": "dataset",
 }
 
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from jataug.preprocessing import Preprocessing
 from jataug.runtime.onnxruntime import Engine
 
-from ..attack.body import into_network
 from ..gradient.split_vjp import forward_half
 from ..graph.builder import Graph
 from ..model.load import Classifier
+from ..preprocess import into_network
 from .gradient import gradient_graph, nchw, probe_images
 
 __all__ = ["logits_difference", "span_difference"]

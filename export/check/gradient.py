@@ -15,11 +15,11 @@ from jataug.errors import CheckError, ModelError
 from jataug.preprocessing import Preprocessing
 from jataug.runtime.onnxruntime import Engine, version
 
-from ..attack.body import into_network, out_of_network
 from ..gradient.differentiate import trace
 from ..graph.builder import Graph
 from ..model.load import Classifier
 from ..model.weights import weight_inputs
+from ..preprocess import into_network, out_of_network
 
 __all__ = [
     "check_alive",

@@ -13,9 +13,9 @@ from jataug.preprocessing import Preprocessing
 from jataug.runtime.batch import as_images
 from jataug.runtime.onnxruntime import Engine
 
-from ..attack.body import into_network
 from ..graph.builder import Graph
 from ..model.load import image_shape, load_model, prepare
+from ..preprocess import into_network
 from .differentiate import trace
 
 __all__ = ["predictor"]

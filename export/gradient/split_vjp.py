@@ -14,11 +14,11 @@ import onnx_ir as ir
 from jataug.errors import ModelError
 from jataug.preprocessing import Preprocessing
 
-from ..attack.body import into_network, out_of_network
 from ..graph.builder import Graph, Term
 from ..graph.term import MAKER, made_by
 from ..model.load import Classifier, image_shape
 from ..passes.lowering import lower_masks
+from ..preprocess import into_network, out_of_network
 from .differentiate import Trace, trace
 
 __all__ = ["Halves", "forward_half", "halves", "outer_shape", "row_shapes"]

@@ -18,8 +18,8 @@ from onnx.reference import ReferenceEvaluator
 
 from jataug.errors import ModelError
 
-from ..model.ceil_mode import pool_size
 from .builder import Dim, Shape
+from .pool_size import pool_size
 from .quantised_values import float_node
 
 __all__ = [

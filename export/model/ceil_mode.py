@@ -9,31 +9,9 @@ import onnx_ir as ir
 
 from jataug.errors import UnsupportedOperator
 
-__all__ = ["pool_size", "settle_pools"]
+from ..graph.pool_size import POOLS, node_attribute
 
-_POOLS = ("AveragePool", "LpPool", "MaxPool")
-
-
-def pool_size(node: ir.Node, sizes: Sequence[Any], inferred: Sequence[Any]) -> list[Any] | None:
-    """Return the result's sizes without windows that lie in the padding behind; None where there
-    are none.
-
-    Args:
-        node: any node.
-        sizes: of its first input.
-        inferred: of its first output.
-    """
-    if node.domain or node.op_type not in _POOLS or not _number(node, "ceil_mode", 0):
-        return None
-    rank = len(sizes) - 2
-    pads, strides = _number(node, "pads", [0] * 2 * rank), _number(node, "strides", [1] * rank)
-    found = list(inferred)
-    for i in range(rank):
-        size, result = sizes[2 + i], inferred[2 + i]
-        known = isinstance(size, int) and isinstance(result, int)
-        if known and (result - 1) * strides[i] >= size + pads[i]:
-            found[2 + i] = result - 1
-    return found if found != list(inferred) else None
+__all__ = ["settle_pools"]
 
 
 def settle_pools(model: ir.Model, shapes: Mapping[str, Sequence[Any]]) -> None:
@@ -45,7 +23,7 @@ def settle_pools(model: ir.Model, shapes: Mapping[str, Sequence[Any]]) -> None:
     if model.opset_imports.get("", 0) >= 22:
         return
     for node in model.graph:
-        if node.domain or node.op_type not in _POOLS or not _number(node, "ceil_mode", 0):
+        if node.domain or node.op_type not in POOLS or not node_attribute(node, "ceil_mode", 0):
             continue
         sizes, results = (
             shapes.get(v.name or "", ()) for v in (node.inputs[0], node.outputs[0]) if v
@@ -53,7 +31,7 @@ def settle_pools(model: ir.Model, shapes: Mapping[str, Sequence[Any]]) -> None:
         pads = _floored(node, sizes, results)
         if pads is None:
             continue
-        if _number(node, "count_include_pad", 0):
+        if node_attribute(node, "count_include_pad", 0):
             raise UnsupportedOperator(
                 f"{node.op_type} (node {node.name!r}): with ceil_mode and count_include_pad its "
                 "last window would lie wholly in the padding, which runtimes leave out and ONNX's "
@@ -68,10 +46,16 @@ def _floored(node: ir.Node, sizes: Sequence[Any], results: Sequence[Any]) -> lis
     rank = len(sizes) - 2
     if not all(isinstance(size, int) for size in (*sizes[2:], *results[2:])):
         return None
-    if _number(node, "auto_pad", "NOTSET") != "NOTSET":
+    if node_attribute(node, "auto_pad", "NOTSET") != "NOTSET":
         return None
-    pads, strides = _number(node, "pads", [0] * 2 * rank), _number(node, "strides", [1] * rank)
-    dilations, kernel = _number(node, "dilations", [1] * rank), _number(node, "kernel_shape", [])
+    pads, strides = (
+        node_attribute(node, "pads", [0] * 2 * rank),
+        node_attribute(node, "strides", [1] * rank),
+    )
+    dilations, kernel = (
+        node_attribute(node, "dilations", [1] * rank),
+        node_attribute(node, "kernel_shape", []),
+    )
     behind, dropped = [], False
     for i, (size, result) in enumerate(zip(sizes[2:], results[2:], strict=True)):
         extent = (kernel[i] - 1) * dilations[i] + 1
@@ -79,8 +63,3 @@ def _floored(node: ir.Node, sizes: Sequence[Any], results: Sequence[Any]) -> lis
         dropped |= most > result
         behind.append(max((result - 1) * strides[i] + extent - pads[i] - size, 0))
     return [*pads[:rank], *behind] if dropped else None
-
-
-def _number(node: ir.Node, name: str, default: Any) -> Any:
-    found = node.attributes.get(name)
-    return default if found is None else found.value

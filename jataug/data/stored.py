@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dataset.schema import KIND
 from ..errors import DataError
 from .decode import decode_bytes
 from .parquet import ParquetRows
@@ -15,10 +16,7 @@ from .rows import Rows, npz_rows
 from .source import Source, fingerprint
 from .tar import Member, read_member
 
-__all__ = ["KIND", "StoredSource", "is_stored"]
-
-KIND = "adversarial data set"
-"""What index.json says it is of."""
+__all__ = ["StoredSource", "is_stored"]
 
 
 class _Place(NamedTuple):

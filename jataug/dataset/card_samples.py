@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import npz_rows
-from ..generator.plan import Plan, Shard
 from .encode import write_npz
+from .plan import Plan, Shard
 
 __all__ = ["Sketch", "read_sketches", "shown", "sketch_name", "sketched", "write_sketches"]
 

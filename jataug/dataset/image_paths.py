@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..data import Source
 from ..errors import DataError
-from ..generator.plan import Plan
 from .formats import format_of
 from .formats.tar import stem
+from .plan import Plan
 
 __all__ = ["IMAGES", "check_format", "image_names"]
 

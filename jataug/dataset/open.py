@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from ..config import AttackConfig
 from ..errors import DataError, JataugError
-from ..generator.dataset_folder import FORMAT_VERSION, INDEX, PLAN, read_json, records
-from ..generator.plan import Plan, Shard
-from ..generator.write_index import KIND
 from .formats import format_of
 from .formats.target import ShardReader, raw
+from .plan import Plan, Shard
+from .schema import FORMAT_VERSION, INDEX, KIND, PLAN, read_json, records
 
 __all__ = ["Dataset", "StoredSample", "StoredShard", "open_dataset", "read_index"]
 

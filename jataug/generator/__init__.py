@@ -1,26 +1,7 @@
-"""Adversarial data sets: generate them, verify them, open them, look at them."""
+"""Generation of adversarial data sets: planned, resumable, with byte-identical output."""
 
-from ..dataset.open import Dataset, StoredSample, open_dataset
-from ..dataset.verify.verify import VerifyReport, verify
-from ..drawing.grid import Guess, Row, draw
 from .generate import generate, generate_all
 from .preview import preview
-from .report import Estimate, Progress, Report, Skip
+from .report import Estimate, Report, Skip
 
-__all__ = [
-    "Dataset",
-    "Estimate",
-    "Guess",
-    "Progress",
-    "Report",
-    "Row",
-    "Skip",
-    "StoredSample",
-    "VerifyReport",
-    "draw",
-    "generate",
-    "generate_all",
-    "open_dataset",
-    "preview",
-    "verify",
-]
+__all__ = ["Estimate", "Report", "Skip", "generate", "generate_all", "preview"]

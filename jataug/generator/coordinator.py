@@ -5,16 +5,17 @@ is decoded.
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
+from ..atomic import SCRATCH, Store
+from ..checks import canonical
+from ..dataset.counts import Progress
+from ..dataset.schema import FORMAT_VERSION, INDEX, PLAN, SOURCE
 from ..errors import DataError
-from .dataset_folder import FORMAT_VERSION, INDEX, PLAN, SOURCE, clear
+from .dataset_folder import clear
 from .engines import Crew
 from .engines import run as run_engine
 from .lock import Lock
-from .plan import canonical
-from .report import Progress
 from .session import AttackSession, Opening
 from .shard_progress import Share
-from .store import SCRATCH, Store
 from .worker import Event, Lane
 from .write_index import write_index
 

@@ -1,57 +1,26 @@
 """A destination before, between and after runs: whose it is, and which of its shards are whole."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..atomic import SCRATCH, writing
+from ..dataset.plan import Plan
+from ..dataset.schema import INDEX, PLAN, RECORDS, SOURCE, read_json
 from ..difference import refusal
 from ..errors import DataError
-from .plan import Plan, Shard
 from .plan_diff import plan_differences
-from .shard import marker_name, records_name
 from .source_snapshot import Marks
-from .store import SCRATCH, file_hash, writing
 
 __all__ = [
-    "FORMAT_VERSION",
-    "INDEX",
-    "PLAN",
-    "SOURCE",
     "check_destination",
     "clear",
-    "finished",
-    "read_json",
-    "records",
 ]
 
-FORMAT_VERSION = 1
-INDEX = "index.json"
-PLAN = "plan.json"
-RECORDS = "records"
-SOURCE = "source.txt"
-"""What the source's files looked like; there until the data set is whole."""
 
 _FOLDERS = ("images", "flow", "float", RECORDS)
 _WRITTEN = frozenset({".png", ".npz", ".tar", ".parquet", ".json", ".jsonl"})
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object from a file.
-
-    Raises:
-        DataError: the file is missing, or is no JSON object.
-    """
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: expected a readable file: {error.strerror}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: expected JSON, got a damaged file: {error}") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
-    return value
 
 
 def check_destination(root: Path, plan: Plan, marks: Marks | None = None) -> bool:
@@ -133,37 +102,3 @@ def clear(root: Path, before: int) -> None:
 
 def _is_written(path: Path) -> bool:
     return path.is_file() and path.suffix in _WRITTEN
-
-
-def records(root: Path, shard: Shard) -> Iterator[dict[str, Any]]:
-    """Yield the records of a shard.
-
-    Raises:
-        DataError: the file is missing or damaged.
-    """
-    path = root / records_name(shard)
-    try:
-        with path.open("rb") as lines:
-            yield from (json.loads(line) for line in lines)
-    except OSError as error:
-        raise DataError(f"{path}: expected a readable file: {error.strerror}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: expected a JSON object a line, got {error}") from None
-
-
-def finished(root: Path, shard: Shard) -> dict[str, Any] | None:
-    """Return the marker of a shard that is whole, its files checked by their sha256; else None."""
-    try:
-        marker = read_json(root / marker_name(shard))
-        names = {**_image_hashes(root, shard, marker), **marker["files"]}
-    except (DataError, KeyError, TypeError):
-        return None
-    if (marker.get("start"), marker.get("stop")) != (shard.start, shard.stop):
-        return None
-    return marker if all(file_hash(root / n) == value for n, value in names.items()) else None
-
-
-def _image_hashes(root: Path, shard: Shard, marker: Mapping[str, Any]) -> dict[str, str]:
-    if file_hash(root / records_name(shard)) != marker["files"][records_name(shard)]:
-        raise DataError(f"{shard.name}: the records were changed")
-    return {row["file"]: row["sha256"] for row in records(root, shard) if "sha256" in row}

@@ -4,10 +4,10 @@ import shutil
 import time
 from pathlib import Path
 
+from ..checks import canonical
 from ..dataset.encode import png
 from ..dataset.formats import format_of
 from .pipeline import attack, crew, read_ahead
-from .plan import canonical
 from .report import Estimate
 from .session import AttackSession
 from .shard_progress import Share

@@ -9,14 +9,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+from ..checks import check_integer
 from ..data import Source, open_source
 from ..data.labels import Classes
+from ..dataset.counts import Progress
+from ..dataset.plan import DEFAULT_BATCH, part_of
 from ..errors import DataError
 from .coordinator import Run
 from .engines import Crew
 from .estimate import estimate
-from .plan import DEFAULT_BATCH, check_integer, part_of
-from .report import Estimate, Progress, Report
+from .report import Estimate, Report
 from .request import prepare_job
 from .session import AttackSession, Opening, opened
 from .shard_progress import Share

@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from .. import process
+from ..atomic import SCRATCH, writing
 from ..errors import DataError
-from .store import SCRATCH, writing
 
 __all__ = ["HEARTBEAT", "SILENT", "Claim", "Lock"]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ..data import prepare
 from ..data.skip import HINT
 from ..dataset.card_samples import sketched
+from ..dataset.plan import Shard
 from ..errors import DataError
-from .plan import Shard
 from .request import Job
 from .session import AttackSession
 from .shard import Finished

@@ -5,8 +5,8 @@ follows from them.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..dataset.plan import DEFAULT_BATCH
 from ..difference import Difference, differing, differing_sources, levels
-from .plan import DEFAULT_BATCH
 
 __all__ = ["plan_differences"]
 

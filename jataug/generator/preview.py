@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from ..checks import check_integer
 from ..data import Geometry, Skip, Source, class_map, open_source, prepare
 from ..data.labels import Classes
 from ..data.skip import OnError, check_on_error
 from ..drawing.grid import Guess, Row, draw
 from ..errors import DataError
-from .plan import check_integer
 from .session import AttackSession
 
 __all__ = ["guess", "preview"]

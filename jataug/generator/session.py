@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 import PIL
 
+from ..atomic import file_hash
+from ..checks import digest
 from ..config import AttackConfig
 from ..errors import DataError, RuntimeUnavailable
-from .plan import digest
-from .store import file_hash
 
 __all__ = [
     "AttackSession",

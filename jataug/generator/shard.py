@@ -7,25 +7,17 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
+from ..atomic import Store, writing
+from ..checks import canonical
 from ..dataset.batch import Finished
 from ..dataset.card_samples import Sketch, sketch_name, write_sketches
 from ..dataset.formats import format_of
 from ..dataset.formats.target import Target, raw
+from ..dataset.plan import Plan, Shard
+from ..dataset.schema import marker_name, records_name
 from ..errors import DataError
-from .plan import Plan, Shard, canonical
-from .store import Store, writing
 
-__all__ = ["Finished", "ShardWriter", "marker_name", "records_name"]
-
-
-def records_name(shard: Shard) -> str:
-    """Return the path of a shard's records in the destination."""
-    return f"records/{shard.name}.jsonl"
-
-
-def marker_name(shard: Shard) -> str:
-    """Return the path of the file that is written when a shard is whole."""
-    return f"records/{shard.name}.json"
+__all__ = ["Finished", "ShardWriter"]
 
 
 class ShardWriter:

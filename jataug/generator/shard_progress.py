@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .dataset_folder import INDEX, check_destination, finished, records
-from .plan import Shard
-from .report import Estimate, Report, Skip, Tally
+from ..dataset.counts import Tally
+from ..dataset.plan import Shard
+from ..dataset.schema import INDEX, finished, records
+from .dataset_folder import check_destination
+from .report import Estimate, Report, Skip
 from .request import Job
 from .worker import Event
 

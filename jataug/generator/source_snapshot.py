@@ -8,9 +8,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic import writing
 from ..data import Source
 from ..errors import DataError
-from .store import writing
 
 __all__ = ["Marks"]
 

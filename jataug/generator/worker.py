@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Self
 
+from ..atomic import Store
+from ..dataset.counts import Tally
+from ..dataset.plan import Shard
 from .pipeline import Loaded, attack, crew, draw, drawn_ahead, in_turn, read_ahead
-from .plan import Shard
-from .report import Skip, Tally
+from .report import Skip
 from .request import Job
 from .session import AttackSession, Opening, environment, opened
 from .shard import Finished, ShardWriter
-from .store import Store
 
 __all__ = ["Event", "Lane", "Worker"]
 

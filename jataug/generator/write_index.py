@@ -8,17 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..data.stored import KIND
+from ..atomic import Store
+from ..checks import canonical
 from ..dataset.card import CARD, PICTURE, card
 from ..dataset.card_samples import Sketch, read_sketches, sketch_name
+from ..dataset.counts import Tally
+from ..dataset.schema import FORMAT_VERSION, INDEX, KIND, SOURCE, finished, records
 from ..drawing.grid import Guess, Row, draw
 from ..errors import DataError
-from .dataset_folder import FORMAT_VERSION, INDEX, SOURCE, finished, records
-from .plan import canonical
 from .preview import guess
-from .report import Tally
 from .request import Job
-from .store import Store
 
 __all__ = ["KIND", "write_index"]
 

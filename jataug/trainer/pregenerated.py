@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..budget import FlowBudget, PixelBudget
 from ..config import AttackConfig
+from ..dataset import Dataset, StoredSample, open_dataset
 from ..errors import DataError
-from ..generator import Dataset, StoredSample, open_dataset
 from .config import TrainConfig
 from .data import IN_MEMORY, TrainData, permutation
 

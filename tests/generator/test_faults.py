@@ -17,8 +17,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import jataug
+from jataug.dataset import open_dataset, verify
 from jataug.errors import DataError, RuntimeUnavailable
-from jataug.generator import generate, open_dataset, verify
+from jataug.generator import generate
 
 FORMATS = ("folder", "npz", "tar", "parquet")
 

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 import jataug
+from jataug.dataset import Progress, open_dataset
 from jataug.errors import DataError
-from jataug.generator import Progress, generate, open_dataset
+from jataug.generator import generate
 
 
 def run(session, source, destination, **options):

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from jataug.budget import FlowBudget
+from jataug.dataset import open_dataset
 from jataug.drawing import full_scale, perturbation, picture, shown_size
 from jataug.drawing import grid as draw
+from jataug.drawing.grid import Guess, Row
 from jataug.errors import DataError
-from jataug.generator import Guess, Row, generate, open_dataset, preview
+from jataug.generator import generate, preview
 
 
 def row(height, width, channels=3, flow=True, **names):

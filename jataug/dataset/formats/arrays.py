@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...atomic import writing
 from ...data import Rows, npz_rows
 from ...errors import DataError
-from ...generator.store import writing
 from ..batch import Finished
 from ..encode import Spool, write_npz
 from .target import Target

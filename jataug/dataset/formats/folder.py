@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ...data import decode_bytes
 from ...errors import DataError
-from ...generator.plan import Plan
 from ..batch import Finished
 from ..encode import png
+from ..plan import Plan
 from .arrays import Entry, Records, SideReader, SideWriter
 from .target import Target
 

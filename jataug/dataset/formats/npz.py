@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from ...generator.plan import Plan
 from ..batch import Finished
+from ..plan import Plan
 from .arrays import (
     Archive,
     Entry,

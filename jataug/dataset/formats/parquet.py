@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...atomic import writing
 from ...data import ParquetRows, decode_bytes, parquet_library
 from ...errors import DataError
-from ...generator.plan import Plan
-from ...generator.store import writing
 from ..batch import Finished
 from ..encode import png
+from ..plan import Plan
 from .arrays import Entry, Records
 from .target import Target, described
 

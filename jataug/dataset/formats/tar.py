@@ -16,12 +16,13 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from ...atomic import writing
+from ...checks import canonical
 from ...data import Member, decode_bytes, read_array, read_member, tar_members
 from ...errors import DataError
-from ...generator.plan import Plan, canonical
-from ...generator.store import writing
 from ..batch import Finished
 from ..encode import png
+from ..plan import Plan
 from .arrays import Entry, Records
 from .target import Target, described
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...generator.plan import Plan, Shard
-from ...generator.store import Store
+from ...atomic import Store
 from ..batch import Finished
+from ..plan import Plan, Shard
 
 __all__ = ["ShardReader", "ShardWriter", "Target", "described", "raw"]
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...atomic import file_hash
+from ...checks import digest
 from ...errors import DataError
-from ...generator.dataset_folder import PLAN, read_json
-from ...generator.plan import digest
-from ...generator.report import Tally
-from ...generator.store import file_hash
+from ..counts import Tally
 from ..open import StoredShard
+from ..schema import PLAN, read_json
 
 __all__ = [
     "content_problems",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from ...generator.report import Progress, Tally
+from ..counts import Progress, Tally
 from ..open import StoredShard
 from .budgets import BudgetCheck, Pairs
 from .comparison import Original, Prediction

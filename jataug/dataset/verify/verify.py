@@ -7,12 +7,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ...atomic import file_hash
 from ...config import AttackConfig
 from ...data import Source, open_source
 from ...data.shards import is_pattern
 from ...errors import DataError
-from ...generator.report import Progress
-from ...generator.store import file_hash
+from ..counts import Progress
 from ..open import read_index
 from .budgets import Budget, BudgetCheck
 from .comparison import Original, Prediction

@@ -5,8 +5,9 @@ same. Every engine has one function, `run`.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from ...checks import check_integer
+from ...dataset.plan import Shard
 from ...errors import DataError
-from ..plan import Shard, check_integer
 from ..session import AttackSession
 from ..worker import Event, Lane
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from multiprocessing import connection
 from typing import Any
 
+from ...dataset.plan import Shard
 from ...errors import JataugError, RuntimeUnavailable
-from ..plan import Shard
 from ..session import AttackSession
 from ..worker import Event, Lane, Worker
 

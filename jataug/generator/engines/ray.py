@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from ...atomic import SCRATCH, writing
+from ...dataset.plan import Shard
 from ...errors import JataugError, MissingExtra, RuntimeUnavailable
-from ..plan import Shard
-from ..store import SCRATCH, writing
 from ..worker import Event, Lane, Worker
 
 __all__ = ["run"]

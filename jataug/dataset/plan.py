@@ -1,11 +1,11 @@
 """What a data set will be, down to the byte; and the ranges of samples that it is made in."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ..checks import canonical, check_integer, digest
 from ..errors import DataError
 
 __all__ = [
@@ -13,8 +13,6 @@ __all__ = [
     "FORMATS",
     "Plan",
     "Shard",
-    "canonical",
-    "digest",
     "part_of",
     "share_of",
 ]
@@ -116,22 +114,6 @@ class Plan:
         """The batches of a shard, as ranges of samples; only the last may be smaller."""
         starts = range(shard.start, shard.stop, self.batch_size)
         return [range(start, min(start + self.batch_size, shard.stop)) for start in starts]
-
-
-def canonical(value: Any) -> str:
-    """Return JSON that is the same for equal values: sorted keys, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """Return the sha256 of the canonical JSON of a value."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-def check_integer(name: str, value: Any, least: int) -> None:
-    """Refuse what is not an integer >= `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise DataError(f"{name}: expected an integer >= {least}, got {value!r}")
 
 
 def part_of(share: str | None) -> tuple[int, int]:
