@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 import onnx
 
 from jataug.errors import JataugError
-from jataug.export.check.report import check_vjp, report
+from jataug.export.check.differentiation import check_vjp, report
 from jataug.export.gradient.differentiate import vjp
 from jataug.export.model.load import load_model, prepare
 

@@ -184,7 +184,7 @@ def _kind_of_file(path: Path) -> str:
 
 def _kind_of_folder(path: Path) -> str:
     from jataug.data import open_source
-    from jataug.data.stored import is_stored
+    from jataug.dataset.stored_source import is_stored
 
     if (path / "config.json").is_file() and (path / "environment.json").is_file():
         return _RUN

@@ -43,7 +43,7 @@ def command(
     \b
     jataug differentiate model.onnx -o gradient.onnx
     """
-    from jataug.export.check.report import check_vjp, report
+    from jataug.export.check.differentiation import check_vjp, report
     from jataug.export.gradient.differentiate import vjp
     from jataug.export.model.load import load_model
     from jataug.export.model.precision import float32_twin, is_half, prepare_in

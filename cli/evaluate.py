@@ -25,7 +25,7 @@ from .progress import Bar
 from .robustness import robustness_lines
 
 if TYPE_CHECKING:
-    from jataug.evaluation.report.schema import Report
+    from jataug.evaluation.report.contents import Report
     from jataug.evaluation.runner import Progress
 
 __all__ = ["command"]
@@ -121,10 +121,10 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
 
 def _write(formats: Sequence[str], output: Path, report: "Report") -> None:
     if "md" in formats:
-        from jataug.drawing import save
+        from jataug.atomic import write_file
         from jataug.evaluation.report.markdown import markdown
 
-        save(output / "report.md", markdown(report).encode("utf-8"))
+        write_file(output / "report.md", markdown(report).encode("utf-8"))
     if "html" in formats:
         from jataug.evaluation.report.html import write_html
 

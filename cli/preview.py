@@ -47,7 +47,7 @@ def command(
     jataug preview attack.onnx photos/ -o grid.png --labels predicted \\
         --resize 256 --crop 224
     """
-    from jataug.drawing import save
+    from jataug.atomic import write_file
     from jataug.errors import DataError
     from jataug.generator import preview
     from jataug.runtime import Session
@@ -58,7 +58,7 @@ def command(
         picture = preview(session, open_images(source), count, skipped=_say, **given)
     data = io.BytesIO()
     picture.save(data, "PNG")
-    save(output, data.getvalue())
+    write_file(output, data.getvalue())
     click.echo(f"{output}: {picture.width} x {picture.height}")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jataug.evaluation.report.schema import ModelReport, Rate, Sanity
+    from jataug.evaluation.report.contents import ModelReport, Rate, Sanity
 
 __all__ = ["robustness_lines"]
 

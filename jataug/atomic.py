@@ -1,24 +1,50 @@
-"""Files that are either whole or absent: written under a temporary name, synced, renamed."""
+"""Atomic writes: a file is written under a temporary name, synced and renamed.
+
+`replace_file` and `write_file` write one file beside others. A `Store` writes the files of one
+worker of a data set, with its own folder of temporary files.
+"""
 
 import hashlib
 import itertools
 import os
+import re
 import secrets
 import shutil
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from . import process
 from .errors import DataError
 
-__all__ = ["SCRATCH", "Store", "file_hash", "writing"]
+__all__ = [
+    "SCRATCH",
+    "Store",
+    "hash_file",
+    "is_temporary",
+    "name_write_errors",
+    "remove_stale",
+    "replace_file",
+    "write_file",
+]
 
 SCRATCH = ".tmp"
-"""The folder, inside a destination, of files that are not finished."""
+"""The folder of unfinished files inside a destination."""
+
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}")
+"""The name of a temporary file: machine, process number, something random."""
+
+_NAME_LENGTH = 40
+"""Characters of a file's name that its temporary name keeps; file systems limit the length."""
+
+_STALE = 86_400.0
+"""Seconds after which a temporary file of another machine counts as abandoned."""
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def name_write_errors(path: Path) -> Iterator[None]:
     """Turn an operating-system error into one line that names `path`."""
     try:
         yield
@@ -26,7 +52,7 @@ def writing(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: could not be written: {error.strerror or error}") from error
 
 
-def file_hash(path: Path) -> str | None:
+def hash_file(path: Path) -> str | None:
     """Return the sha256 of a file, or None where there is no readable file."""
     try:
         with path.open("rb") as file:
@@ -50,7 +76,7 @@ class Store:
         self.root = root
         self._scratch = root / SCRATCH / (name or secrets.token_hex(8))
         self._numbers = itertools.count()
-        with writing(root):
+        with name_write_errors(root):
             self._scratch.mkdir(parents=True)
 
     def temporary(self) -> Path:
@@ -60,14 +86,14 @@ class Store:
     def write(self, name: str, data: bytes) -> str:
         """Write a file whole; return its sha256."""
         draft = self.temporary()
-        with writing(self.root / name):
+        with name_write_errors(self.root / name):
             draft.write_bytes(data)
         return self.publish(draft, name, hashlib.sha256(data).hexdigest())
 
     def publish(self, draft: Path, name: str, known: str | None = None) -> str:
         """Move a finished temporary file to `name`; return its sha256."""
         final = self.root / name
-        with writing(final):
+        with name_write_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
             with draft.open("rb+") as file:
                 value = known or hashlib.file_digest(file, "sha256").hexdigest()
@@ -77,7 +103,7 @@ class Store:
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
-        with writing(self.root / name):
+        with name_write_errors(self.root / name):
             (self.root / name).unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -85,3 +111,59 @@ class Store:
         shutil.rmtree(self._scratch, ignore_errors=True)
         with suppress(OSError):  # others are still writing
             self._scratch.parent.rmdir()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file atomically: under a temporary name beside it, synced, renamed.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    with replace_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write, then sync it and rename it to `path`. An exception removes
+    the temporary file and leaves `path` as it was.
+
+    Raises:
+        DataError: the file cannot be written; the message names it.
+    """
+    owner = f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.name[:_NAME_LENGTH]}.{owner}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: could not be written: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def is_temporary(path: Path) -> bool:
+    """Return whether a file is a temporary one of `replace_file`, by its name."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def remove_stale(root: Path) -> None:
+    """Remove the temporary files below a folder whose process has ended: at once where it ran on
+    this machine since its last start, else after a day.
+    """
+    here, now = _machine(), time.time()
+    for path in root.rglob(".*"):
+        if found := _TEMPORARY.fullmatch(path.name):
+            machine, number = found.groups()
+            with suppress(OSError):
+                gone = machine == here and process.is_there(int(number), None) is False
+                if gone or now - path.stat().st_mtime > _STALE:
+                    path.unlink()
+
+
+def _machine() -> str:
+    """Return a name of this machine and container, which may share the folder with others."""
+    return f"{zlib.crc32(f'{process.host()} {process.space()}'.encode()):08x}"

@@ -17,7 +17,7 @@ import torch
 from families import LIST, NEWER, OLDER
 from torch import Tensor, nn
 
-from jataug.export.check.report import report
+from jataug.export.check.differentiation import report
 from jataug.export.gradient.differentiate import vjp
 from jataug.export.model.load import load_model, prepare
 from jataug.runtime.onnxruntime import Engine

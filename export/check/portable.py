@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx
 
 from jataug.errors import ModelError
-from jataug.runtime.refusal import opset_of
+from jataug.runtime.unsupported import opset_of
 
 __all__ = ["check_portable"]
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from jataug.preprocessing import Preprocessing
-from jataug.runtime.batch import as_images
+from jataug.runtime.inputs import as_images
 from jataug.runtime.onnxruntime import Engine
 
 from ..graph.builder import Graph

@@ -11,11 +11,11 @@ from torch import Tensor
 from ..config import AttackConfig
 from ..errors import ModelError
 from ..result import AttackResult
-from .best import better, judge
+from .best_iterate import better, judge
 from .finalize import finalize, from_levels, quantize
-from .geometry import Branch, ball, direction
 from .objective import cotangent, loss
 from .problem import Model, Problem, predict, read
+from .projection import Branch, ball, direction
 from .render import State, base, render
 
 __all__ = ["JointAttack", "Measure", "ascent", "finish", "iterate", "move", "start"]

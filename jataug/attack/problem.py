@@ -14,7 +14,7 @@ from ..budget import FlowBudget, PixelBudget, radius_of
 from ..config import AttackConfig
 from ..errors import BudgetError, DataError, ModelError
 from .finalize import from_levels
-from .geometry import Branch
+from .projection import Branch
 from .render import State
 
 __all__ = ["Draws", "Model", "Problem", "predict", "read"]

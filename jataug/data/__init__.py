@@ -2,16 +2,16 @@
 sample at a time.
 """
 
+from .array_rows import Rows, npz_rows
+from .class_map import ClassMap, class_map, source_labels
 from .decode import decode, decode_bytes
 from .geometry import Geometry, prepare
-from .labels import ClassMap, class_map, source_labels
 from .npy import read_array
-from .open import open_source
-from .parquet import ParquetRows, parquet_library
-from .rows import Rows, npz_rows
+from .open_source import open_source
+from .parquet_rows import ParquetRows, parquet_library
 from .skip import Skip
 from .source import Sample, Source
-from .tar import Member, read_member, tar_members
+from .tar_members import Member, read_member, tar_members
 
 __all__ = [
     "ClassMap",

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from ..errors import DataError
-from .folder import natural
+from .image_folder import natural
 from .source import fingerprint
 
 __all__ = ["expand", "files_mark", "is_pattern", "one_split", "shard_files"]

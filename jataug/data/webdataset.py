@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .decode import decode_bytes
-from .folder import SUFFIXES
+from .image_folder import SUFFIXES
 from .shards import files_mark
 from .source import Source
-from .tar import Member, read_member, tar_members
+from .tar_members import Member, read_member, tar_members
 
 __all__ = ["TarSource"]
 

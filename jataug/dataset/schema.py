@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..atomic import file_hash
+from ..atomic import hash_file
 from ..errors import DataError
 from .plan import Shard
 
@@ -76,11 +76,11 @@ def finished(root: Path, shard: Shard) -> dict[str, Any] | None:
         return None
     if (marker.get("start"), marker.get("stop")) != (shard.start, shard.stop):
         return None
-    return marker if all(file_hash(root / n) == value for n, value in names.items()) else None
+    return marker if all(hash_file(root / n) == value for n, value in names.items()) else None
 
 
 def _image_hashes(root: Path, shard: Shard, marker: Mapping[str, Any]) -> dict[str, str]:
-    if file_hash(root / records_name(shard)) != marker["files"][records_name(shard)]:
+    if hash_file(root / records_name(shard)) != marker["files"][records_name(shard)]:
         raise DataError(f"{shard.name}: the records were changed")
     return {row["file"]: row["sha256"] for row in records(root, shard) if "sha256" in row}
 

@@ -12,10 +12,10 @@ import numpy as np
 from .attacks.ascent import Ascent
 from .attacks.perturbation import Branch
 from .attacks.restarts import drive
-from .attacks.rows import Rows
+from .attacks.tries import Rows
 from .models.model import Array
 from .outcome import measure
-from .report.schema import Curve, CurvePoint, Map, Minimal, Rate
+from .report.contents import Curve, CurvePoint, Map, Minimal, Rate
 from .runner import Clean, Runner
 
 __all__ = ["curve", "heat_map", "minimal", "sweep_curve", "sweep_map"]

@@ -13,16 +13,16 @@ import numpy as np
 
 from ..budget import FlowBudget, PixelBudget
 from ..data import Geometry, Source, open_source
-from ..data.labels import Classes
+from ..data.class_map import Classes
 from ..data.skip import OnError
 from ..errors import DataError
 from ..preprocessing import Preprocessing
 from .attacks.suite import SUITES, Suite, attacks_of
-from .folder import Folder
 from .images import Images, open_images
 from .model_report import Assessment
 from .models.named import Subject, default_batch_size, open_subjects
-from .report.schema import FORMAT_VERSION, Report
+from .report.contents import FORMAT_VERSION, Report
+from .results_folder import Folder
 from .runner import Progress, Runner
 from .settings import Settings
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..data import Geometry, Skip, Source, class_map, open_source, prepare, source_labels
-from ..data.labels import Classes
+from ..data.class_map import Classes
 from ..data.skip import HINT, OnError, check_on_error
 from ..errors import DataError
 from ..finalize import from_levels

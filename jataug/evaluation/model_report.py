@@ -12,8 +12,8 @@ from .curves import curve, heat_map, minimal, sweep_curve, sweep_map
 from .models.model import Array
 from .models.named import Subject
 from .outcome import Outcome
+from .report.contents import Curve, Map, Minimal, ModelReport, Rate, Sanity, Transfer
 from .report.gallery import gallery, gallery_arrays
-from .report.schema import Curve, Map, Minimal, ModelReport, Rate, Sanity, Transfer
 from .report.summary import attack_row, image_rows, rate, worst
 from .runner import Clean, Runner
 from .sanity import gradients, probes, verdicts

@@ -8,9 +8,9 @@ import numpy as np
 
 from ..finalize import from_levels, quantize
 from ..warp import warp
-from .attacks.best import View
-from .attacks.objective import finite_rows, value
-from .attacks.rows import Rows
+from .attacks.best_found import View
+from .attacks.losses import finite_rows, value
+from .attacks.tries import Rows
 from .models.model import Array, Calls
 
 __all__ = ["Measured", "Outcome", "measure"]

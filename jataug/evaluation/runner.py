@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..warp import warp
-from .attacks.best import Best, View
+from .attacks.best_found import Best, View
 from .attacks.perturbation import Context
 from .attacks.restarts import Attack, drive
-from .attacks.rows import Rows
-from .folder import Folder
+from .attacks.tries import Rows
 from .images import Images
 from .models.model import Array, Calls, Model
 from .outcome import Measured, Outcome, measure
+from .results_folder import Folder
 
 __all__ = ["Clean", "Progress", "Runner"]
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from .attacks.ascent import Ascent
-from .attacks.objective import cotangent, value
+from .attacks.losses import cotangent, value
 from .attacks.restarts import Attack
 from .attacks.square import Square
 from .attacks.suite import Suite
 from .models.model import Array, Calls
-from .report.schema import Check, Sanity, Verdict
+from .report.contents import Check, Sanity, Verdict
 from .report.wording import TOO_FEW
 from .runner import Clean, Runner
 

@@ -14,7 +14,7 @@ from .dataset_folder import clear
 from .engines import Crew
 from .engines import run as run_engine
 from .lock import Lock
-from .session import AttackSession, Opening
+from .open_session import AttackSession, Opening
 from .shard_progress import Share
 from .worker import Event, Lane
 from .write_index import write_index

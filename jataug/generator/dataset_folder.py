@@ -5,12 +5,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..atomic import SCRATCH, writing
+from ..atomic import SCRATCH, name_write_errors
 from ..dataset.plan import Plan
 from ..dataset.schema import INDEX, PLAN, RECORDS, SOURCE, read_json
-from ..difference import refusal
 from ..errors import DataError
-from .plan_diff import plan_differences
+from ..plan_diff import refusal
+from .plan_options import plan_differences
 from .source_snapshot import Marks
 
 __all__ = [
@@ -93,7 +93,7 @@ def clear(root: Path, before: int) -> None:
     for folder in (root / name for name in _FOLDERS):
         # What lies inside a folder comes before it.
         for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
-            with writing(path):
+            with name_write_errors(path):
                 if _is_written(path) and path.stat().st_mtime_ns <= before:
                     path.unlink(missing_ok=True)
             with suppress(OSError):  # it is no folder, or holds something else

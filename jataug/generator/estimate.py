@@ -7,9 +7,9 @@ from pathlib import Path
 from ..checks import canonical
 from ..dataset.encode import png
 from ..dataset.formats import format_of
+from .generate_report import Estimate
+from .open_session import AttackSession
 from .pipeline import attack, crew, read_ahead
-from .report import Estimate
-from .session import AttackSession
 from .shard_progress import Share
 
 __all__ = ["estimate"]

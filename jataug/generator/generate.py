@@ -11,16 +11,16 @@ from typing import Any, Literal
 
 from ..checks import check_integer
 from ..data import Source, open_source
-from ..data.labels import Classes
+from ..data.class_map import Classes
 from ..dataset.counts import Progress
 from ..dataset.plan import DEFAULT_BATCH, part_of
 from ..errors import DataError
 from .coordinator import Run
 from .engines import Crew
 from .estimate import estimate
-from .report import Estimate, Report
+from .generate_report import Estimate, Report
+from .open_session import AttackSession, Opening, opened
 from .request import prepare_job
-from .session import AttackSession, Opening, opened
 from .shard_progress import Share
 
 __all__ = ["generate", "generate_all"]

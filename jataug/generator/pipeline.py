@@ -17,8 +17,8 @@ from ..data.skip import HINT
 from ..dataset.card_samples import sketched
 from ..dataset.plan import Shard
 from ..errors import DataError
+from .open_session import AttackSession
 from .request import Job
-from .session import AttackSession
 from .shard import Finished
 
 __all__ = ["Loaded", "attack", "crew", "draw", "drawn_ahead", "in_turn", "read_ahead"]

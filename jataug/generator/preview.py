@@ -10,11 +10,11 @@ from PIL import Image
 
 from ..checks import check_integer
 from ..data import Geometry, Skip, Source, class_map, open_source, prepare
-from ..data.labels import Classes
+from ..data.class_map import Classes
 from ..data.skip import OnError, check_on_error
 from ..drawing.grid import Guess, Row, draw
 from ..errors import DataError
-from .session import AttackSession
+from .open_session import AttackSession
 
 __all__ = ["guess", "preview"]
 

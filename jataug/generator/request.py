@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from ..checks import canonical, check_integer
 from ..data import Geometry, Source, class_map, open_source, source_labels
-from ..data.labels import Classes
+from ..data.class_map import Classes
 from ..data.skip import check_on_error
 from ..dataset.image_paths import check_format, image_names
 from ..dataset.plan import Plan
 from ..errors import DataError
 from .dataset_folder import check_destination
-from .session import AttackSession, artifact_hash
+from .open_session import AttackSession, artifact_hash
 from .source_snapshot import Marks
 
 __all__ = ["Job", "prepare_job"]

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
-from ..atomic import Store, writing
+from ..atomic import Store, name_write_errors
 from ..checks import canonical
-from ..dataset.batch import Finished
 from ..dataset.card_samples import Sketch, sketch_name, write_sketches
+from ..dataset.finished_batch import Finished
 from ..dataset.formats import format_of
 from ..dataset.formats.target import Target, raw
 from ..dataset.plan import Plan, Shard
@@ -98,7 +98,7 @@ class ShardWriter:
         if not self._sketches:
             return {}
         name, draft = sketch_name(self._shard), self._store.temporary()
-        with writing(self._store.root / name):
+        with name_write_errors(self._store.root / name):
             write_sketches(draft, self._sketches)
         return {name: self._store.publish(draft, name)}
 

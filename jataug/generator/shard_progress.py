@@ -7,7 +7,7 @@ from ..dataset.counts import Tally
 from ..dataset.plan import Shard
 from ..dataset.schema import INDEX, finished, records
 from .dataset_folder import check_destination
-from .report import Estimate, Report, Skip
+from .generate_report import Estimate, Report, Skip
 from .request import Job
 from .worker import Event
 

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic import writing
+from ..atomic import name_write_errors
 from ..data import Source
 from ..errors import DataError
 
@@ -55,7 +55,10 @@ class Marks:
 
     def save(self, path: Path) -> None:
         """Write the names and marks, a line a file."""
-        with writing(path), path.open("w", encoding="utf-8", errors="surrogateescape") as file:
+        with (
+            name_write_errors(path),
+            path.open("w", encoding="utf-8", errors="surrogateescape") as file,
+        ):
             file.writelines(f"{line}\n" for line in self._lines())
 
     def differences(self, path: Path, *, cut: bool) -> list[str]:

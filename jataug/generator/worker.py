@@ -12,10 +12,10 @@ from typing import Any, Self
 from ..atomic import Store
 from ..dataset.counts import Tally
 from ..dataset.plan import Shard
+from .generate_report import Skip
+from .open_session import AttackSession, Opening, environment, opened
 from .pipeline import Loaded, attack, crew, draw, drawn_ahead, in_turn, read_ahead
-from .report import Skip
 from .request import Job
-from .session import AttackSession, Opening, environment, opened
 from .shard import Finished, ShardWriter
 
 __all__ = ["Event", "Lane", "Worker"]

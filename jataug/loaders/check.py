@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from ..dataset.open import StoredShard
-from ..dataset.verify.files import file_problems, index_problems, record_problems
+from ..dataset.verify.file_checks import file_problems, index_problems, record_problems
 from ..dataset.verify.verify import verify
 from ..errors import CheckError, DataError
 

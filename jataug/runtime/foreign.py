@@ -14,8 +14,8 @@ from torch.utils.dlpack import from_dlpack
 from jataug.attack.finalize import from_levels
 from jataug.errors import DataError
 
-from .batch import as_images, as_labels
 from .devices import is_on_cuda
+from .inputs import as_images, as_labels
 
 __all__ = ["as_tensor", "library_of", "on_host", "read_images", "read_labels"]
 
@@ -31,7 +31,7 @@ def read_images(images: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Te
         shape: (channel, height, width) of the model.
 
     Raises:
-        DataError: as of jataug.runtime.batch.as_images.
+        DataError: as of jataug.runtime.inputs.as_images.
     """
     channel, height, width = shape
     if images.dtype == torch.uint8 and tuple(images.shape[1:]) == (height, width, channel):
@@ -49,7 +49,7 @@ def read_labels(value: Any, name: str, like: Tensor, classes: int) -> Tensor:
     memory of their own.
 
     Raises:
-        DataError: as of jataug.runtime.batch.as_labels.
+        DataError: as of jataug.runtime.inputs.as_labels.
     """
     count = len(like)
     if not isinstance(value, Tensor) and not is_on_cuda(value):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jataug.errors import MissingExtra, RuntimeUnavailable
 
-from .refusal import refusal
+from .unsupported import refusal
 
 if TYPE_CHECKING:
     import onnx

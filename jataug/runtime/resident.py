@@ -14,8 +14,8 @@ from jataug.errors import DataError, MissingExtra
 from jataug.result import AttackResult
 
 from .backends import Engine
-from .batch import Images, as_indices, check_targets
 from .devices import Place, name_of, place_of
+from .inputs import Images, as_indices, check_targets
 from .limits import calls_of, radii_of, steps_of
 from .results import no_results
 from .task import Start, with_steps
@@ -31,13 +31,13 @@ except ImportError as error:
 from torch import Tensor
 
 from jataug.attack import joint, noise
-from jataug.attack.best import Candidate, better, judge
-from jataug.attack.geometry import Branch
+from jataug.attack.best_iterate import Candidate, better, judge
 from jataug.attack.problem import Draws, Problem
+from jataug.attack.projection import Branch
 from jataug.attack.render import State
 
 from .foreign import as_tensor, library_of, on_host, read_images, read_labels
-from .tensors import INPUT, Meter, TensorStepper
+from .tensor_calls import INPUT, Meter, TensorStepper
 
 __all__ = ["Compiled", "Resident"]
 

@@ -16,10 +16,10 @@ from jataug.errors import ArtifactError, BudgetError
 from jataug.result import AttackResult
 
 from .backends import Engine, check_device, check_recordable, engine_type
-from .batch import as_images, as_indices, as_labels, check_targets, padded
 from .devices import is_on_cuda
-from .finish import finished
+from .inputs import as_images, as_indices, as_labels, check_targets, padded
 from .limits import calls_of, radii_of, steps_of
+from .measurement import finished
 from .results import joined, no_results
 from .stepper import Stepper
 from .task import Start, Task, radii_and_steps, start_state

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data import Geometry, Source, class_map, open_source, prepare, source_labels
 from ..errors import DataError
-from .config import TrainConfig
+from .train_config import TrainConfig
 
 __all__ = ["IN_MEMORY", "Pixels", "TrainData", "epoch_order", "load_data", "permutation"]
 

@@ -16,17 +16,17 @@ from ..errors import CheckError, ModelError
 from .average import Average
 from .batches import Batches, autocast
 from .checkpoint import load_weights, write_checkpoint
-from .config import TrainConfig
-from .curves import Events, append, draw_curves, read_metrics
 from .data import TrainData, load_data
-from .evaluation import measure
+from .held_out import measure
+from .metrics import Events, append, draw_curves, read_metrics
 from .models import build
-from .position import Position, resume, save
 from .processes import Processes, joined
-from .report import TrainProgress, TrainReport
 from .run import BEST, METRICS, initial_weights, open_run
 from .schedule import learning_rate
 from .smoothing import smooth
+from .train_config import TrainConfig
+from .train_progress import Position, resume, save
+from .train_report import TrainProgress, TrainReport
 
 __all__ = ["train"]
 

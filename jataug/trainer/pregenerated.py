@@ -12,8 +12,8 @@ from ..budget import FlowBudget, PixelBudget
 from ..config import AttackConfig
 from ..dataset import Dataset, StoredSample, open_dataset
 from ..errors import DataError
-from .config import TrainConfig
 from .data import IN_MEMORY, TrainData, permutation
+from .train_config import TrainConfig
 
 __all__ = ["Pregenerated", "warn_of_budgets"]
 

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..drafts import is_draft, sweep, written
+from ..atomic import is_temporary, remove_stale, replace_file
 from ..errors import DataError
 from .checkpoint import load_weights, read_checkpoint, read_weights
-from .config import TrainConfig
 from .data import TrainData
 from .models import build
-from .notes import notes
 from .processes import Processes
+from .run_readme import notes
+from .train_config import TrainConfig
 
 __all__ = [
     "BEST",
@@ -160,7 +160,7 @@ def open_run(config: TrainConfig, data: TrainData, processes: Processes) -> Path
     if processes.first:
         root.mkdir(parents=True, exist_ok=True)
         _check_environment(root, _environment(processes))
-        sweep(root)
+        remove_stale(root)
         # First: it tells whose folder this is, should nothing else come to be written.
         _write(root / CONFIG, _json(about))
         _write(root / "README.md", notes(config, data))
@@ -171,7 +171,7 @@ def open_run(config: TrainConfig, data: TrainData, processes: Processes) -> Path
 
 def _entries(root: Path) -> set[str]:
     try:
-        return {entry.name for entry in root.iterdir() if not is_draft(entry)} - {".DS_Store"}
+        return {entry.name for entry in root.iterdir() if not is_temporary(entry)} - {".DS_Store"}
     except FileNotFoundError:
         return set()
     except OSError as error:
@@ -227,5 +227,5 @@ def _json(value: Any) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    with written(path) as draft:
+    with replace_file(path) as draft:
         draft.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jataug.evaluation.attacks.perturbation import Context
-from jataug.evaluation.attacks.rows import Rows
+from jataug.evaluation.attacks.tries import Rows
 from jataug.evaluation.models.model import Calls
 from jataug.evaluation.models.onnx import OnnxModel
 from jataug.evaluation.models.torch import TorchModel

@@ -9,7 +9,7 @@ import torch
 from kills import main
 from torch import nn
 
-from jataug.drawing import save
+from jataug.atomic import write_file
 from jataug.evaluation import evaluate, load_report
 from jataug.evaluation.report.html import write_html
 from jataug.evaluation.report.markdown import markdown
@@ -23,7 +23,7 @@ def make(source: Path, out: Path) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     attacks = ("pgd:steps=1", "joint:steps=1")
     report = evaluate(model, source, out, attacks=attacks, curves=False, sanity=False, limit=4)
-    save(out / "report.md", markdown(report).encode())
+    write_file(out / "report.md", markdown(report).encode())
     write_html(out / "report.json", out / "report.html")
 
 

@@ -13,12 +13,12 @@ from jataug.config import AttackConfig
 from jataug.evaluation.attacks import ascent
 from jataug.evaluation.attacks import perturbation as state
 from jataug.evaluation.attacks.ascent import Ascent
-from jataug.evaluation.attacks.best import Best
+from jataug.evaluation.attacks.best_found import Best
 from jataug.evaluation.attacks.perturbation import Context
 from jataug.evaluation.attacks.restarts import Attack, drive
-from jataug.evaluation.attacks.rows import Rows
 from jataug.evaluation.attacks.square import Square
 from jataug.evaluation.attacks.suite import attacks_of
+from jataug.evaluation.attacks.tries import Rows
 from jataug.evaluation.models.model import Calls
 from jataug.evaluation.models.onnx import OnnxModel
 from jataug.evaluation.models.torch import TorchModel

@@ -18,11 +18,11 @@ from PIL import Image
 
 from jataug.errors import DataError
 from jataug.evaluation import load_report
+from jataug.evaluation.report.contents import Map, Rate
 from jataug.evaluation.report.html import html_page, write_html
 from jataug.evaluation.report.page.chart import ticks
 from jataug.evaluation.report.page.numbers import duration, interval, percent, radius
 from jataug.evaluation.report.page.pictures import shown_attack
-from jataug.evaluation.report.schema import Map, Rate
 from jataug.evaluation.report.wording import THREATS, distinct
 
 EXAMPLE = Path(__file__).parent / "example" / "report.json"

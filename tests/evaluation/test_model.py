@@ -11,7 +11,7 @@ from bridge import models
 from torch import nn
 
 from jataug.errors import ModelError, UnsupportedOperator
-from jataug.evaluation.attacks.rows import Rows
+from jataug.evaluation.attacks.tries import Rows
 from jataug.evaluation.models.model import Calls, parts
 from jataug.evaluation.models.onnx import OnnxModel
 from jataug.evaluation.models.torch import TorchModel

@@ -14,8 +14,8 @@ from jataug.errors import MissingExtra
 from jataug.evaluation.attacks.apgd import Apgd
 from jataug.evaluation.attacks.perturbation import Context
 from jataug.evaluation.attacks.restarts import drive
-from jataug.evaluation.attacks.rows import Rows
 from jataug.evaluation.attacks.suite import attacks_of
+from jataug.evaluation.attacks.tries import Rows
 from jataug.evaluation.models.model import Calls
 from jataug.evaluation.models.onnx import OnnxModel
 from jataug.evaluation.models.torch import TorchModel

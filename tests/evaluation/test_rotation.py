@@ -8,7 +8,7 @@ from jataug.errors import BudgetError
 from jataug.evaluation.attacks.perturbation import Context
 from jataug.evaluation.attacks.restarts import drive
 from jataug.evaluation.attacks.rotation import Rotation, turned
-from jataug.evaluation.attacks.rows import Rows
+from jataug.evaluation.attacks.tries import Rows
 from jataug.evaluation.models.model import Calls
 
 IMAGE = np.random.default_rng(0).random((2, 3, 9, 12)).astype(np.float32)

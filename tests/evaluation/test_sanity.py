@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jataug.evaluation import evaluate
-from jataug.evaluation.report.schema import ModelReport
+from jataug.evaluation.report.contents import ModelReport
 from jataug.evaluation.report.wording import verdict
 from jataug.evaluation.sanity import compared
 from jataug.preprocessing import Preprocessing

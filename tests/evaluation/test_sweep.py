@@ -9,9 +9,9 @@ import pytest
 from jataug.evaluation import evaluate
 from jataug.evaluation.attacks.perturbation import Context
 from jataug.evaluation.curves import minimal, sweep_curve, sweep_map
-from jataug.evaluation.folder import Folder
 from jataug.evaluation.images import open_images
 from jataug.evaluation.models.model import Seed
+from jataug.evaluation.results_folder import Folder
 from jataug.evaluation.runner import Runner
 
 RADII = (0.02, 0.05, 0.1, 0.2)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from made_reports import made, written
 
+from jataug.evaluation.report.contents import Check, Rate, Sanity, Worst
 from jataug.evaluation.report.html import html_page
 from jataug.evaluation.report.markdown import markdown
 from jataug.evaluation.report.page.numbers import NOTHING
-from jataug.evaluation.report.schema import Check, Rate, Sanity, Worst
 from jataug.evaluation.report.wording import TOO_FEW, distinct, last, without_folders
 
 

@@ -6,8 +6,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from jataug.errors import CheckError
+from jataug.export.check.differentiation import check_vjp, report
 from jataug.export.check.preflight import survey
-from jataug.export.check.report import check_vjp, report
 from jataug.export.gradient.differentiate import vjp
 from jataug.export.model.load import prepare
 from jataug.preprocessing import Preprocessing

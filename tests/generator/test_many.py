@@ -3,7 +3,7 @@
 import pytest
 
 import jataug
-from jataug.data.folder import FolderSource
+from jataug.data.image_folder import FolderSource
 from jataug.errors import DataError
 from jataug.generator import generate, generate_all
 

@@ -16,9 +16,9 @@ import torch
 
 from jataug import AttackConfig, FlowBudget, PixelBudget, Session
 from jataug.attack import noise
-from jataug.attack.best import Candidate
+from jataug.attack.best_iterate import Candidate
 from jataug.runtime import resident as resident_module
-from jataug.runtime import tensors
+from jataug.runtime import tensor_calls as tensors
 from jataug.runtime.onnxruntime import Engine
 
 from .sessions import CONFIG, EVALUATION, images, levels

@@ -5,7 +5,7 @@ from nets import tiny
 
 import jataug
 from jataug.attack import JointAttack
-from jataug.trainer.adversary import perturb
+from jataug.trainer.torch_attack import perturb
 
 PRESETS = ("claim-1", "claim-8", "evaluation")
 IMAGES = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))

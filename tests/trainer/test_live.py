@@ -5,9 +5,9 @@ from nets import settle, tiny
 
 import jataug
 from jataug.errors import ModelError
-from jataug.trainer import live as live_module
-from jataug.trainer.adversary import perturb
-from jataug.trainer.live import LiveAttack
+from jataug.trainer import runtime_attack as live_module
+from jataug.trainer.runtime_attack import LiveAttack
+from jataug.trainer.torch_attack import perturb
 
 CPU = torch.device("cpu")
 IMAGES = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...atomic import writing
+from ...atomic import name_write_errors
 from ...data import Rows, npz_rows
 from ...errors import DataError
-from ..batch import Finished
 from ..encode import Spool, write_npz
+from ..finished_batch import Finished
 from .target import Target
 
 __all__ = ["Archive", "SideReader", "SideWriter", "archive_rows", "column", "column_problems"]
@@ -38,18 +38,18 @@ class Archive:
     ) -> None:
         self._store, self.array = target.store, array
         self.name = f"{folder}/{target.shard.name}.npz"
-        with writing(target.store.root / self.name):
+        with name_write_errors(target.store.root / self.name):
             self._spool = Spool(target.store.temporary(), dtype, shape)
 
     def add(self, rows: NDArray[Any]) -> None:
         """Add rows (n, *shape)."""
-        with writing(self._spool.path):
+        with name_write_errors(self._spool.path):
             self._spool.append(rows)
 
     def finish(self, columns: Mapping[str, NDArray[Any]]) -> str:
         """Write the archive, small arrays after the large one; return its sha256."""
         draft = self._store.temporary()
-        with writing(self._store.root / self.name):
+        with name_write_errors(self._store.root / self.name):
             write_npz(draft, {self.array: self._spool, **columns})
             self._spool.path.unlink()
         return self._store.publish(draft, self.name)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ...data import decode_bytes
 from ...errors import DataError
-from ..batch import Finished
 from ..encode import png
+from ..finished_batch import Finished
 from ..plan import Plan
 from .arrays import Entry, Records, SideReader, SideWriter
 from .target import Target

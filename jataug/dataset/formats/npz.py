@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from ..batch import Finished
+from ..finished_batch import Finished
 from ..plan import Plan
 from .arrays import (
     Archive,

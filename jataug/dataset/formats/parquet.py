@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...atomic import writing
+from ...atomic import name_write_errors
 from ...data import ParquetRows, decode_bytes, parquet_library
 from ...errors import DataError
-from ..batch import Finished
 from ..encode import png
+from ..finished_batch import Finished
 from ..plan import Plan
 from .arrays import Entry, Records
 from .target import Target, described
@@ -74,7 +74,7 @@ class Writer:
         self._name, self._draft = f"images/{target.shard.name}.parquet", target.store.temporary()
         self._schema = _schema(target.plan, target.names)
         self._count = 0
-        with writing(self._store.root / self._name):
+        with name_write_errors(self._store.root / self._name):
             self._file = parquet_library().ParquetWriter(
                 self._draft,
                 self._schema,
@@ -88,7 +88,7 @@ class Writer:
         """Write a batch."""
         pictures = list(self._pool.map(png, batch.images))
         if pictures:
-            with writing(self._store.root / self._name):
+            with name_write_errors(self._store.root / self._name):
                 table = self._table(batch, pictures)
                 self._file.write_table(table, row_group_size=len(pictures))
         first, self._count = self._count, self._count + len(pictures)
@@ -104,7 +104,7 @@ class Writer:
     def finish(self, records: list[dict[str, Any]]) -> dict[str, str]:
         """Close and publish the file."""
         del records
-        with writing(self._store.root / self._name):
+        with name_write_errors(self._store.root / self._name):
             self._file.close()
         return {self._name: self._store.publish(self._draft, self._name)}
 

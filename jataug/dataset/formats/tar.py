@@ -16,12 +16,12 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from ...atomic import writing
+from ...atomic import name_write_errors
 from ...checks import canonical
 from ...data import Member, decode_bytes, read_array, read_member, tar_members
 from ...errors import DataError
-from ..batch import Finished
 from ..encode import png
+from ..finished_batch import Finished
 from ..plan import Plan
 from .arrays import Entry, Records
 from .target import Target, described
@@ -65,14 +65,14 @@ class Writer:
         self._store, self._plan, self._pool = target.store, target.plan, target.pool
         self._name, self._draft = f"images/{target.shard.name}.tar", target.store.temporary()
         self._size = 0
-        with writing(self._draft):
+        with name_write_errors(self._draft):
             self._draft.write_bytes(b"")
 
     def add(self, batch: Finished) -> list[dict[str, Any]]:
         """Write a batch."""
         pictures = list(self._pool.map(png, batch.images))
         places = []
-        with writing(self._store.root / self._name), self._draft.open("ab") as file:
+        with name_write_errors(self._store.root / self._name), self._draft.open("ab") as file:
             for row, (record, picture) in enumerate(zip(batch.records, pictures, strict=True)):
                 arrays = self._arrays(batch, row)
                 for name, data in _members(record, picture, arrays).items():
@@ -88,7 +88,7 @@ class Writer:
         """Close the archive as tar does: two empty blocks, then up to a whole record."""
         del records
         end = 2 * _BLOCK + -(self._size + 2 * _BLOCK) % tarfile.RECORDSIZE
-        with writing(self._store.root / self._name), self._draft.open("ab") as file:
+        with name_write_errors(self._store.root / self._name), self._draft.open("ab") as file:
             file.write(b"\0" * end)
         return {self._name: self._store.publish(self._draft, self._name)}
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...atomic import Store
-from ..batch import Finished
+from ..finished_batch import Finished
 from ..plan import Plan, Shard
 
 __all__ = ["ShardReader", "ShardWriter", "Target", "described", "raw"]

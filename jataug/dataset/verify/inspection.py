@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ...errors import DataError
 from ..counts import Progress, Tally
 from ..open import StoredShard
-from .budgets import BudgetCheck, Pairs
+from .budget_checks import BudgetCheck, Pairs
 from .comparison import Original, Prediction
-from .files import (
+from .file_checks import (
     content_problems,
     extra_files,
     file_problems,

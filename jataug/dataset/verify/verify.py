@@ -7,14 +7,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ...atomic import file_hash
+from ...atomic import hash_file
 from ...config import AttackConfig
 from ...data import Source, open_source
 from ...data.shards import is_pattern
 from ...errors import DataError
 from ..counts import Progress
 from ..open import read_index
-from .budgets import Budget, BudgetCheck
+from .budget_checks import Budget, BudgetCheck
 from .comparison import Original, Prediction
 from .inspection import Inspection
 
@@ -147,7 +147,7 @@ def _prediction(
     else:
         from ...runtime import Session
 
-        same = file_hash(Path(model)) == plan["artifact"]
+        same = hash_file(Path(model)) == plan["artifact"]
         options = {"device": device, "threads": threads, "batch_size": plan["batch_size"]}
         with Session.open(Path(model), **options) as session:
             yield Prediction(session.predict, strict=same)

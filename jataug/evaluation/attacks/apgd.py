@@ -11,10 +11,10 @@ from ...budget import PixelBudget
 from ...errors import BudgetError
 from ...streams import pixel_start
 from ..models.model import Array, Calls
-from .best import Best, View
-from .objective import Objective, cotangent, value
+from .best_found import Best, View
+from .losses import Objective, cotangent, value
 from .perturbation import Context
-from .rows import Rows
+from .tries import Rows
 
 __all__ = ["Apgd"]
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from ...config import Composition
 from ..models.model import Array, Calls
-from .best import Best
-from .objective import Objective, cotangent
+from .best_found import Best
+from .losses import Objective, cotangent
 from .perturbation import Branch, Context, State
-from .rows import Rows
+from .tries import Rows
 
 __all__ = ["Ascent"]
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from ...errors import BudgetError, MissingExtra, ModelError
 from ..models.model import Array, Calls, Model
-from .best import Best, View
+from .best_found import Best, View
 from .perturbation import Context
-from .rows import Rows
+from .tries import Rows
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,8 +14,8 @@ from ...config import Composition
 from ...finalize import project, to_half
 from ...streams import flow_start, pixel_start
 from ..models.model import Array
-from .best import View
-from .rows import Rows
+from .best_found import View
+from .tries import Rows
 from .warp import Warped
 
 __all__ = ["Branch", "Context", "State", "direction"]

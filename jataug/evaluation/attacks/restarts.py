@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from ..models.model import Array, Calls
-from .best import Best
+from .best_found import Best
 from .perturbation import Context
-from .rows import Rows
+from .tries import Rows
 
 __all__ = ["Attack", "drive"]
 

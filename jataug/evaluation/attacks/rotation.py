@@ -10,10 +10,10 @@ import numpy as np
 from ...errors import BudgetError
 from ...warp import warp
 from ..models.model import Array, Calls
-from .best import Best, View
+from .best_found import Best, View
 from .perturbation import Context
-from .rows import Rows
 from .square import uniform
+from .tries import Rows
 
 __all__ = ["Rotation", "turned"]
 

@@ -9,10 +9,10 @@ import numpy as np
 from ...errors import BudgetError
 from ...streams import words
 from ..models.model import Array, Calls
-from .best import Best, View
-from .objective import finite_rows, margin
+from .best_found import Best, View
+from .losses import finite_rows, margin
 from .perturbation import Context
-from .rows import Rows
+from .tries import Rows
 
 __all__ = ["Square", "uniform"]
 

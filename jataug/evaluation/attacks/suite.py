@@ -11,7 +11,7 @@ from ...errors import BudgetError
 from .apgd import Apgd
 from .ascent import Ascent
 from .autoattack import AutoAttack
-from .objective import Objective
+from .losses import Objective
 from .restarts import Attack
 from .rotation import Rotation
 from .square import Square

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..attacks.objective import softmax
+from ..attacks.losses import softmax
 from ..images import Images
 from ..models.model import Array
 from ..outcome import Outcome
 from ..runner import Clean
-from .schema import Gallery, GalleryImage, GalleryView
+from .contents import Gallery, GalleryImage, GalleryView
 
 __all__ = ["gallery", "gallery_arrays"]
 

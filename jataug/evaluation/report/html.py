@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from ...drawing import save
+from ...atomic import write_file
+from .contents import Report, load_report
 from .page.document import document
 from .page.subject import Page
-from .schema import Report, load_report
 
 __all__ = ["html_page", "write_html"]
 
@@ -52,7 +52,7 @@ def write_html(
         _opened(report, beside if isinstance(report, Report) else galleries)
         for report in _several(reports)
     ]
-    save(target, document(Page(found)).encode("utf-8"))
+    write_file(target, document(Page(found)).encode("utf-8"))
 
 
 def _several(reports: Given | Sequence[Given]) -> list[Given]:

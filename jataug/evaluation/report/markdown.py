@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from .schema import AttackRow, Curve, Map, Minimal, ModelReport, Rate, Report, Transfer
+from .contents import AttackRow, Curve, Map, Minimal, ModelReport, Rate, Report, Transfer
 from .wording import THREATS, distinct, last, verdict, without_folders
 
 __all__ = ["markdown"]

@@ -9,7 +9,7 @@ from ..images import Images
 from ..models.model import Array
 from ..outcome import Outcome
 from ..runner import Clean
-from .schema import AttackRow, ImageRow, Rate, Threat, Worst
+from .contents import AttackRow, ImageRow, Rate, Threat, Worst
 
 __all__ = ["attack_row", "image_rows", "rate", "worst"]
 

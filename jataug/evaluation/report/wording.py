@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 
-from .schema import Check, Sanity, Threat, Worst
+from .contents import Check, Sanity, Threat, Worst
 
 __all__ = ["THREATS", "TOO_FEW", "distinct", "is_undecided", "last", "verdict", "without_folders"]
 

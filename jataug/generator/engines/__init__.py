@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...checks import check_integer
 from ...dataset.plan import Shard
 from ...errors import DataError
-from ..session import AttackSession
+from ..open_session import AttackSession
 from ..worker import Event, Lane
 
 __all__ = ["ENGINES", "Crew", "run"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...dataset.plan import Shard
 from ...errors import JataugError, RuntimeUnavailable
-from ..session import AttackSession
+from ..open_session import AttackSession
 from ..worker import Event, Lane, Worker
 
 __all__ = ["run"]

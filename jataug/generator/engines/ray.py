@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ...atomic import SCRATCH, writing
+from ...atomic import SCRATCH, name_write_errors
 from ...dataset.plan import Shard
 from ...errors import JataugError, MissingExtra, RuntimeUnavailable
 from ..worker import Event, Lane, Worker
@@ -49,7 +49,7 @@ class _Actor:
             RuntimeUnavailable: there were too many.
         """
         file = self._tries / what
-        with writing(file):
+        with name_write_errors(file):
             self._tries.mkdir(parents=True, exist_ok=True)
             with file.open("ab") as tries:
                 tries.write(b".")

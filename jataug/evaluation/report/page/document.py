@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 
-from ..schema import Curve, Minimal, ModelReport
+from ..contents import Curve, Minimal, ModelReport
 from ..wording import last
 from .heat import heat_chart
 from .markup import Html, Node, element, joined

@@ -1,6 +1,6 @@
 """The map of accuracy against both radii."""
 
-from ..schema import Map, Rate
+from ..contents import Map, Rate
 from .chart import WIDTH, svg
 from .markup import Html, element
 from .numbers import count_of, interval, percent, radius

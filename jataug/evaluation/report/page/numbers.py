@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ....drawing import radius_255
-from ..schema import Rate
+from ..contents import Rate
 
 __all__ = ["NOTHING", "budgets", "count_of", "duration", "interval", "percent", "plain", "radius"]
 

@@ -21,7 +21,7 @@ from ....drawing import (
     radius_255,
 )
 from ....errors import DataError
-from ..schema import AttackRow, Gallery, GalleryImage, GalleryView, ModelReport
+from ..contents import AttackRow, Gallery, GalleryImage, GalleryView, ModelReport
 from .markup import Html, Node, element
 from .numbers import NOTHING, radius
 from .subject import Page, Shown

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..schema import Curve, Minimal, ModelReport, Rate
+from ..contents import Curve, Minimal, ModelReport, Rate
 from .chart import SHARES, Axis, Labels, Plot, marker, path, style, svg, ticks
 from .markup import Html, Node, element
 from .numbers import NOTHING, count_of, interval, percent, radius

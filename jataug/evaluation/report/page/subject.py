@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import DataError
-from ..schema import ModelReport, Report, Worst
+from ..contents import ModelReport, Report, Worst
 
 __all__ = ["Page", "Shown", "headline"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from ..schema import AttackRow, ModelReport, Rate, Sanity
+from ..contents import AttackRow, ModelReport, Rate, Sanity
 from ..wording import THREATS, TOO_FEW, distinct, verdict
 from .chart import marker
 from .markup import Html, Node, element, joined

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..schema import Check, Report, Sanity
+from ..contents import Check, Report, Sanity
 from ..wording import TOO_FEW, is_undecided, last, verdict, without_folders
 from .markup import Html, Node, element, joined
 from .numbers import NOTHING, budgets, plain

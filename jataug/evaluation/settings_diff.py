@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..difference import Difference, differing, differing_sources, levels
+from ..plan_diff import Difference, differing, differing_sources, levels
 
 __all__ = ["plan_differences"]
 

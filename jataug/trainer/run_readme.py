@@ -1,7 +1,7 @@
 """The README of a run's folder: what it is, in words."""
 
-from .config import TrainConfig
 from .data import TrainData
+from .train_config import TrainConfig
 
 __all__ = ["notes"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..models.model import Array
-from .objective import finite_rows, margin
-from .rows import Rows
+from .losses import finite_rows, margin
+from .tries import Rows
 
 __all__ = ["Best", "View"]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...atomic import file_hash
+from ...atomic import hash_file
 from ...checks import digest
 from ...errors import DataError
 from ..counts import Tally
@@ -42,7 +42,7 @@ def index_problems(root: Path, index: Mapping[str, Any]) -> Iterator[str]:
     except DataError as error:
         yield str(error)
     for name, expected in (index.get("card") or {}).items():
-        if (found := file_hash(root / name)) != expected:
+        if (found := hash_file(root / name)) != expected:
             state = "a changed file" if found else "no readable file"
             yield f"{name}: expected the file of the index, got {state}"
     stop = 0
@@ -62,7 +62,7 @@ def file_problems(root: Path, entry: Mapping[str, Any]) -> Iterator[str]:
     them.
     """
     for name, expected in entry["files"].items():
-        if (found := file_hash(root / name)) != expected:
+        if (found := hash_file(root / name)) != expected:
             state = "a changed file" if found else "no readable file"
             yield f"{entry['name']} {name}: expected the file of the index, got {state}"
 

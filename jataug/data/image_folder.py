@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .decode import decode
-from .left_out import LeftOut
 from .source import Source, fingerprint
+from .unread_files import LeftOut
 
 __all__ = ["SUFFIXES", "FolderSource", "natural"]
 

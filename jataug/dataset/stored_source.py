@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dataset.schema import KIND
+from ..data.array_rows import Rows, npz_rows
+from ..data.decode import decode_bytes
+from ..data.parquet_rows import ParquetRows
+from ..data.source import Source, fingerprint
+from ..data.tar_members import Member, read_member
 from ..errors import DataError
-from .decode import decode_bytes
-from .parquet import ParquetRows
-from .rows import Rows, npz_rows
-from .source import Source, fingerprint
-from .tar import Member, read_member
+from .schema import KIND
 
 __all__ = ["StoredSource", "is_stored"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .rows import Rows, npz_rows
+from .array_rows import Rows, npz_rows
 from .source import Source, fingerprint
 
 __all__ = ["ArraySource", "idx_pair", "open_idx", "open_npz"]

@@ -10,10 +10,10 @@ from torch import nn
 from ..errors import CheckError, DataError
 from .average import Average
 from .checkpoint import read_checkpoint, restore, state_tensors, write_checkpoint
-from .config import TrainConfig
-from .curves import truncate
+from .metrics import truncate
 from .processes import Processes
 from .run import LAST, METRICS
+from .train_config import TrainConfig
 
 __all__ = ["Position", "resume", "save"]
 

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from ..artifact import load_artifact, prune
-from ..attack.geometry import Branch
 from ..attack.joint import start
 from ..attack.problem import Problem, read
+from ..attack.projection import Branch
 from ..attack.render import State, render
 from ..config import AttackConfig
 from ..errors import ModelError
 from ..runtime.onnxruntime import Engine
 from ..runtime.shared import run_shared, settle
-from ..runtime.tensors import INPUT
+from ..runtime.tensor_calls import INPUT
 
 __all__ = ["LiveAttack"]
 

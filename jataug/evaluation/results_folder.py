@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..difference import refusal
-from ..drafts import is_draft, sweep, written
+from ..atomic import is_temporary, remove_stale, replace_file
 from ..errors import DataError
-from .difference import plan_differences
+from ..plan_diff import refusal
 from .models.model import Array
+from .settings_diff import plan_differences
 
 __all__ = ["PLAN", "Folder", "digest"]
 
@@ -44,14 +44,16 @@ class Folder:
         self.hash = digest(self.plan)
         if root is not None:
             self._check(root)
-            sweep(root)
+            remove_stale(root)
             self.write(PLAN, json.dumps(
                 {"kind": _OURS, "plan_hash": self.hash, "plan": self.plan}, indent=1
             ).encode())  # fmt: skip
 
     def _check(self, root: Path) -> None:
         try:
-            held = {entry.name for entry in root.iterdir() if not is_draft(entry)} - {".DS_Store"}
+            held = {entry.name for entry in root.iterdir() if not is_temporary(entry)} - {
+                ".DS_Store"
+            }
         except FileNotFoundError:
             return
         except OSError as error:
@@ -117,7 +119,7 @@ class Folder:
             final.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{final}: could not be written: {error.strerror}") from None
-        with written(final) as draft:
+        with replace_file(final) as draft:
             yield draft
 
 

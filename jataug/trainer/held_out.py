@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from ..attack import JointAttack
 from ..attack.finalize import from_levels
-from .config import TrainConfig
 from .data import TrainData
 from .processes import Processes
+from .train_config import TrainConfig
 
 __all__ = ["Accuracy", "measure"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..artifact import Manifest
-from ..attack.geometry import Branch
+from ..attack.projection import Branch
 from ..attack.render import State
 from .backends import Engine
 from .shared import settle, value_of

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..drafts import written
+from ..atomic import replace_file
 from ..errors import MissingExtra
 
 __all__ = ["Events", "append", "draw_curves", "read_metrics", "truncate"]
@@ -56,7 +56,7 @@ def draw_curves(metrics: list[dict[str, Any]], path: Path) -> bool:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    with written(path) as draft:
+    with replace_file(path) as draft:
         figure.savefig(draft, dpi=120, format="png")
     return True
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import PIL
 
-from ..atomic import file_hash
+from ..atomic import hash_file
 from ..checks import digest
 from ..config import AttackConfig
 from ..errors import DataError, RuntimeUnavailable
@@ -198,7 +198,7 @@ def opened(
 
 def artifact_hash(artifact: str | PathLike[str] | None, session: AttackSession) -> str:
     """Return the sha256 of the artifact's file, or of the manifest where there is no file."""
-    found = None if artifact is None else file_hash(Path(artifact))
+    found = None if artifact is None else hash_file(Path(artifact))
     return found or digest(session.manifest)
 
 

@@ -5,12 +5,11 @@ from os import PathLike
 from pathlib import Path
 
 from ..errors import DataError
-from .arrays import idx_pair, open_idx, open_npz
-from .folder import SUFFIXES, FolderSource
+from .array_files import idx_pair, open_idx, open_npz
+from .image_folder import SUFFIXES, FolderSource
 from .shards import expand, is_pattern, one_split, shard_files
 from .source import Source
-from .stored import StoredSource, is_stored
-from .tables import DiskSource, ParquetSource
+from .table_files import DiskSource, ParquetSource
 from .webdataset import TarSource
 
 __all__ = ["FORMATS", "open_source"]
@@ -68,6 +67,12 @@ def _open_parquet(place: Path) -> Source:
     return ParquetSource(files, place)
 
 
+def _open_dataset(place: Path) -> Source:
+    from ..dataset.stored_source import StoredSource
+
+    return StoredSource(place)
+
+
 _OPENERS: Mapping[str, Callable[[Path], Source]] = {
     "folder": FolderSource,
     "npz": open_npz,
@@ -75,7 +80,7 @@ _OPENERS: Mapping[str, Callable[[Path], Source]] = {
     "tar": _open_tar,
     "parquet": _open_parquet,
     "disk": DiskSource,
-    "dataset": StoredSource,
+    "dataset": _open_dataset,
 }
 FORMATS = tuple(_OPENERS)
 
@@ -112,6 +117,8 @@ def _kind(place: Path) -> str:
 
 
 def _directory(place: Path) -> str:
+    from ..dataset.stored_source import is_stored
+
     if is_stored(place):
         return "dataset"
     if (place / "state.json").is_file() or (place / "dataset_dict.json").is_file():

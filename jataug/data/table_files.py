@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, MissingExtra
 from .decode import decode_bytes
-from .parquet import ParquetRows
+from .parquet_rows import ParquetRows
 from .shards import files_mark
 from .source import Source
 

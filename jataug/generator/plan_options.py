@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..dataset.plan import DEFAULT_BATCH
-from ..difference import Difference, differing, differing_sources, levels
+from ..plan_diff import Difference, differing, differing_sources, levels
 
 __all__ = ["plan_differences"]
 
