@@ -26,7 +26,7 @@ from .result import AttackResult
 if TYPE_CHECKING:
     from .dataset import open_dataset, verify
     from .evaluation.evaluate import evaluate
-    from .generator.generate import generate, generate_all
+    from .generator.generate import generate
     from .runtime import Session
 
 __version__ = "0.1.0"
@@ -48,7 +48,6 @@ __all__ = [
     "UnsupportedOperator",
     "evaluate",
     "generate",
-    "generate_all",
     "open_dataset",
     "verify",
 ]
@@ -57,7 +56,6 @@ _LAZY = {
     "Session": "runtime",
     "evaluate": "evaluation",
     "generate": "generator",
-    "generate_all": "generator",
     "open_dataset": "dataset",
     "verify": "dataset",
 }

@@ -96,13 +96,13 @@ def read_ahead(
 
 def drawn_ahead(
     batches: Iterable[tuple[Shard, Loaded]],
-    starts: Callable[[Shard, Loaded], Any],
+    starts: Callable[[Loaded], Any],
     pool: Executor,
 ) -> Iterator[tuple[Shard, Loaded, Future[Any]]]:
     """Yield the batches, each with its starts, while those of the next are drawn."""
     last: tuple[Shard, Loaded, Future[Any]] | None = None
     for shard, batch in batches:
-        drawn = pool.submit(starts, shard, batch)
+        drawn = pool.submit(starts, batch)
         if last is not None:
             yield last
         last = shard, batch, drawn

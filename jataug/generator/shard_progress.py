@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ..dataset.counts import Tally
+from ..dataset.counts import Progress, Tally
 from ..dataset.plan import Shard
 from ..dataset.schema import INDEX, finished, records
 from .dataset_folder import check_destination
@@ -86,6 +86,18 @@ class Share:
             self.markers[event.shard] = event.marker
         if event.note:
             self.notes.append(event.note)
+
+    def progress(self, note: str = "") -> Progress:
+        """Return how far this share is."""
+        return Progress(
+            done=self.done,
+            total=self.total,
+            skipped=len(self.skipped),
+            clean_correct=self.tally.clean_correct,
+            adversarial_correct=self.tally.adversarial_correct,
+            waited=self.waited,
+            note=note,
+        )
 
     def _name_failed(self, keys: Sequence[str]) -> None:
         self.failed += keys[: _NAMED - len(self.failed)]
