@@ -1,12 +1,25 @@
-"""What all charts share: a plot with axes, ticks and units, marks, labels that do not meet."""
+"""Charts as lists of SVG elements: axes, ticks and units, marks, labels that do not overlap.
+
+The geometry is computed here; templates/charts.html writes the markup.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .markup import Html, Node, element
-
-__all__ = ["SHARES", "Axis", "Labels", "Plot", "marker", "path", "style", "svg", "ticks"]
+__all__ = [
+    "SHARES",
+    "Axis",
+    "Chart",
+    "Labels",
+    "Plot",
+    "Shape",
+    "marker",
+    "path",
+    "shape",
+    "style",
+    "ticks",
+]
 
 WIDTH, HEIGHT = 380, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 16, 24, 44
@@ -14,6 +27,57 @@ _LETTER = 7.0
 """Width of a letter of a chart's text, in units of the drawing; a generous guess."""
 
 COLOURS, _SHAPES, _DASHES = 7, 5, ("", "7 3", "2 3", "9 3 2 3")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One SVG element.
+
+    Attributes:
+        name: of the element.
+        attributes: of the element.
+        text: inside it.
+        title: shown when the pointer rests on it.
+    """
+
+    name: str
+    attributes: Mapping[str, str]
+    text: str = ""
+    title: str = ""
+
+
+def shape(name: str, text: str = "", *, title: str = "", **attributes: str | float | None) -> Shape:
+    """Return an element. Attribute names lose a final _, other _ become -; None leaves an attribute
+    out, and numbers are rounded to hundredths.
+    """
+    given = {
+        key.rstrip("_").replace("_", "-"): value
+        if isinstance(value, str)
+        else f"{round(value, 2):g}"
+        for key, value in attributes.items()
+        if value is not None
+    }
+    return Shape(name, given, text, title)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing, with its title and a description for people who cannot see it.
+
+    Attributes:
+        name: unique in the page.
+        title: what it shows.
+        description: what can be read from it, in words.
+        shapes: what is drawn.
+        height: in units of the drawing; the width is always the same.
+    """
+
+    name: str
+    title: str
+    description: str
+    shapes: Sequence[Shape]
+    height: float = HEIGHT
+    width: float = WIDTH
 
 
 @dataclass(frozen=True)
@@ -64,33 +128,33 @@ class Plot:
         """The lower end of the y axis."""
         return self.y(0)
 
-    def axes(self) -> list[Html]:
+    def axes(self) -> list[Shape]:
         """Return grid, axes, ticks and titles."""
         left, right, floor = self.x(0), self.x(self.x_axis.top), self.floor
         drawn = []
         for value, text in self.y_axis.marks:
             y = self.y(value)
-            drawn.append(element("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
-            drawn.append(element("text", text, x=left - 6, y=y + 4, class_="tick end"))
+            drawn.append(shape("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
+            drawn.append(shape("text", text, x=left - 6, y=y + 4, class_="tick end"))
         for value, text in self.x_axis.marks:
             x = self.x(value)
-            drawn.append(element("line", x1=x, x2=x, y1=floor, y2=floor + 4, class_="axis"))
-            drawn.append(element("text", text, x=x, y=floor + 17, class_="tick middle"))
-        drawn.append(element("line", x1=left, x2=right, y1=floor, y2=floor, class_="axis"))
+            drawn.append(shape("line", x1=x, x2=x, y1=floor, y2=floor + 4, class_="axis"))
+            drawn.append(shape("text", text, x=x, y=floor + 17, class_="tick middle"))
+        drawn.append(shape("line", x1=left, x2=right, y1=floor, y2=floor, class_="axis"))
         middle = (left + right) / 2
-        drawn.append(element("text", self.x_axis.title, x=middle, y=HEIGHT - 8, class_="middle"))
+        drawn.append(shape("text", self.x_axis.title, x=middle, y=HEIGHT - 8, class_="middle"))
         across = f"translate(12 {(floor + _TOP) / 2:g}) rotate(-90)"
-        drawn.append(element("text", self.y_axis.title, transform=across, class_="middle"))
+        drawn.append(shape("text", self.y_axis.title, transform=across, class_="middle"))
         return drawn
 
-    def flag(self, value: float, text: str) -> list[Html]:
+    def flag(self, value: float, text: str) -> list[Shape]:
         """Return a dashed line across the plot at `value`, and what it is, above the plot."""
         x, room = self.x(value), _LETTER * len(text) / 2
         held = min(max(x, _LEFT + room - 20), WIDTH - room - 2)
         return [
-            element("line", x1=x, x2=x, y1=_TOP - 4, y2=self.floor, class_="flag back"),
-            element("line", x1=x, x2=x, y1=_TOP - 4, y2=self.floor, class_="flag"),
-            element("text", text, x=held, y=_TOP - 10, class_="middle tick"),
+            shape("line", x1=x, x2=x, y1=_TOP - 4, y2=self.floor, class_="flag back"),
+            shape("line", x1=x, x2=x, y1=_TOP - 4, y2=self.floor, class_="flag"),
+            shape("text", text, x=held, y=_TOP - 10, class_="middle tick"),
         ]
 
 
@@ -105,14 +169,14 @@ class Labels:
         """Keep labels off a point."""
         self._taken.append((x - reach, y - reach, x + reach, y + reach))
 
-    def place(self, text: str, x: float, y: float) -> Html | None:
+    def place(self, text: str, x: float, y: float) -> Shape | None:
         """Return a label above, below, or beside (x, y), or None where there is no room."""
         half = _LETTER * len(text) / 2
         for dx, dy in ((half + 2, -9), (half + 8, 4), (0, -12), (half + 2, 18), (-half - 8, 15)):
             box = (x + dx - half, y + dy - 10, x + dx + half, y + dy + 3)
             if self._is_free(box):
                 self._taken.append(box)
-                return element("text", text, x=x + dx, y=y + dy, class_="middle value")
+                return shape("text", text, x=x + dx, y=y + dy, class_="middle value")
         return None
 
     def _is_free(self, box: tuple[float, float, float, float]) -> bool:
@@ -124,10 +188,10 @@ class Labels:
         )
 
 
-def path(points: Sequence[tuple[float, float]], **attributes: str | float | None) -> Html:
+def path(points: Sequence[tuple[float, float]], **attributes: str | float | None) -> Shape:
     """Return a line through points."""
     way = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return element("path", d=f"M{way}", **attributes)
+    return shape("path", d=f"M{way}", **attributes)
 
 
 def style(number: int) -> tuple[str, str | None]:
@@ -135,49 +199,18 @@ def style(number: int) -> tuple[str, str | None]:
     return f"m{number % COLOURS}", _DASHES[number % len(_DASHES)] or None
 
 
-def marker(number: int, x: float, y: float, title: str = "") -> Html:
+def marker(number: int, x: float, y: float, title: str = "") -> Shape:
     """Return the mark of model `number`: shapes tell models apart where colours do not."""
-    told = element("title", title) if title else None
     colour = f"mark {style(number)[0]}"
-    shape = number % _SHAPES
-    if shape == 0:
-        return element("circle", told, cx=x, cy=y, r=4, class_=colour)
-    if shape == 1:
-        return element("rect", told, x=x - 3.5, y=y - 3.5, width=7, height=7, class_=colour)
+    kind = number % _SHAPES
+    if kind == 0:
+        return shape("circle", title=title, cx=x, cy=y, r=4, class_=colour)
+    if kind == 1:
+        return shape("rect", title=title, x=x - 3.5, y=y - 3.5, width=7, height=7, class_=colour)
     corners = (
         ((0, -5), (4.5, 3.5), (-4.5, 3.5)),
         ((0, -5), (5, 0), (0, 5), (-5, 0)),
         ((0, 5), (4.5, -3.5), (-4.5, -3.5)),
-    )[shape - 2]
+    )[kind - 2]
     points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
-    return element("polygon", told, points=points, class_=colour)
-
-
-def svg(
-    name: str,
-    title: str,
-    description: str,
-    *drawn: Node,
-    width: float = WIDTH,
-    height: float = HEIGHT,
-) -> Html:
-    """Return a drawing with its title and description for who cannot see it.
-
-    Args:
-        name: unique in the page.
-        title: what it shows.
-        description: what can be read from it, in words.
-        drawn: what is in it.
-        width: in units of the drawing.
-        height: likewise.
-    """  # fmt: skip
-    return element(
-        "svg",
-        element("title", title, id=f"{name}-title"),
-        element("desc", description, id=f"{name}-desc"),
-        *drawn,
-        viewBox=f"0 0 {width:g} {height:g}",
-        role="img",
-        aria_labelledby=f"{name}-title {name}-desc",
-        class_="chart",
-    )
+    return shape("polygon", title=title, points=points, class_=colour)

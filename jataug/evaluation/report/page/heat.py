@@ -1,8 +1,7 @@
 """The map of accuracy against both radii."""
 
 from ..contents import Map, Rate
-from .chart import WIDTH, svg
-from .markup import Html, element
+from .chart import WIDTH, Chart, Shape, shape
 from .numbers import count_of, interval, percent, radius
 
 __all__ = ["heat_chart"]
@@ -15,7 +14,7 @@ _SWITCH = 0.665
 """The accuracy above which white letters have more contrast than black ones."""
 
 
-def heat_chart(name: str, model: str, found: Map, flow: float, pixel: float) -> Html:
+def heat_chart(name: str, model: str, found: Map, flow: float, pixel: float) -> Chart:
     """Return a cell a pair of radii, with its value; the cell of the budgets is outlined."""
     rows, columns = len(found.flow), len(found.pixel)
     width = (WIDTH - _LEFT - 4) / max(1, columns)
@@ -24,38 +23,38 @@ def heat_chart(name: str, model: str, found: Map, flow: float, pixel: float) -> 
     for i, flow_radius in enumerate(found.flow):
         y = _TOP + (rows - 1 - i) * _ROW
         text = f"{flow_radius:.3g}"
-        drawn.append(element("text", text, x=_LEFT - 8, y=y + _ROW / 2 + 4, class_="tick end"))
+        drawn.append(shape("text", text, x=_LEFT - 8, y=y + _ROW / 2 + 4, class_="tick end"))
         for j, pixel_radius in enumerate(found.pixel):
             x, rate = _LEFT + j * width, found.accuracy[i][j]
             drawn += _cell(x, y, width, rate, _where(flow_radius, pixel_radius))
             if (flow_radius, pixel_radius) == (flow, pixel):
                 outline = {"x": x + 2, "y": y + 2, "width": width - 4, "height": _ROW - 4}
-                drawn.append(element("rect", **outline, class_="budget"))
+                drawn.append(shape("rect", **outline, class_="budget"))
     floor = _TOP + rows * _ROW
     for j, pixel_radius in enumerate(found.pixel):
         text = f"{round(255 * pixel_radius, 2):g}"
         middle = _LEFT + (j + 0.5) * width
-        drawn.append(element("text", text, x=middle, y=floor + 17, class_="tick middle"))
+        drawn.append(shape("text", text, x=middle, y=floor + 17, class_="tick middle"))
     middle = _LEFT + columns * width / 2
     title = "pixel radius, levels of 255 (linf)"
-    drawn.append(element("text", title, x=middle, y=floor + 36, class_="middle"))
+    drawn.append(shape("text", title, x=middle, y=floor + 36, class_="middle"))
     across = f"translate(14 {_TOP + rows * _ROW / 2:g}) rotate(-90)"
-    drawn.append(element("text", "flow radius, px", transform=across, class_="middle"))
-    return svg(
+    drawn.append(shape("text", "flow radius, px", transform=across, class_="middle"))
+    return Chart(
         name, f"{model}: accuracy under flow and pixels together", _in_words(found), drawn,
         height=height,
     )  # fmt: skip
 
 
-def _cell(x: float, y: float, width: float, rate: Rate, where: str) -> list[Html]:
+def _cell(x: float, y: float, width: float, rate: Rate, where: str) -> list[Shape]:
     told = f"{where}: {percent(rate.value)} ({interval(rate)}, {count_of(rate)})"
     ink = "on-dark" if rate.value > _SWITCH else "on-light"
     return [
-        element(
-            "rect", element("title", told), x=x + 1, y=y + 1, width=width - 2, height=_ROW - 2,
+        shape(
+            "rect", title=told, x=x + 1, y=y + 1, width=width - 2, height=_ROW - 2,
             rx=3, fill=_colour(rate.value),
         ),
-        element("text", percent(rate.value)[:-1], x=x + width / 2, y=y + _ROW / 2 + 4,
+        shape("text", percent(rate.value)[:-1], x=x + width / 2, y=y + _ROW / 2 + 4,
                 class_=f"middle cell {ink}"),
     ]  # fmt: skip
 

@@ -4,6 +4,7 @@ import base64
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,16 @@ from PIL import Image
 
 from ....drawing import (
     arrow_list,
-    confidence,
     dimmed,
     full_scale,
     lengthening,
     perturbation,
-    radius_255,
 )
 from ....errors import DataError
-from ..contents import AttackRow, Gallery, GalleryImage, GalleryView, ModelReport
-from .markup import Html, Node, element
-from .numbers import NOTHING, radius
-from .subject import Page, Shown
+from ..contents import AttackRow, Gallery, GalleryImage, ModelReport
+from .subject import Shown
 
-__all__ = ["gallery_section", "shown_attack"]
+__all__ = ["Picture", "Pictures", "Specimen", "pictures_of", "shown_attack"]
 
 Array = NDArray[Any]
 
@@ -61,7 +58,75 @@ def _strength(row: AttackRow) -> tuple[float, bool]:
     return row.accuracy.value, row.gradients == 0
 
 
-def gallery_section(page: Page, one: Shown) -> Html:
+@dataclass(frozen=True)
+class Picture:
+    """A picture inside the page.
+
+    Attributes:
+        data: a data: URL of a PNG.
+        alt: what it shows, in words.
+        width: of the image, pixels.
+        height: likewise.
+        path: of the arrows over it, as SVG's path data; empty where there are none.
+    """
+
+    data: str
+    alt: str
+    width: int
+    height: int
+    path: str = ""
+
+    @property
+    def small(self) -> bool:
+        """Whether it is shown pixel by pixel."""
+        return max(self.width, self.height) <= _SMALL
+
+    @property
+    def stroke(self) -> float:
+        """The width of the arrows' strokes."""
+        return max(self.width, self.height) / 130
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """The pictures of one image; `flow` and `delta` are None where nothing moved or changed."""
+
+    image: GalleryImage
+    clean: Picture
+    flow: Picture | None
+    delta: Picture | None
+    adversarial: Picture
+
+    @property
+    def panels(self) -> int:
+        """How many pictures there are."""
+        return 2 + (self.flow is not None) + (self.delta is not None)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The gallery of one model.
+
+    Attributes:
+        reason: why there are no pictures; empty where there are.
+        attack: whose pictures they are.
+        how: what it changes, in words.
+        full: the perturbation that is drawn black or white; 0 where nothing changed.
+        stretch: how many times as long as they are the arrows are drawn; None where nothing moved.
+        small: whether the images are shown pixel by pixel.
+        specimens: one an image.
+    """
+
+    reason: str = ""
+    attack: str = ""
+    how: str = ""
+    full: float = 0.0
+    stretch: float | None = None
+    small: bool = False
+    specimens: Sequence[Specimen] = ()
+
+
+def pictures_of(one: Shown) -> Pictures:
     """Return the pictures of a model.
 
     Raises:
@@ -69,19 +134,28 @@ def gallery_section(page: Page, one: Shown) -> Html:
     """
     gallery, attack = one.model.gallery, shown_attack(one.model)
     if gallery is None or attack is None:
-        return element("p", "No pictures were kept.", class_="quiet")
+        return Pictures("No pictures were kept.")
     if Path(gallery.file).name != gallery.file:
         raise DataError(
             f"gallery: expected the name of a file beside the report, got {gallery.file!r}"
         )
     path = None if one.folder is None else one.folder / gallery.file
     if path is None or not path.is_file():
-        return element(
-            "p", f"The pictures are in {gallery.file}, which was not beside the report.",
-            class_="quiet",
-        )  # fmt: skip
+        return Pictures(f"The pictures are in {gallery.file}, which was not beside the report.")
     arrays = _read(path, gallery, attack, one.model)
-    return _drawn(page, one, gallery, attack, arrays)
+    places = [image.position for image in gallery.images]
+    deltas, flows = arrays["delta"][places], arrays["flow"][places].astype(np.float64)
+    full = full_scale(list(deltas))
+    stretch = lengthening(list(flows)) if flows.any() else None
+    row = next(row for row in one.model.attacks if row.name == attack)
+    return Pictures(
+        attack=attack,
+        how=_HOW.get(row.threat, "attacked"),
+        full=full,
+        stretch=stretch,
+        small=max(one.model.image_shape[1:]) <= _SMALL,
+        specimens=[_specimen(image, arrays, full, stretch) for image in gallery.images],
+    )
 
 
 def _read(path: Path, gallery: Gallery, attack: str, model: ModelReport) -> dict[str, Array]:
@@ -102,81 +176,21 @@ def _read(path: Path, gallery: Gallery, attack: str, model: ModelReport) -> dict
     return arrays
 
 
-def _drawn(
-    page: Page, one: Shown, gallery: Gallery, attack: str, arrays: Mapping[str, Array]
-) -> Html:
-    places = [image.position for image in gallery.images]
-    deltas, flows = arrays["delta"][places], arrays["flow"][places].astype(np.float64)
-    full, moved = full_scale(list(deltas)), bool(flows.any())
-    stretch = lengthening(list(flows)) if moved else None
-    row = next(row for row in one.model.attacks if row.name == attack)
-    told: list[Node] = ["Under ", element("b", attack), f": {_HOW.get(row.threat, 'attacked')}."]
-    if full > 0:
-        told.append(f" Perturbation: black \N{MINUS SIGN}{radius_255(full)}, mid-grey none, white "
-                    f"+{radius_255(full)}, the same for all.")  # fmt: skip
-    if stretch is not None:
-        told.append(f" Flow: each arrow points from a pixel to where it reads from, {stretch:g} "
-                    "times as long as it is.")  # fmt: skip
-    specimens = [_specimen(page, image, attack, arrays, full, stretch) for image in gallery.images]
-    small = max(one.model.image_shape[1:]) <= _SMALL
-    grid = element("div", specimens, class_="specimens small" if small else "specimens")
-    return element("div", element("p", told), grid)
-
-
 def _specimen(
-    page: Page,
-    image: GalleryImage,
-    attack: str,
-    arrays: Mapping[str, Array],
-    full: float,
-    stretch: float | None,
-) -> Html:
-    k, view = image.position, image.attacks[attack]
-    name = page.class_name(image.label)
-    panels = [_panel("clean", _image(_levels(arrays["clean"][k]), f"{image.key}, clean"),
-                     _said(page, image.clean, image.label))]  # fmt: skip
+    image: GalleryImage, arrays: Mapping[str, Array], full: float, stretch: float | None
+) -> Specimen:
+    k = image.position
+    clean, delta, hit = (arrays[name][k] for name in ("clean", "delta", "adversarial"))
+    flow = None
     if stretch is not None:
-        drawn = _arrows(arrays["clean"][k], arrays["flow"][k], stretch, f"{image.key}, flow")
-        panels.append(_panel("flow", drawn, [f"longest {radius(view.longest_flow, 'pixels')}"]))
-    if full > 0:
-        changed = perturbation(arrays["delta"][k], full)
-        drawn = _image(changed, f"{image.key}, perturbation")
-        panels.append(_panel("perturbation", drawn, [f"largest {radius_255(view.largest_delta)}"]))
-    hit = _image(_levels(arrays["adversarial"][k]), f"{image.key}, adversarial")
-    panels.append(_panel("adversarial", hit, _said(page, view, image.label)))
-    already = image.clean.prediction != image.label
-    note = element("span", " · already wrong, not attacked") if already else None
-    caption = element("figcaption", element("b", name), " ", element("span", image.key), note)
-    held = element("div", panels, class_=f"panels of-{len(panels)}")
-    return element("figure", caption, held, _others(page, image), class_="specimen")
-
-
-def _panel(title: str, drawn: Html, lines: Sequence[Node]) -> Html:
-    said = [element("p", line) for line in lines]
-    return element("div", element("p", title, class_="panel-title"), drawn, said, class_="panel")
-
-
-def _said(page: Page, view: GalleryView, label: int) -> list[Node]:
-    right = view.prediction == label
-    sign, kind = ("✓ ", "right") if right else ("✗ ", "wrong")
-    guess = element("span", sign, page.class_name(view.prediction), class_=kind)
-    still = None if right else f"label {confidence(view.label_confidence)}"
-    return [[guess, " ", confidence(view.confidence)], *([still] if still else [])]
-
-
-def _others(page: Page, image: GalleryImage) -> Html:
-    rows = []
-    for name, view in image.attacks.items():
-        changes = [radius(view.longest_flow, "pixels") if view.longest_flow else NOTHING,
-                   radius_255(view.largest_delta) if view.largest_delta else NOTHING]  # fmt: skip
-        cells = [element("td", part) for part in (_said(page, view, image.label)[0], *changes)]
-        rows.append(element("tr", element("th", name, scope="row"), cells))
-    heads = [
-        element("th", text, scope="col") for text in ("attack", "prediction", "flow", "pixels")
-    ]
-    table = element("table", element("thead", element("tr", heads)), element("tbody", rows))
-    opened = element("summary", f"all {len(rows)} attacks")
-    return element("details", opened, element("div", table, class_="scroll", tabindex="0"))
+        flow = _arrows(clean, arrays["flow"][k], stretch, f"{image.key}, flow")
+    return Specimen(
+        image,
+        _picture(_levels(clean), f"{image.key}, clean"),
+        flow,
+        _picture(perturbation(delta, full), f"{image.key}, perturbation") if full > 0 else None,
+        _picture(_levels(hit), f"{image.key}, adversarial"),
+    )
 
 
 def _levels(image: Array) -> NDArray[np.uint8]:
@@ -184,12 +198,10 @@ def _levels(image: Array) -> NDArray[np.uint8]:
     return levels.astype(np.uint8).transpose(1, 2, 0)
 
 
-def _image(levels: NDArray[np.uint8], alt: str) -> Html:
+def _picture(levels: NDArray[np.uint8], alt: str) -> Picture:
     height, width, channels = levels.shape
     held = Image.fromarray(levels[:, :, 0] if channels == 1 else levels)
-    kind = "pixels" if max(height, width) <= _SMALL else None
-    size = {"width": width, "height": height}
-    return element("img", src=_data(held), alt=alt, class_=kind, **size)
+    return Picture(_data(held), alt, width, height)
 
 
 def _data(image: Image.Image) -> str:
@@ -198,23 +210,13 @@ def _data(image: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(held.getvalue()).decode('ascii')}"
 
 
-def _arrows(clean: Array, flow: Array, stretch: float, title: str) -> Html:
+def _arrows(clean: Array, flow: Array, stretch: float, alt: str) -> Picture:
     height, width = clean.shape[1:]
     share = min(1.0, _BACKGROUND / max(height, width))
     size = max(1, round(width * share)), max(1, round(height * share))
     back = dimmed(_levels(clean), size).convert("L")
-    kind = "pixels" if max(height, width) <= _SMALL else None
-    box = {"width": width, "height": height}
     way = "".join(_arrow(*arrow) for arrow in arrow_list(flow, stretch))
-    return element(
-        "svg",
-        element("title", title),
-        element("image", href=_data(back), class_=kind, preserveAspectRatio="none", **box),
-        element("path", d=way, class_="arrow", stroke_width=max(height, width) / 130),
-        viewBox=f"0 0 {width} {height}",
-        role="img",
-        class_="arrows",
-    )
+    return Picture(_data(back), alt, width, height, way)
 
 
 def _arrow(x: float, y: float, dx: float, dy: float) -> str:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..contents import Curve, Minimal, ModelReport, Rate
-from .chart import SHARES, Axis, Labels, Plot, marker, path, style, svg, ticks
-from .markup import Html, Node, element
-from .numbers import NOTHING, count_of, interval, percent, radius
+from .chart import SHARES, Axis, Chart, Labels, Plot, Shape, marker, path, shape, style, ticks
+from .numbers import count_of, interval, percent, radius
 
-__all__ = ["curve_chart", "curve_table", "minimal_bars", "minimal_chart", "radii_of"]
+__all__ = ["curve_chart", "curve_rows", "minimal_bars", "minimal_chart", "radii_of"]
 
 _TITLES = {"image": "pixel radius, levels of 255 (linf)", "pixels": "flow radius, pixels"}
 _BINS = 10
@@ -25,7 +24,7 @@ def _axis(unit: str, top: float) -> Axis:
     return Axis(_TITLES[unit], top, [(value / back, f"{value:g}") for value in ticks(shown)])
 
 
-def curve_chart(name: str, curves: Named, budget: float) -> Html:
+def curve_chart(name: str, curves: Named, budget: float) -> Chart:
     """Return accuracy against a radius, a line a model, with 95% intervals."""
     unit = curves[0][2].unit
     top = max(curve.points[-1].radius for _, _, curve in curves)
@@ -44,14 +43,14 @@ def curve_chart(name: str, curves: Named, budget: float) -> Html:
             at = plot.x(point.radius), plot.y(point.accuracy.value)
             drawn += filter(None, [labels.place(percent(point.accuracy.value), *at)])
     said = "; ".join(f"{model.name}: {_in_words(curve)}" for _, model, curve in curves)
-    return svg(name, f"Accuracy against the {_TITLES[unit]}", said, drawn)
+    return Chart(name, f"Accuracy against the {_TITLES[unit]}", said, drawn)
 
 
-def _line(plot: Plot, number: int, curve: Curve, aside: float) -> list[Html]:
+def _line(plot: Plot, number: int, curve: Curve, aside: float) -> list[Shape]:
     colour, dashes = style(number)
     at = [(plot.x(p.radius) + aside, p.accuracy) for p in curve.points]
     drawn = [
-        element("line", x1=x, x2=x, y1=plot.y(r.low), y2=plot.y(r.high), class_=f"whisker {colour}")
+        shape("line", x1=x, x2=x, y1=plot.y(r.low), y2=plot.y(r.high), class_=f"whisker {colour}")
         for x, r in at
     ]
     line = [(x, plot.y(rate.value)) for x, rate in at]
@@ -72,24 +71,20 @@ def _in_words(curve: Curve) -> str:
     )
 
 
-def curve_table(curves: Named) -> Html:
-    """Return the numbers of a chart: a row a radius, a column a model."""
+def curve_rows(curves: Named) -> list[tuple[str, list[Rate | None]]]:
+    """Return the numbers of a chart: for each radius, the accuracy of each model."""
     unit = curves[0][2].unit
     radii = sorted({point.radius for _, _, curve in curves for point in curve.points})
-    rows = []
-    for size in radii:
-        cells = []
-        for _, _, curve in curves:
-            rate = next((p.accuracy for p in curve.points if p.radius == size), None)
-            if rate is None:
-                cells.append(element("td", NOTHING, class_="number"))
-                continue
-            said = [percent(rate.value), " ", element("small", interval(rate))]
-            cells.append(element("td", said, class_="number"))
-        rows.append(element("tr", element("th", radius(size, unit), scope="row"), cells))
-    heads = [element("th", model.name, scope="col") for _, model, _ in curves]
-    head = element("tr", element("th", "radius", scope="col"), heads)
-    return element("table", element("thead", head), element("tbody", rows))
+    return [
+        (
+            radius(size, unit),
+            [
+                next((p.accuracy for p in curve.points if p.radius == size), None)
+                for _, _, curve in curves
+            ],
+        )
+        for size in radii
+    ]
 
 
 def radii_of(model: ModelReport, unit: str) -> list[float]:
@@ -99,7 +94,7 @@ def radii_of(model: ModelReport, unit: str) -> list[float]:
     return sorted(size for size in found if size is not None)
 
 
-def minimal_chart(name: str, models: Sequence[tuple[int, ModelReport, Minimal]]) -> Html:
+def minimal_chart(name: str, models: Sequence[tuple[int, ModelReport, Minimal]]) -> Chart:
     """Return the share of images that are broken within each radius, a line a model."""
     unit, top = models[0][2].unit, max(minimal.largest for _, _, minimal in models)
     shares = Axis("images broken", SHARES.top, SHARES.marks)
@@ -114,7 +109,7 @@ def minimal_chart(name: str, models: Sequence[tuple[int, ModelReport, Minimal]])
             drawn.append(marker(number, plot.x(size), plot.y(share), told))
     said = "; ".join(f"{model.name}: {_summary(minimal)}" for _, model, minimal in models)
     title = f"Share of images broken within a {_TITLES[unit]}; marks at the quartiles"
-    return svg(name, title, said, drawn)
+    return Chart(name, title, said, drawn)
 
 
 def _quartiles(minimal: Minimal) -> list[tuple[float, float]]:
@@ -141,20 +136,20 @@ def _steps(plot: Plot, radii: list[float], minimal: Minimal) -> list[tuple[float
     return [*corners, (plot.x(minimal.largest), corners[-1][1])]
 
 
-def minimal_bars(name: str, number: int, model: ModelReport, minimal: Minimal) -> Html:
+def minimal_bars(name: str, number: int, model: ModelReport, minimal: Minimal) -> Chart:
     """Return how many images need how large a radius, and how many withstood the largest."""
     unit, width = minimal.unit, minimal.largest / _BINS
     bars = _bins(radii_of(model, unit), minimal, f"bar {style(number)[0]}")
     plot = _bar_plot(minimal, max(1, *(bar.images for bar in bars)))
-    drawn: list[Node] = [*plot.axes(), [_block(plot, bar, width) for bar in bars]]
+    drawn = [*plot.axes(), *(_block(plot, bar, width) for bar in bars if bar.images)]
     if minimal.median is not None:
-        drawn.append(plot.flag(minimal.median, f"median {radius(minimal.median, unit)}"))
-    drawn += [_count(plot, bar, width) for bar in bars]
+        drawn.extend(plot.flag(minimal.median, f"median {radius(minimal.median, unit)}"))
+    drawn += [_count(plot, bar, width) for bar in bars if bar.images]
     beyond = minimal.largest * (255 if unit == "image" else 1)
     place = {"x": plot.x(minimal.largest + width), "y": plot.floor + 17}
-    drawn.append(element("text", f">{beyond:.4g}", class_="middle tick", **place))
+    drawn.append(shape("text", f">{beyond:.4g}", class_="middle tick", **place))
     title = f"{model.name}: images by the smallest {_TITLES[unit]} that breaks them"
-    return svg(name, title, _summary(minimal), drawn)
+    return Chart(name, title, _summary(minimal), drawn)
 
 
 class _Bar(NamedTuple):
@@ -186,17 +181,12 @@ def _bar_plot(minimal: Minimal, most: int) -> Plot:
     return Plot(Axis(ruled.title, right, inside), Axis("images", most * 1.08, marks))
 
 
-def _block(plot: Plot, bar: _Bar, width: float) -> Html | None:
-    if not bar.images:
-        return None
+def _block(plot: Plot, bar: _Bar, width: float) -> Shape:
     left, right, top = plot.x(bar.start) + 1, plot.x(bar.start + width) - 1, plot.y(bar.images)
     size = {"width": right - left, "height": plot.floor - top}
-    told = element("title", bar.told)
-    return element("rect", told, x=left, y=top, class_=bar.kind, **size)
+    return shape("rect", title=bar.told, x=left, y=top, class_=bar.kind, **size)
 
 
-def _count(plot: Plot, bar: _Bar, width: float) -> Html | None:
-    if not bar.images:
-        return None
+def _count(plot: Plot, bar: _Bar, width: float) -> Shape:
     place = {"x": plot.x(bar.start + width / 2), "y": plot.y(bar.images) - 4}
-    return element("text", str(bar.images), class_="middle value", **place)
+    return shape("text", str(bar.images), class_="middle value", **place)

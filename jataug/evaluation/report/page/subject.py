@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import DataError
-from ..contents import ModelReport, Report, Worst
+from ..contents import AttackRow, ModelReport, Report, Threat, Worst
+from ..wording import THREATS, distinct, last
+from .numbers import NOTHING, budgets, plain, radius
 
-__all__ = ["Page", "Shown", "headline"]
+__all__ = ["Page", "Shown", "headline", "same_attack"]
+
+_SHOWN_APART = {"steps", "restarts", "branches", "flow_radius", "pixel_radius"}
+"""Settings that have a column of their own."""
 
 _SAME = ("images", "labels", "measured", "flow", "pixel", "class_names")
 
@@ -53,6 +58,49 @@ class Page:
         """The report that says which images and budgets there are."""
         return self.reports[0]
 
+    @property
+    def title(self) -> str:
+        """The title of the page."""
+        names = [one.model.name for one in self.shown]
+        return f"Robustness of {', '.join(names) if len(names) <= 3 else f'{len(names)} models'}"
+
+    @property
+    def source(self) -> str:
+        """Where the images are from, without the folders it lies in; empty where unknown."""
+        source = self.first.source
+        return str(last(source.get("path")) or source.get("kind") or "")
+
+    @property
+    def threats(self) -> list[Threat]:
+        """The kinds of change whose worst case is worth a row."""
+        told = {worst.threat for one in self.shown for worst in distinct(one.model.worst)}
+        return [threat for threat in THREATS if threat in told]
+
+    @property
+    def attacks(self) -> list[AttackRow]:
+        """Each attack once; the same name with other settings is another attack."""
+        found: list[AttackRow] = []
+        for one in self.shown:
+            found += [row for row in one.model.attacks if not any(_same(row, f) for f in found)]
+        return found
+
+    def budgets_of(self, threat: str) -> list[str]:
+        """Return the budgets that bound a kind of change."""
+        inside = budgets(self.first.flow, self.first.pixel)
+        return [text for text in inside if threat == "joint" or text.startswith(threat)]
+
+    def settings_of(self, row: AttackRow) -> list[str]:
+        """Return the settings of an attack, its longest flow and its largest change."""
+        rest = {k: v for k, v in row.parameters.items() if k not in _SHOWN_APART and v}
+        same = [found for one in self.shown if (found := same_attack(one.model, row))]
+        flow = max((r.longest_flow for r in same if r.longest_flow is not None), default=None)
+        delta = max((r.largest_delta for r in same if r.largest_delta is not None), default=None)
+        return [
+            plain(rest),
+            NOTHING if flow is None else radius(flow, "pixels"),
+            NOTHING if delta is None else radius(delta, "image"),
+        ]
+
     def class_name(self, number: int) -> str:
         """Return the name of a class, "class 7" where it has none."""
         names = self.first.class_names or {}
@@ -64,6 +112,15 @@ def headline(model: ModelReport) -> Worst | None:
     by_threat = {worst.threat: worst for worst in model.worst}
     threats = ("joint", "pixel", "flow")
     return next((by_threat[threat] for threat in threats if threat in by_threat), None)
+
+
+def same_attack(model: ModelReport, row: AttackRow) -> AttackRow | None:
+    """Return a model's row of the same attack with the same settings, or None."""
+    return next((found for found in model.attacks if _same(found, row)), None)
+
+
+def _same(one: AttackRow, other: AttackRow) -> bool:
+    return (one.name, one.parameters) == (other.name, other.parameters)
 
 
 def _named(found: Sequence[tuple[Report, Path | None]]) -> Iterator[Shown]:

@@ -1,18 +1,22 @@
-"""The sections of the page that are mostly words: sanity checks, command, hashes, versions."""
+"""The words of the page: sanity checks and verdicts, hashes, versions."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from ..contents import Check, Report, Sanity
-from ..wording import TOO_FEW, is_undecided, last, verdict, without_folders
-from .markup import Html, Node, element, joined
+from ..contents import ModelReport, Report
+from ..wording import TOO_FEW, last
 from .numbers import NOTHING, budgets, plain
-from .subject import Page, Shown
-from .tables import scrolling, swatch
 
-__all__ = ["provenance", "sanity_section"]
+__all__ = [
+    "CHECK_REASONS",
+    "CHECK_SIGNS",
+    "VERDICTS",
+    "VERDICT_BADGES",
+    "model_facts",
+    "report_facts",
+]
 
-_REASONS = {
+CHECK_REASONS = {
     "gradient": "An attack follows the gradient. Where it is zero or wrong, the attack fails "
     "although an adversarial image is there.",
     "unbounded": "With any change allowed every image can be broken; an attack that does not "
@@ -27,13 +31,13 @@ _REASONS = {
     "transfer": "Images made on another model should break this one less often than images made "
     "on itself; where they break it more often, its own gradient hides something.",
 }
-_SIGNS = {
+CHECK_SIGNS = {
     "pass": ("ok", "✓ pass"),
     "fail": ("bad", "✗ FAIL"),
     "skipped": ("unknown", f"{NOTHING} skipped"),
     "few": ("unknown", f"{NOTHING} {TOO_FEW}"),
 }
-_VERDICTS = {
+VERDICTS = {
     "pass": "No check found masked gradients. That does not prove that there are none.",
     "suspect": "Suspect: at least one check failed. The accuracies above may flatter the model.",
     "none": "The checks were not run: nothing here speaks against masked gradients.",
@@ -41,45 +45,12 @@ _VERDICTS = {
 }
 
 
-def sanity_section(one: Shown) -> Html:
-    """Return the verdict on masked gradients, and every check with its numbers."""
-    sanity: Sanity = one.model.sanity
-    words = _VERDICTS[verdict(sanity)]
-    told = element("p", words, class_=f"verdict {sanity.verdict}")
-    checks = element("ul", [_check(check) for check in sanity.checks], class_="checks")
-    return element("div", told, checks if sanity.checks else None)
-
-
-def _check(check: Check) -> Html:
-    kind, sign = _SIGNS["few" if is_undecided(check) else check.verdict]
-    reason = None if check.verdict == "skipped" else _REASONS.get(check.name)
-    return element(
-        "li",
-        element("p", element("span", sign, class_=f"badge {kind}"), " ",
-                element("b", check.title), " ", element("code", check.name)),
-        element("p", reason, class_="quiet") if reason else None,
-        element("p", check.detail.removeprefix(f"{TOO_FEW}: ")),
-    )  # fmt: skip
-
-
-def provenance(page: Page) -> Html:
-    """Return what it takes to make the reports again."""
-    parts: list[Node] = []
-    for number, report in enumerate(page.reports, 1):
-        if len(page.reports) > 1:
-            parts.append(element("h3", f"Report {number}"))
-        parts.append(_command(report))
-        parts.append(_pairs(_facts(report), "Run"))
-    for one in page.shown:
-        parts.append(element("h3", swatch(one.number), one.model.name))
-        parts.append(_pairs(_model_facts(one), one.model.name))
-    return joined(parts)
-
-
-def _command(report: Report) -> Html:
-    if report.command is None:
-        return element("p", "Made from Python; there is no command.", class_="quiet")
-    return element("pre", element("code", without_folders(report.command)), tabindex="0")
+VERDICT_BADGES = {
+    "pass": ("ok", "✓ sanity checks passed"),
+    "suspect": ("bad", "✗ suspect: gradients may be masked"),
+    "none": ("unknown", f"{NOTHING} no sanity check was run"),
+    "few": ("unknown", f"{NOTHING} sanity checks: {TOO_FEW}"),
+}
 
 
 def _of_source(name: str, value: Any) -> str:
@@ -89,7 +60,8 @@ def _of_source(name: str, value: Any) -> str:
     return plain(last(value) if name == "path" else value)
 
 
-def _facts(report: Report) -> Mapping[str, str]:
+def report_facts(report: Report) -> Mapping[str, str]:
+    """Return what it takes to make a report again."""
     return {
         "made": report.created,
         "jataug": report.jataug,
@@ -110,8 +82,8 @@ def _facts(report: Report) -> Mapping[str, str]:
     }
 
 
-def _model_facts(one: Shown) -> Mapping[str, Any]:
-    model = one.model
+def model_facts(model: ModelReport) -> Mapping[str, str]:
+    """Return what identifies a model."""
     return {
         "kind": model.kind,
         "file": plain(last(model.path)),
@@ -123,11 +95,3 @@ def _model_facts(one: Shown) -> Mapping[str, Any]:
         "preprocessing": plain(model.preprocessing),
         "ran on": model.provider,
     }
-
-
-def _pairs(facts: Mapping[str, str], name: str) -> Html:
-    rows = [
-        element("tr", element("th", key, scope="row"), element("td", value))
-        for key, value in facts.items()
-    ]
-    return scrolling(element("table", element("tbody", rows), class_="facts"), name)
