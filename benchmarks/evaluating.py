@@ -19,13 +19,13 @@ import material  # noqa: E402
 import numpy as np  # noqa: E402
 from timing import Row, print_rows, spread  # noqa: E402
 
-from jataug.evaluation.ascent import Ascent  # noqa: E402
-from jataug.evaluation.best import Best  # noqa: E402
-from jataug.evaluation.drive import drive  # noqa: E402
-from jataug.evaluation.model import Calls  # noqa: E402
-from jataug.evaluation.onnx import OnnxModel  # noqa: E402
-from jataug.evaluation.rows import Rows  # noqa: E402
-from jataug.evaluation.state import Context  # noqa: E402
+from jataug.evaluation.attacks.ascent import Ascent  # noqa: E402
+from jataug.evaluation.attacks.best_found import Best  # noqa: E402
+from jataug.evaluation.attacks.perturbation import Context  # noqa: E402
+from jataug.evaluation.attacks.restarts import drive  # noqa: E402
+from jataug.evaluation.attacks.tries import Rows  # noqa: E402
+from jataug.evaluation.models.model import Calls  # noqa: E402
+from jataug.evaluation.models.onnx import OnnxModel  # noqa: E402
 
 BATCH, FLOW, STEPS, RESTARTS = 128, 0.3, 20, 5
 

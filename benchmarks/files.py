@@ -21,9 +21,9 @@ from pathlib import Path, PurePosixPath
 import onnx
 
 from jataug.errors import JataugError
-from jataug.export.differentiate import vjp
-from jataug.export.model import load_model, prepare
-from jataug.export.report import check_vjp, report
+from jataug.export.check.differentiation import check_vjp, report
+from jataug.export.gradient.differentiate import vjp
+from jataug.export.model.load import load_model, prepare
 
 SIZE = (64, 192)
 """(height, width) where a file leaves them open."""

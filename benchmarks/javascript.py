@@ -11,7 +11,7 @@ import numpy as np
 from drivers import packages  # of tests/
 from numpy.typing import NDArray
 
-from jataug.runtime.refusal import refusal
+from jataug.runtime.unsupported import refusal
 from jataug.selfcheck.candidates import Candidate
 
 __all__ = ["Process", "javascript"]

@@ -26,8 +26,8 @@ import numpy as np  # noqa: E402
 import onnxruntime  # noqa: E402
 from timing import Row, interleaved, machine, ratios, spread  # noqa: E402
 
-from jataug.export.halves import halves  # noqa: E402
-from jataug.export.model import load_model, prepare  # noqa: E402
+from jataug.export.gradient.split_vjp import halves  # noqa: E402
+from jataug.export.model.load import load_model, prepare  # noqa: E402
 
 KINDS = ("jataug", "eager torch", "eager torch, frozen")
 WITHOUT = {"jataug": (True, False), "all kept": (False, False), "all kept, planned": (False, True)}
@@ -75,7 +75,7 @@ def prepared(case: gradient.Case, kind: str) -> Callable[[], object]:
 
 def session(case: gradient.Case, again: bool, planned: bool) -> Callable[[], object]:
     """Return what computes the gradient, without the measures that are left out."""
-    module = sys.modules["jataug.export.differentiate"]  # the name is a function, too
+    module = sys.modules["jataug.export.gradient.differentiate"]  # the name is a function, too
     passes = module.rematerialize, module.order_by_depth
     if not again:
         module.rematerialize = module.order_by_depth = lambda graph: None

@@ -26,7 +26,7 @@ from timing import machine  # noqa: E402
 
 import jataug  # noqa: E402
 from jataug.export import differentiate, export_attack  # noqa: E402
-from jataug.export.precision import float32_ends  # noqa: E402
+from jataug.export.model.element_types.precision import float32_ends  # noqa: E402
 
 MODELS: dict[str, tuple[Callable[[], material.Model], int]] = {
     "demo classifier": (material.demo_classifier, 32),

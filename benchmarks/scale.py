@@ -31,8 +31,9 @@ from timing import machine
 
 import jataug
 from jataug.data import open_source
-from jataug.generator import generate, verify
-from jataug.generator.formats import FORMATS
+from jataug.dataset import verify
+from jataug.dataset.formats import FORMATS
+from jataug.generator import generate
 
 HERE = Path(__file__).resolve().parent
 DEMO = Path(jataug.__file__).parent / "demo"

@@ -32,18 +32,18 @@ from strength_peers import FLOW, PEERS, PIXEL  # noqa: E402
 from timing import machine  # noqa: E402
 
 from jataug.attack import JointAttack  # noqa: E402
-from jataug.attack.geometry import ball  # noqa: E402
+from jataug.attack.projection import ball  # noqa: E402
 from jataug.attack.warp import warp  # noqa: E402
 from jataug.budget import FlowBudget, PixelBudget  # noqa: E402
 from jataug.config import AttackConfig  # noqa: E402
 from jataug.data import open_source  # noqa: E402
-from jataug.evaluation.drive import drive  # noqa: E402
-from jataug.evaluation.model import Calls  # noqa: E402
-from jataug.evaluation.report import Rate  # noqa: E402
-from jataug.evaluation.rows import Rows  # noqa: E402
-from jataug.evaluation.state import Context  # noqa: E402
-from jataug.evaluation.suite import attacks_of  # noqa: E402
-from jataug.evaluation.torch import TorchModel  # noqa: E402
+from jataug.evaluation.attacks.perturbation import Context  # noqa: E402
+from jataug.evaluation.attacks.restarts import drive  # noqa: E402
+from jataug.evaluation.attacks.suite import attacks_of  # noqa: E402
+from jataug.evaluation.attacks.tries import Rows  # noqa: E402
+from jataug.evaluation.models.model import Calls  # noqa: E402
+from jataug.evaluation.models.torch import TorchModel  # noqa: E402
+from jataug.evaluation.report.contents import Rate  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 SLOW = {"SpatialTransformation, grid of 63": 300}

@@ -40,9 +40,9 @@ import jataug  # noqa: E402
 from jataug.evaluation import Report, evaluate  # noqa: E402
 from jataug.export import export_attack  # noqa: E402
 from jataug.trainer import Part, TrainConfig, load_run, train  # noqa: E402
-from jataug.trainer.adversary import perturb  # noqa: E402
-from jataug.trainer.live import LiveAttack  # noqa: E402
 from jataug.trainer.models import build  # noqa: E402
+from jataug.trainer.runtime_attack import LiveAttack  # noqa: E402
+from jataug.trainer.torch_attack import perturb  # noqa: E402
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
 RESULTS = Path(__file__).parent / "results"

@@ -169,7 +169,7 @@ def kind_of(path: Path) -> str:
 
 def _kind_of_file(path: Path) -> str:
     from jataug.artifact import is_artifact
-    from jataug.export.model import load_model
+    from jataug.export.model.load import load_model
 
     if path.suffix.lower() in _SUFFIXES or "idx3" in path.name:
         return _ARRAYS
@@ -184,7 +184,7 @@ def _kind_of_file(path: Path) -> str:
 
 def _kind_of_folder(path: Path) -> str:
     from jataug.data import open_source
-    from jataug.data.stored import is_stored
+    from jataug.dataset.stored_source import is_stored
 
     if (path / "config.json").is_file() and (path / "environment.json").is_file():
         return _RUN

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jataug.generator import VerifyReport
+    from jataug.dataset import VerifyReport
 
 __all__ = ["budget_lines"]
 

@@ -9,7 +9,7 @@ from .command import Command
 from .options import PATH, precision_option, read_size
 
 if TYPE_CHECKING:
-    from jataug.export.precision import Precision
+    from jataug.export.model.element_types.precision import Precision
 
 __all__ = ["command"]
 
@@ -44,13 +44,13 @@ def command(
     \b
     jataug differentiate model.onnx -o gradient.onnx
     """
-    from jataug.export.deployed import check_prepared
-    from jataug.export.differentiate import vjp
-    from jataug.export.model import load_model
-    from jataug.export.precision import float32_twin, is_half, prepare_in
-    from jataug.export.report import check_vjp, report
+    from jataug.export.check.agreement import check_prepared
+    from jataug.export.check.differentiation import check_vjp, report
+    from jataug.export.gradient.differentiate import vjp
+    from jataug.export.model.element_types.precision import float32_twin, is_half, prepare_in
+    from jataug.export.model.load import load_model
+    from jataug.export.model.validity import explain_invalid
     from jataug.export.save import check_destination, save_model
-    from jataug.export.validity import explain_invalid
 
     check_destination(output, model)
     proto = load_model(model)

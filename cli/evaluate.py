@@ -26,7 +26,7 @@ from .progress import Bar
 from .robustness import robustness_lines
 
 if TYPE_CHECKING:
-    from jataug.evaluation.report import Report
+    from jataug.evaluation.report.contents import Report
     from jataug.evaluation.runner import Progress
 
 __all__ = ["command"]
@@ -123,12 +123,12 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
 
 def _write(formats: Sequence[str], output: Path, report: "Report") -> None:
     if "md" in formats:
-        from jataug.drawing import save
-        from jataug.evaluation.markdown import markdown
+        from jataug.atomic import write_file
+        from jataug.evaluation.report.markdown import markdown
 
-        save(output / "report.md", markdown(report).encode("utf-8"))
+        write_file(output / "report.md", markdown(report).encode("utf-8"))
     if "html" in formats:
-        from jataug.evaluation.html import write_html
+        from jataug.evaluation.report.html import write_html
 
         write_html([output / "report.json"], output / "report.html")
 
@@ -153,7 +153,7 @@ class _Bars:
             self._bar.__exit__(kind, error, trace)
 
     def __call__(self, progress: "Progress") -> None:
-        from jataug.generator import Progress as Shown
+        from jataug.dataset import Progress as Shown
 
         if progress.part != self._part:
             self.__exit__(None, None, None)

@@ -148,7 +148,7 @@ def _of_run(folder: Path, given: dict[str, Any]) -> tuple[Any, Any, AttackConfig
 def _save_model(network: Any, example: Any, path: Path) -> None:
     if example is None:
         raise click.UsageError("--save-model: expected a run as MODEL, got a file")
-    from jataug.export.model import load_model
+    from jataug.export.model.load import load_model
     from jataug.export.save import check_destination, save_model
 
     check_destination(path)

@@ -29,7 +29,7 @@ __all__ = ["command"]
 
 
 @click.command("generate", cls=Command)
-@click.argument("attacks", type=PATH, nargs=-1, required=True, metavar="ATTACK...")
+@click.argument("attacks", type=PATH, nargs=-1, required=True, metavar="ATTACK")
 @click.argument("source", type=PATH)
 @click.argument("destination", type=PATH)
 @click.option(
@@ -77,8 +77,7 @@ def command(
 
     SOURCE is a folder of class folders, a folder of images (with --labels predicted), an .npz file
     with images and labels, an idx file of the MNIST family, tar shards, Parquet files or a Hugging
-    Face data set. Run again, it goes on where it was stopped. With several ATTACKs, the images are
-    read once, and each one's data set is a folder of its name in DESTINATION.
+    Face data set. The same command, run again, resumes where it was stopped.
 
     Ctrl-C stops after the batch, a second one at once; then the exit code is 130.
 
@@ -86,26 +85,27 @@ def command(
     jataug generate attack.onnx photos/ out/ --resize 256 --crop 224 \\
         --labels predicted
     jataug generate attack.onnx t10k-images-idx3-ubyte.gz out/ --dry-run
-    jataug generate weak.onnx strong.onnx photos/ out/ --workers 2 --threads 4
+    jataug generate attack.onnx photos/ out/ --workers 2 --threads 4
     """
-    from jataug.generator import generate, generate_all
+    from jataug.generator import generate
 
+    if len(attacks) > 1:
+        raise click.UsageError(
+            f"generate takes one ATTACK, and {len(attacks)} were given; run the command once for "
+            "each, with a destination of its own, in a shell loop"
+        )
     show = JsonLines() if log_json else Bar("generate")
     with show, _stopped_while_planned(ctx, log_json), Interrupt(show.say) as interrupt:
         images = open_images(source, show.say if log_json else None)
         say_classes(images, given, show.say if log_json else None)
         given |= {"progress": interrupt.begins(show), "stop": interrupt}
-        if len(attacks) == 1:
-            reports = {"": generate(attacks[0], images, destination, **given)}
-        else:
-            reports = generate_all(attacks, images, destination, **given)
-    for report in reports.values():
-        if log_json:
-            done = {"event": "stopped" if report.stopped else "done", **asdict(report)}
-            click.echo(json.dumps(done, default=str, sort_keys=True))
-        else:
-            _print(report)
-    if any(report.stopped for report in reports.values()):
+        report = generate(attacks[0], images, destination, **given)
+    if log_json:
+        done = {"event": "stopped" if report.stopped else "done", **asdict(report)}
+        click.echo(json.dumps(done, default=str, sort_keys=True))
+    else:
+        _print(report)
+    if report.stopped:
         ctx.exit(INTERRUPTED)
 
 

@@ -89,8 +89,8 @@ def _of_logits(model: Any) -> list[tuple[str, str]]:
 
 
 def _of_model(file: Path, given: dict[str, Any]) -> list[tuple[str, str]]:
-    from jataug.export.model import load_model
-    from jataug.export.survey import survey
+    from jataug.export.model.load import load_model
+    from jataug.export.preflight import survey
 
     proto = load_model(file)
     found = survey(proto, preprocessing(given), given["size"])
@@ -134,7 +134,7 @@ def _batch(proto: Any, shape: tuple[int | str, ...]) -> str:
 
 
 def _of_dataset(folder: Path) -> list[tuple[str, str]]:
-    from jataug.generator import open_dataset
+    from jataug.dataset import open_dataset
 
     dataset = open_dataset(folder)
     plan = dataset.index["plan"]

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from jataug.generator import Progress
+    from jataug.dataset import Progress
 
 __all__ = ["INTERRUPTED", "Interrupt"]
 

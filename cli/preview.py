@@ -47,8 +47,8 @@ def command(
     jataug preview attack.onnx photos/ -o grid.png --labels predicted \\
         --resize 256 --crop 224
     """
+    from jataug.atomic import write_file
     from jataug.data import check_outside
-    from jataug.drawing import save
     from jataug.errors import DataError
     from jataug.generator import preview
     from jataug.runtime import Session
@@ -61,7 +61,7 @@ def command(
         picture = preview(session, images, count, skipped=_say, **given)
     data = io.BytesIO()
     picture.save(data, "PNG")
-    save(output, data.getvalue())
+    write_file(output, data.getvalue())
     click.echo(f"{output}: {picture.width} x {picture.height}")
 
 

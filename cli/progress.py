@@ -12,7 +12,7 @@ import click
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from jataug.generator import Progress
+    from jataug.dataset import Progress
 
 __all__ = ["Bar", "JsonLines", "duration", "terminal_bar"]
 

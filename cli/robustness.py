@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jataug.evaluation.report import ModelReport, Rate, Sanity
+    from jataug.evaluation.report.contents import ModelReport, Rate, Sanity
 
 __all__ = ["robustness_lines"]
 
@@ -25,7 +25,7 @@ def robustness_lines(found: "ModelReport", labels: str = "source") -> Iterator[s
         found: what was measured.
         labels: "source", or "predicted" where they are the model's own predictions.
     """
-    from jataug.evaluation.wording import CONSISTENT, THREATS, distinct
+    from jataug.evaluation.report.wording import CONSISTENT, THREATS, distinct
 
     yield f"{found.name}: {found.clean_accuracy.total} images, {found.provider}"
     yield ""
@@ -47,7 +47,7 @@ def _rate(rate: "Rate") -> str:
 
 def _checks(sanity: "Sanity") -> Iterator[str]:
     """Yield the verdict; each check by its title, with what was measured where it failed."""
-    from jataug.evaluation.wording import is_undecided, verdict
+    from jataug.evaluation.report.wording import is_undecided, verdict
 
     yield from _wrapped(f"  sanity checks: {_VERDICTS[verdict(sanity)]}", " " * 4)
     undecided = [check for check in sanity.checks if is_undecided(check)]

@@ -60,7 +60,7 @@ def command(
     jataug verify adversarial/
     jataug verify adversarial/ --source photos/ --model attack.onnx
     """
-    from jataug.generator import verify
+    from jataug.dataset import verify
 
     if threads is not None and model is not None and not is_artifact(model):
         raise click.UsageError("--threads: expected an attack artifact as --model")
@@ -92,13 +92,13 @@ def command(
 
 def _judge(model: Path, destination: Path, given: dict[str, Any], device: str) -> tuple[Any, str]:
     """Return what predicts, and what to say of its preprocessing where predictions differ."""
-    from jataug.generator.dataset import read_index
+    from jataug.dataset.open import read_index
 
     index = read_index(destination)
     if is_artifact(model):
         return model, ""
-    from jataug.export.model import load_model, model_digest
-    from jataug.export.predict import predictor
+    from jataug.export.gradient.predict import predictor
+    from jataug.export.model.load import load_model, model_digest
 
     asked = _asked(given)
     size, used = given["size"], preprocessing(given)

@@ -17,22 +17,22 @@ from jataug.config import AttackConfig
 from jataug.errors import BudgetError, ModelError
 from jataug.preprocessing import Preprocessing
 
-from . import forms
-from .attack import Body
-from .check import check_artifact, check_gradient
-from .classifier import Classifier
-from .deployed import check_logits, logits_difference
-from .graph import Graph
-from .lowering import lower_masks
-from .model import image_shape, load_model, model_digest
-from .portable import check_portable
-from .precision import Precision, float32_twin, precision_of, prepare_in
-from .rematerialize import order_by_depth, rematerialize
+from .attack import forms
+from .attack.body import Body
+from .attack.warp import reach_of
+from .check.agreement import check_logits, logits_difference
+from .check.gradient import check_artifact, check_gradient
+from .check.portable import check_portable
+from .graph.builder import Graph
+from .model.classifier import Classifier
+from .model.element_types.precision import Precision, float32_twin, precision_of, prepare_in
+from .model.element_types.widen import widen
+from .model.load import image_shape, load_model, model_digest
+from .model.validity import explain_invalid
+from .model.weights import PREFIX, Weights, weight_arrays, weight_inputs, weight_names
+from .passes.lowering import lower_masks
+from .passes.rematerialize import order_by_depth, rematerialize
 from .save import check_destination, save_model
-from .validity import explain_invalid
-from .warp import reach_of
-from .weights import PREFIX, Weights, weight_arrays, weight_inputs, weight_names
-from .widen import widen
 
 if TYPE_CHECKING:
     import torch

@@ -24,10 +24,9 @@ from .errors import (
 from .result import AttackResult
 
 if TYPE_CHECKING:
+    from .dataset import open_dataset, verify
     from .evaluation.evaluate import evaluate
-    from .generator.dataset import open_dataset
-    from .generator.generate import generate, generate_all
-    from .generator.verify import verify
+    from .generator.generate import generate
     from .runtime import Session
 
 __version__ = "0.1.0"
@@ -49,7 +48,6 @@ __all__ = [
     "UnsupportedOperator",
     "evaluate",
     "generate",
-    "generate_all",
     "open_dataset",
     "verify",
 ]
@@ -58,9 +56,8 @@ _LAZY = {
     "Session": "runtime",
     "evaluate": "evaluation",
     "generate": "generator",
-    "generate_all": "generator",
-    "open_dataset": "generator",
-    "verify": "generator",
+    "open_dataset": "dataset",
+    "verify": "dataset",
 }
 
 

@@ -17,9 +17,9 @@ import torch
 from families import LIST, NEWER, OLDER
 from torch import Tensor, nn
 
-from jataug.export.differentiate import vjp
-from jataug.export.model import load_model, prepare
-from jataug.export.report import report
+from jataug.export.check.differentiation import report
+from jataug.export.gradient.differentiate import vjp
+from jataug.export.model.load import load_model, prepare
 from jataug.runtime.onnxruntime import Engine
 
 __all__ = ["ARCHITECTURES", "IMAGES", "Architecture", "Measured", "measure"]

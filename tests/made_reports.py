@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jataug.evaluation.report import (
+from jataug.evaluation.report.contents import (
     FORMAT_VERSION,
     AttackRow,
     Check,

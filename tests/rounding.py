@@ -4,7 +4,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from jataug.export.precision import float32_ends
+from jataug.export.model.element_types.precision import float32_ends
 
 __all__ = ["rounded", "unoptimised"]
 

@@ -19,10 +19,11 @@ LONGEST = 400
 
 FOUNDATION = {
     "artifact",
+    "atomic",
     "budget",
+    "checks",
     "config",
-    "difference",
-    "drafts",
+    "plan_diff",
     "errors",
     "finalize",
     "preprocessing",
@@ -39,16 +40,17 @@ ARROWS = {
     "runtime": SHARED
     | {"attack"},  # of .resident alone: arrays on a CUDA device are finished in torch
     "attack": SHARED,
-    "data": SHARED,
+    "data": SHARED | {"dataset"},  # data.open alone: a data set is a source too
     "drawing": SHARED,
+    "dataset": SHARED | {"data", "drawing", "runtime"},
     "export": SHARED | {"runtime"},
-    "generator": SHARED | {"data", "drawing", "runtime"},
+    "generator": SHARED | {"data", "dataset", "drawing", "runtime"},
     "selfcheck": SHARED | {"runtime"},
-    "loaders": SHARED | {"attack", "data", "generator", "runtime"},
+    "loaders": SHARED | {"attack", "data", "dataset", "runtime"},
     "bridge": EXPORT,
-    "evaluation": EXPORT | {"attack", "bridge", "data", "drawing"},
-    "trainer": EXPORT | {"attack", "data", "generator"},
-    "demo": EXPORT | {"data", "generator"},
+    "evaluation": EXPORT | {"attack", "bridge", "data", "dataset", "drawing"},
+    "trainer": EXPORT | {"attack", "data", "dataset"},
+    "demo": EXPORT | {"data", "dataset", "generator"},
 }
 ARROWS["cli"] = set(ARROWS)
 
@@ -60,30 +62,52 @@ THIRD_PARTIES = {
     "attack": {"numpy", "torch"},
     "data": {"datasets", "numpy", "PIL", "pyarrow"},  # in functions: extras
     "drawing": {"numpy", "PIL"},
-    "generator": {"numpy", "PIL", "pyarrow"},
+    "dataset": {"numpy", "PIL", "pyarrow"},
+    "generator": {"numpy", "PIL"},
     "loaders": {"numpy", "PIL"},
     "bridge": {"numpy", "torch"},
-    "evaluation": {"numpy", "PIL"},
+    "evaluation": {"jinja2", "markupsafe", "numpy", "PIL"},
     "trainer": {"matplotlib", "numpy", "safetensors", "torch"},
     "export": {"numpy", "onnx", "onnx_ir", "onnxscript", "ml_dtypes", "google"},  # protobuf
     "cli": {"click", "numpy", "tqdm"},
 }
 MORE_IN = {
     "jataug.generator.engines.ray": {"ray"},
-    "jataug.export.model": {"torch"},
+    "jataug.export.model.load": {"torch"},
     "jataug.loaders.albumentations": {"albumentations"},
     "jataug.loaders.datasets": {"datasets"},
     "jataug.loaders.grain": {"grain", "jax"},
     "jataug.loaders.tensors": {"torch"},
     "jataug.loaders.tf": {"tensorflow"},
     "jataug.loaders.torch": {"torch"},
-    "jataug.runtime.foreign": {"torch"},
-    "jataug.runtime.resident": {"torch"},
-    "jataug.runtime.shared": {"torch"},
-    "jataug.runtime.tensors": {"torch"},
-    "jataug.evaluation.autoattack": {"pyautoattack", "torch"},
-    "jataug.evaluation.torch": {"torch"},
+    "jataug.runtime.on_device.foreign": {"torch"},
+    "jataug.runtime.on_device.resident": {"torch"},
+    "jataug.runtime.on_device.shared": {"torch"},
+    "jataug.runtime.on_device.tensor_calls": {"torch"},
+    "jataug.evaluation.attacks.autoattack": {"pyautoattack", "torch"},
+    "jataug.evaluation.models.torch": {"torch"},
 }
+EXPORT_LAYERS = (
+    "graph",
+    "rules",
+    "model",
+    "passes",
+    "preprocess",
+    "gradient",
+    "attack",
+    "check",
+    "save",
+    "build",
+    "preflight",
+)
+"""The folders and modules of export/, from the bottom up: each may import those before it."""
+
+MODULES_IN_A_FOLDER = 14
+SISTERS = {"rules", "formats", "loaders", "engines", "models", "cli"}
+"""Folders of sister modules, which share names with others on purpose, as `numpy` and `torch`."""
+TWINS = {"finalize", "warp"}
+"""The same step of the method in numpy, torch and ONNX."""
+
 UNIX_ONLY = {"fcntl", "grp", "pwd", "resource", "termios"}
 STANDARD = set(sys.stdlib_module_names)
 
@@ -175,6 +199,42 @@ def test_arrows(name: str) -> None:
     assert unit(name) in ARROWS, f"{name}: say in ARROWS what it may import"
     reached = {unit(target(found)) for found in IMPORTS[name] if is_ours(found)}
     assert reached - {unit(name)} <= ARROWS[unit(name)]
+
+
+def layer(module: str) -> int:
+    """The position of a module of export/ in its layers; its face is above all."""
+    part = module.removeprefix("jataug.export").strip(".").split(".")[0]
+    return EXPORT_LAYERS.index(part) if part else len(EXPORT_LAYERS)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if unit(name) == "export"])
+def test_layers_of_export(name: str) -> None:
+    reached = {target(found) for found in IMPORTS[name] if unit(target(found)) == "export"}
+    assert {module for module in reached if layer(module) > layer(name)} == set()
+
+
+def folders() -> dict[str, list[str]]:
+    """The names of the modules in each folder, its __init__ left out."""
+    held: dict[str, list[str]] = {}
+    for file in MODULES.values():
+        if file.stem != "__init__":
+            held.setdefault(file.parent.relative_to(ROOT).as_posix(), []).append(file.stem)
+    return held
+
+
+@pytest.mark.parametrize("folder", [f for f in folders() if f not in {"cli", "export/rules"}])
+def test_folders_are_small(folder: str) -> None:
+    assert len(folders()[folder]) <= MODULES_IN_A_FOLDER
+
+
+def test_names_are_unique() -> None:
+    """No two modules share a name, but in folders of sister modules."""
+    places: dict[str, list[str]] = {}
+    for folder, names in folders().items():
+        if folder.rpartition("/")[2] not in SISTERS:
+            for name in {*names} - TWINS:
+                places.setdefault(name, []).append(folder)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 @pytest.mark.parametrize("name", MODULES)

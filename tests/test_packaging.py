@@ -176,7 +176,7 @@ def test_the_lowest_constraints_are_the_bounds_of_pyproject() -> None:
     extras = PROJECT["project"]["optional-dependencies"]
     chosen = [items for name, items in extras.items() if name not in TOOLS | APART]
     wanted = [*PROJECT["project"]["dependencies"], *itertools.chain(*chosen)]
-    found = [re.fullmatch(r"([a-z-]+)(?:\[[a-z,]+\])?>=([0-9.]+)", item) for item in wanted]
+    found = [re.fullmatch(r"([a-z0-9-]+)(?:\[[a-z,]+\])?>=([0-9.]+)", item) for item in wanted]
     others = [item for item, one in zip(wanted, found, strict=True) if one is None]
     assert all(item.startswith("jataug[") for item in others), others
     bounds = {one[1]: Version(one[2]) for one in found if one}

@@ -10,8 +10,9 @@ from same_attack import check_attack, check_gradients, check_outcome
 from jataug import AttackConfig, FlowBudget, PixelBudget, Session
 from jataug.attack import joint
 from jataug.attack.problem import read
-from jataug.export import attack, export_attack
-from jataug.export.attack import Evaluation
+from jataug.export import export_attack
+from jataug.export.attack import body as attack
+from jataug.export.attack.body import Evaluation
 from jataug.runtime import session as session_module
 
 SHAPE = (3, 16, 16)

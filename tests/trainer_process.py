@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from jataug.trainer import TrainConfig, train
-from jataug.trainer import checkpoint as saving
 from jataug.trainer.processes import joined
+from jataug.trainer.run_folder import checkpoint as saving
 
 
 def main() -> None:

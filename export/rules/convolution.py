@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Term
+from ..graph.builder import Term
 from .places import constant
 from .table import rule
 from .window import Window, window

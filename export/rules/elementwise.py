@@ -9,8 +9,8 @@ import numpy as np
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Term
-from ..term import made_by
+from ..graph.builder import Term
+from ..graph.term import made_by
 from .table import FLAT, Pullback, rule
 
 _FLAT = """

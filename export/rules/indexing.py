@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Shape, Term
+from ..graph.builder import Shape, Term
 from .places import collect, one_hot, product, static
 from .table import rule
 

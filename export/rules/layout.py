@@ -7,7 +7,7 @@ import numpy as np
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Shape, Term
+from ..graph.builder import Shape, Term
 from .places import collect, constant, static
 from .table import rule
 

@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Dim, Term
-from ..term import source_of
+from ..graph.builder import Dim, Term
+from ..graph.term import source_of
 from .table import rule
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Term
+from ..graph.builder import Term
 from .places import collect, constant, static
 from .table import rule
 

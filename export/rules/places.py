@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Shape, Term
+from ..graph.builder import Shape, Term
 
 __all__ = ["along", "collect", "constant", "one_hot", "product", "static"]
 

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph import Term
+from ..graph.builder import Term
 from .elementwise import step
 from .places import along, product
 from .table import rule

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from jataug.errors import UnsupportedOperator
 
-from ..quantised import (
+from ..graph.quantised_values import (
     INTEGER,
     LINEAR,
     MICROSOFT,
@@ -25,7 +25,7 @@ from ..quantised import (
     interval,
     real_result,
 )
-from ..term import Term, source_of
+from ..graph.term import Term, source_of
 from . import convolution, elementwise, layout, linear, pooling  # noqa: F401  (their float ops)
 from .table import Rule, add_rule, rule, rule_of
 

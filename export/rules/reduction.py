@@ -5,7 +5,7 @@ from math import prod
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Term
+from ..graph.builder import Term
 from .elementwise import step
 from .table import rule
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Term
+from ..graph.builder import Term
 from .places import along, collect, constant, static
 from .table import rule
 

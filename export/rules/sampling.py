@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Term
+from ..graph.builder import Term
 from .elementwise import step
 from .indexing import zeros_like
 from .places import ONE_HOT, product, static

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Term
+from ..graph.builder import Term
 
 __all__ = [
     "FLAT", "Rule", "add_rule", "custom_rules", "find_rule", "has_rule", "rule", "rule_of"

@@ -10,7 +10,7 @@ import numpy as np
 
 from jataug.errors import UnsupportedOperator
 
-from ..graph import Term
+from ..graph.builder import Term
 
 __all__ = ["Window", "scatter", "window"]
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..config import AttackConfig
-from .geometry import Branch, ball
+from .projection import Branch, ball
 from .render import State, base, clip, render
 
 __all__ = ["finalize", "from_levels", "quantize", "to_half"]

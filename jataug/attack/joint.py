@@ -12,12 +12,12 @@ from ..config import AttackConfig
 from ..errors import DataError, ModelError
 from ..finalize import channel_axis
 from ..result import AttackResult, finite_rows, success_and_reached
-from .best import better, judge
+from .best_iterate import better, judge
 from .finalize import finalize, from_levels, quantize
-from .geometry import Branch, ball, direction
 from .modes import evaluating
 from .objective import cotangent, loss
 from .problem import Model, Problem, predict, read
+from .projection import Branch, ball, direction
 from .render import State, base, render
 
 __all__ = ["JointAttack", "Measure", "ascent", "finish", "iterate", "move", "start"]

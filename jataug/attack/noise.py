@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import streams
 from ..budget import Norm
 from ..config import AttackConfig
-from .geometry import Branch
+from .projection import Branch
 from .render import State
 
 __all__ = ["flow_noise", "pixel_noise", "pixel_words", "starts", "uniform", "words"]

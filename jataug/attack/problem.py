@@ -15,7 +15,7 @@ from ..config import AttackConfig
 from ..errors import BudgetError, DataError, ModelError
 from ..result import check_targeted
 from .finalize import from_levels
-from .geometry import Branch
+from .projection import Branch
 from .render import State
 
 __all__ = ["Draws", "Model", "Problem", "logits_of", "predict", "read"]

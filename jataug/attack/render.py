@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ..config import Composition
-from .geometry import Branch
+from .projection import Branch
 from .warp import warp
 
 __all__ = ["State", "base", "clip", "render"]

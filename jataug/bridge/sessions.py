@@ -11,13 +11,13 @@ from torch import Tensor
 
 from jataug.errors import JataugError
 from jataug.preprocessing import Preprocessing
+from jataug.runtime.on_device.shared import run_shared, settle
 from jataug.runtime.onnxruntime import Engine
-from jataug.runtime.shared import run_shared, settle
 
 if TYPE_CHECKING:
     import onnx
 
-    from jataug.export.classifier import Classifier
+    from jataug.export.model.classifier import Classifier
 
 __all__ = ["Kept", "Sessions"]
 
@@ -49,9 +49,9 @@ class Sessions:
         size: tuple[int, int] | None,
         check: bool = True,
     ) -> None:
-        from jataug.export.deployed import check_logits
-        from jataug.export.halves import row_shapes
-        from jataug.export.model import load_model, prepare
+        from jataug.export.check.agreement import check_logits
+        from jataug.export.gradient.split_vjp import row_shapes
+        from jataug.export.model.load import load_model, prepare
 
         name, proto = preprocessing.logits if preprocessing else None, load_model(model)
         self._network: Classifier = prepare(proto, of=name, preprocessing=preprocessing, size=size)
@@ -72,13 +72,13 @@ class Sessions:
 
     @cached_property
     def _plain(self) -> Engine:
-        from jataug.export.halves import forward_half
+        from jataug.export.gradient.split_vjp import forward_half
 
         return self._engine(forward_half(self._network, self._preprocessing))
 
     @cached_property
     def _halves(self) -> "_Halves | JataugError":
-        from jataug.export.halves import halves
+        from jataug.export.gradient.split_vjp import halves
 
         try:
             found = halves(self._network, self._preprocessing)

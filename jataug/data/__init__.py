@@ -2,9 +2,7 @@
 sample at a time.
 """
 
-from .decode import decode, decode_bytes
-from .geometry import Geometry, prepare
-from .labels import (
+from .class_map import (
     Classes,
     ClassMap,
     ClassOrder,
@@ -13,14 +11,16 @@ from .labels import (
     read_classes,
     source_labels,
 )
-from .npy import read_array
-from .open import open_source
+from .geometry import Geometry, prepare
+from .open_source import open_source
 from .outside import check_outside
-from .parquet import ParquetRows, parquet_library
-from .rows import Rows, npz_rows
+from .readers.array_rows import Rows, npz_rows
+from .readers.decode import decode, decode_bytes
+from .readers.npy import read_array
+from .readers.parquet_rows import ParquetRows, parquet_library
+from .readers.tar_members import Member, read_member, tar_members
 from .skip import Skip
 from .source import Sample, Source
-from .tar import Member, read_member, tar_members
 
 __all__ = [
     "ClassMap",

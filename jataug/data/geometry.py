@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DataError
-from .decode import MAX_PIXELS
+from .readers.decode import MAX_PIXELS
 
 __all__ = ["Geometry", "prepare"]
 

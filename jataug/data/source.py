@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .left_out import LeftOut
+from .unread_files import LeftOut
 
 __all__ = ["NO_LABEL", "Sample", "Source", "check_description", "fingerprint"]
 

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .decode import decode_bytes
-from .folder import SUFFIXES
-from .shards import files_mark
+from .image_folder import SUFFIXES
+from .readers.decode import decode_bytes
+from .readers.shards import files_mark
+from .readers.tar_members import Member, read_member, tar_members
 from .source import NO_LABEL, Source
-from .tar import Member, read_member, tar_members
 
 __all__ = ["TarSource"]
 

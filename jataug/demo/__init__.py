@@ -50,8 +50,9 @@ def run_demo(
         DataError: the destination holds something else, or cannot be written.
         MissingExtra: ONNX Runtime is not installed.
     """
+    from jataug.dataset import verify
     from jataug.export import export_attack
-    from jataug.generator import generate, preview, verify
+    from jataug.generator import generate, preview
     from jataug.runtime import Session
 
     root = _folder(Path(destination))

@@ -11,7 +11,6 @@ from .panels import (
     picture,
     shown_size,
 )
-from .save import save
 from .text import Font, confidence, font_for, printable, radius_255
 
 __all__ = [
@@ -28,6 +27,5 @@ __all__ = [
     "picture",
     "printable",
     "radius_255",
-    "save",
     "shown_size",
 ]

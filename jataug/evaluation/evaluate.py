@@ -13,18 +13,18 @@ import numpy as np
 
 from ..budget import FlowBudget, PixelBudget
 from ..data import ClassOrder, Geometry, Source, check_outside, open_source
-from ..data.labels import Classes
+from ..data.class_map import Classes
 from ..data.skip import OnError
 from ..errors import BudgetError, DataError
 from ..preprocessing import Preprocessing
-from .assess import Assessment
-from .folder import Folder
+from .attacks.suite import SUITES, Suite, attacks_of
 from .images import Images, open_images
-from .report import FORMAT_VERSION, Report
+from .model_report import Assessment
+from .models.named import Subject, default_batch_size, open_subjects
+from .report.contents import FORMAT_VERSION, Report
+from .results_folder import Folder
 from .runner import Progress, Runner
 from .settings import Settings
-from .subject import Subject, default_batch_size, open_subjects
-from .suite import SUITES, Suite, attacks_of
 
 __all__ = ["REPORT", "evaluate"]
 

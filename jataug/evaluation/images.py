@@ -17,12 +17,12 @@ from ..data import (
     prepare,
     source_labels,
 )
-from ..data.labels import Classes
+from ..data.class_map import Classes
 from ..data.skip import HINT, OnError, check_on_error
 from ..data.source import check_description
 from ..errors import DataError
 from ..finalize import from_levels
-from .model import Array
+from .models.model import Array
 
 __all__ = ["Images", "open_images"]
 

@@ -9,10 +9,10 @@ import numpy as np
 from ..finalize import from_levels, quantize
 from ..result import finite_rows, predictions
 from ..warp import warp
-from .best import View
-from .model import Array, Calls
-from .objective import value
-from .rows import Rows
+from .attacks.best_found import View
+from .attacks.losses import value
+from .attacks.tries import Rows
+from .models.model import Array, Calls
 
 __all__ = ["Measured", "Outcome", "measure", "measured"]
 

@@ -11,14 +11,14 @@ import numpy as np
 
 from ..result import predictions
 from ..warp import warp
-from .best import Best, View
-from .drive import Attack, drive
-from .folder import Folder
+from .attacks.best_found import Best, View
+from .attacks.perturbation import Context
+from .attacks.restarts import Attack, drive
+from .attacks.tries import Rows
 from .images import Images
-from .model import Array, Calls, Model
+from .models.model import Array, Calls, Model
 from .outcome import Measured, Outcome, measure, measured
-from .rows import Rows
-from .state import Context
+from .results_folder import Folder
 
 __all__ = ["Clean", "Progress", "Runner"]
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from .ascent import Ascent
-from .drive import Attack
-from .model import Array, Calls
-from .objective import cotangent, value
-from .report import Check, Sanity, Verdict
+from .attacks.ascent import Ascent
+from .attacks.losses import cotangent, value
+from .attacks.restarts import Attack
+from .attacks.square import Square
+from .attacks.suite import Suite
+from .models.model import Array, Calls
+from .report.contents import Check, Sanity, Verdict
+from .report.wording import TOO_FEW
 from .runner import Clean, Runner
-from .square import Square
-from .suite import Suite
-from .wording import TOO_FEW
 
 __all__ = [
     "PROBES",

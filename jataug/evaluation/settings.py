@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from ..budget import FlowBudget, PixelBudget
 from ..errors import BudgetError
-from .drive import Attack
-from .state import Context
-from .suite import Suite
+from .attacks.perturbation import Context
+from .attacks.restarts import Attack
+from .attacks.suite import Suite
 
 __all__ = ["Settings"]
 

@@ -1,26 +1,7 @@
-"""Adversarial data sets: generate them, verify them, open them, look at them."""
+"""Generation of adversarial data sets: planned, resumable, with byte-identical output."""
 
-from .dataset import Dataset, StoredSample, open_dataset
-from .draw import Guess, Row, draw
-from .generate import generate, generate_all
+from .generate import generate
+from .generate_report import Estimate, Report, Skip
 from .preview import preview
-from .report import Estimate, Progress, Report, Skip
-from .verify import VerifyReport, verify
 
-__all__ = [
-    "Dataset",
-    "Estimate",
-    "Guess",
-    "Progress",
-    "Report",
-    "Row",
-    "Skip",
-    "StoredSample",
-    "VerifyReport",
-    "draw",
-    "generate",
-    "generate_all",
-    "open_dataset",
-    "preview",
-    "verify",
-]
+__all__ = ["Estimate", "Report", "Skip", "generate", "preview"]

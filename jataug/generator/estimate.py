@@ -4,13 +4,13 @@ import shutil
 import time
 from pathlib import Path
 
-from .encode import png
-from .formats import format_of
+from ..checks import canonical
+from ..dataset.encode import png
+from ..dataset.formats import format_of
+from .generate_report import Estimate
+from .open_session import AttackSession
 from .pipeline import attack, crew, read_ahead
-from .plan import canonical
-from .report import Estimate
-from .session import AttackSession
-from .share import Share
+from .shard_progress import Share
 
 __all__ = ["estimate"]
 

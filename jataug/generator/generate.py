@@ -3,25 +3,26 @@ checked.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from ..checks import check_integer
 from ..data import ClassOrder, Source, open_source
-from ..data.labels import Classes
+from ..data.class_map import Classes
+from ..dataset.counts import Progress
+from ..dataset.plan import DEFAULT_BATCH, part_of
 from ..errors import DataError
-from .engines import Crew
+from .coordinator import make_data_set
+from .engines import Workforce
 from .estimate import estimate
-from .job import prepare_job
-from .plan import DEFAULT_BATCH, check_integer, part_of
-from .report import Estimate, Progress, Report
-from .run import Run
-from .session import AttackSession, Opening, check_session, opened
-from .share import Share
+from .generate_report import Report
+from .open_session import AttackSession, Opening, check_session, opened
+from .request import prepare_job
+from .shard_progress import Share
 
-__all__ = ["generate", "generate_all"]
+__all__ = ["generate"]
 
 StrPath = str | PathLike[str]
 
@@ -108,122 +109,63 @@ def generate(
         ArtifactError: the artifact cannot be used.
         RuntimeUnavailable: the device cannot be used.
     """
-    options = dict(locals())
-    for name in ("artifact", "source", "destination", "session"):
-        del options[name]
-    (report,) = _generate([artifact], [session], source, [Path(destination)], **options)
-    return report
-
-
-def generate_all(
-    artifacts: Sequence[StrPath], source: StrPath | Source, destination: StrPath, **options: Any
-) -> dict[str, Report]:
-    """Attack a source with several artifacts, reading every image once; a data set for each of
-    them, as `generate` makes it alone.
-
-    Args:
-        artifacts: the attacks; their file names differ.
-        source: as of `generate`.
-        destination: the folder of the data sets; each is named after its artifact, without suffix.
-        options: those of `generate`, but for `session`. Progress counts all data sets together.
-
-    Returns:
-        The reports, by the name of the data set, in the order of `artifacts`.
-
-    Raises:
-        DataError: two artifacts have one name; and what `generate` raises.
-    """
-    names = [Path(artifact).stem for artifact in artifacts]
-    double = sorted({name for name in names if names.count(name) > 1 or not name})
-    if double or not names:
-        raise DataError(
-            "artifacts: expected files with names that differ, got "
-            f"{f'{double[0]!r} twice' if double else 'none'}"
-        )
-    if "session" in options:
-        raise DataError("session: expected none with several artifacts, each opens its own")
-    roots = [Path(destination) / name for name in names]
-    given = {**(generate.__kwdefaults__ or {}), **options}
-    del given["session"]
-    if unknown := sorted(set(options) - set(given)):
-        raise TypeError(f"generate_all() got an unexpected keyword argument {unknown[0]!r}")
-    reports = _generate(list(artifacts), [None] * len(names), source, roots, **given)
-    return dict(zip(names, reports, strict=True))
-
-
-def _generate(
-    artifacts: Sequence[StrPath | None],
-    sessions: Sequence[AttackSession | None],
-    source: StrPath | Source,
-    roots: Sequence[Path],
-    *,
-    batch_size: int | None,
-    shard: str | None,
-    engine: str,
-    workers: int,
-    gpus_per_worker: float | None,
-    device: str,
-    backend: str,
-    tf32: bool,
-    dry_run: bool,
-    progress: Callable[[Progress], object] | None,
-    stop: Callable[[], bool] | None,
-    **options: Any,
-) -> list[Report]:
-    """Return a report for each artifact."""
     began = time.monotonic()
-    crew, part = Crew(engine, workers, gpus_per_worker), part_of(shard)
+    workforce, part = Workforce(engine, workers, gpus_per_worker), part_of(shard)
     if batch_size is not None:
         check_integer("batch_size", batch_size, 1)
-    if any(session is not None for session in sessions) and (engine, workers) != ("local", 1):
+    if session is not None and (engine, workers) != ("local", 1):
         raise DataError(
-            "session: expected none, each worker opens its own; give the artifact's path"
+            "session: cannot be used with several workers or Ray, where each worker opens its "
+            "own; give the artifact's path"
         )
-    for artifact, session in zip(artifacts, sessions, strict=True):
-        if artifact is not None and session is not None:
-            check_session(artifact, session)
-    if engine == "ray":  # its workers may stand in another folder
+    if artifact is not None and session is not None:
+        check_session(artifact, session)
+    root = Path(destination)
+    if engine == "ray":  # its workers may have another current directory
         source = source if isinstance(source, Source) else Path(source).absolute()
-        roots = [root.absolute() for root in roots]
+        root = root.absolute()
     held = source if isinstance(source, Source) else open_source(source)
-    size = batch_size or _batch_size(len(held), options["limit"], sessions)
-    with ExitStack() as stack:
-        openings = [
-            None
-            if artifact is None
-            else Opening(Path(artifact).absolute(), size, device, options["threads"], backend, tf32)
-            for artifact in artifacts
-        ]
-        attackers = [
-            stack.enter_context(opened(opening, session, batch_size=size))
-            for opening, session in zip(openings, sessions, strict=True)
-        ]
-        shares = [
-            Share(prepare_job(attacker, artifact, held, root, batch_size=size, **options), part)
-            for attacker, artifact, root in zip(attackers, artifacts, roots, strict=True)
-        ]
-        estimates: list[Estimate | None] = [None] * len(shares)
-        asked = _Asked(stop)
-        if dry_run:
-            estimates = [estimate(*pair) for pair in zip(shares, attackers, strict=True)]
-        else:
-            for group in _groups(shares):
-                of = [shares[k] for k in group], [openings[k] for k in group]
-                Run(*of, [attackers[k] for k in group], crew, progress, asked).make()
-        seconds = time.monotonic() - began
-        return [
-            share.report(seconds, stopped=asked.answer, estimate=found)
-            for share, found in zip(shares, estimates, strict=True)
-        ]
+    size = batch_size or _batch_size(len(held), limit, session)
+    opening = None
+    if artifact is not None:
+        opening = Opening(Path(artifact).absolute(), size, device, threads, backend, tf32)
+    asked = _Asked(stop)
+    with opened(opening, session, batch_size=size) as attacker:
+        job = prepare_job(
+            attacker,
+            artifact,
+            held,
+            root,
+            format=format,
+            seed=seed,
+            epoch=epoch,
+            batch_size=size,
+            shard_size=shard_size,
+            labels=labels,
+            classes=classes,
+            class_order=class_order,
+            resize=resize,
+            crop=crop,
+            save_flow=save_flow,
+            save_float=save_float,
+            source_hash=source_hash,
+            on_error=on_error,
+            limit=limit,
+            threads=threads,
+        )
+        share = Share(job, part)
+        found = estimate(share, attacker) if dry_run else None
+        if found is None:
+            make_data_set(share, opening, attacker, workforce, progress, asked)
+        return share.report(time.monotonic() - began, stopped=asked.answer, estimate=found)
 
 
-def _batch_size(count: int, limit: Any, sessions: Sequence[AttackSession | None]) -> int:
-    """Return the default: a given session's own; else a few images make a small batch, as it is
-    padded to its size.
+def _batch_size(count: int, limit: int | None, session: AttackSession | None) -> int:
+    """Return the default: the given session's own; else at most DEFAULT_BATCH, and no more than
+    there are images, as every batch is padded to its size.
     """
-    for session in sessions:
-        if isinstance(own := getattr(session, "batch_size", None), int):
-            return own
+    if isinstance(own := getattr(session, "batch_size", None), int):
+        return own
     wanted = min(count, limit) if isinstance(limit, int) and limit > 0 else count
     return max(1, min(DEFAULT_BATCH, wanted))
 
@@ -241,11 +183,3 @@ class _Asked:
     def __call__(self) -> bool:
         self.answer = self.answer or bool(self._stop and self._stop())
         return self.answer
-
-
-def _groups(shares: Sequence[Share]) -> list[list[int]]:
-    """Return the positions of shares; those of one image shape share what is read."""
-    groups: dict[tuple[int, int, int], list[int]] = {}
-    for number, share in enumerate(shares):
-        groups.setdefault(share.job.plan.image_shape, []).append(number)
-    return list(groups.values())

@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from .. import process
+from ..atomic import SCRATCH, name_write_errors
 from ..errors import DataError
-from .store import SCRATCH, writing
 
 __all__ = ["HEARTBEAT", "SILENT", "Claim", "Lock"]
 
@@ -101,11 +101,11 @@ class Lock:
         self._path = root / SCRATCH / f"{self.name}{_CLAIM}"
 
     def __enter__(self) -> Self:
-        with writing(self._root):
+        with name_write_errors(self._root):
             self._publish()
             self.began = self._path.stat().st_mtime_ns
         try:
-            with writing(self._root):
+            with name_write_errors(self._root):
                 while not self._first():
                     time.sleep(0.05)
                 self._path.with_suffix(_HELD).touch()

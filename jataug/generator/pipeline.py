@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from ..data import prepare
 from ..data.skip import HINT
+from ..dataset.card_samples import sketched
+from ..dataset.plan import Shard
+from ..dataset.shard_writer import Finished
 from ..errors import DataError
 from ..result import predictions
-from .job import Job
-from .plan import Shard
-from .session import AttackSession
-from .shard import Finished
-from .sketch import sketched
+from .open_session import AttackSession
+from .request import Job
 
 __all__ = ["Loaded", "attack", "crew", "draw", "drawn_ahead", "in_turn", "read_ahead"]
 
@@ -97,13 +97,13 @@ def read_ahead(
 
 def drawn_ahead(
     batches: Iterable[tuple[Shard, Loaded]],
-    starts: Callable[[Shard, Loaded], Any],
+    starts: Callable[[Loaded], Any],
     pool: Executor,
 ) -> Iterator[tuple[Shard, Loaded, Future[Any]]]:
     """Yield the batches, each with its starts, while those of the next are drawn."""
     last: tuple[Shard, Loaded, Future[Any]] | None = None
     for shard, batch in batches:
-        drawn = pool.submit(starts, shard, batch)
+        drawn = pool.submit(starts, batch)
         if last is not None:
             yield last
         last = shard, batch, drawn

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from ..checks import check_integer
 from ..data import (
     ClassOrder,
     Geometry,
@@ -18,12 +19,11 @@ from ..data import (
     prepare,
     source_labels,
 )
-from ..data.labels import Classes
+from ..data.class_map import Classes
 from ..data.skip import OnError, check_on_error
+from ..drawing.grid import Guess, Row, draw
 from ..errors import DataError
-from .draw import Guess, Row, draw
-from .plan import check_integer
-from .session import AttackSession
+from .open_session import AttackSession
 
 __all__ = ["guess", "preview"]
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
+from ..dataset.open import StoredShard
+from ..dataset.verify.file_checks import file_problems, index_problems, record_problems
+from ..dataset.verify.verify import verify
 from ..errors import CheckError, DataError
-from ..generator.checks import file_problems, index_problems, record_problems
-from ..generator.dataset import StoredShard
-from ..generator.verify import verify
 
 __all__ = ["Verify", "check_index", "check_shard", "check_whole"]
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import AttackConfig
+from ..dataset.verify.budget_checks import BudgetCheck, Pairs
 from ..errors import DataError
-from ..generator.budgets import BudgetCheck, Pairs
 from .stored import StoredSet
 
 __all__ = ["check_count", "check_origin"]

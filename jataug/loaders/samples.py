@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from .. import streams
 from ..data import Source, open_source
 from ..data.source import NO_LABEL
+from ..dataset.verify.comparison import Original
 from ..errors import DataError
-from ..generator.comparison import Original
 from .check import Verify
 from .labels import Convention, Smoothing, check_fraction
 from .origin import check_count, check_origin

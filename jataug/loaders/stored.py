@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
 from ..data import decode_bytes
+from ..dataset.open import StoredShard, read_index
 from ..errors import DataError
-from ..generator.dataset import StoredShard, read_index
 from .check import Verify, check_index, check_shard, check_whole
 
 __all__ = ["StoredSet"]

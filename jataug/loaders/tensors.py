@@ -8,8 +8,8 @@ from torch import Tensor
 
 from .. import streams
 from ..attack.finalize import finalize, from_levels, quantize
-from ..attack.geometry import Branch, ball
 from ..attack.noise import flow_noise, pixel_noise, pixel_words, uniform
+from ..attack.projection import Branch, ball
 from ..attack.render import State
 from ..attack.warp import warp
 from ..budget import FlowBudget, PixelBudget

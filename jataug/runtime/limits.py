@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from jataug.artifact import Manifest
 from jataug.errors import BudgetError
 
-from .batch import as_radii
+from .inputs import as_radii
 
 __all__ = ["calls_of", "check_count", "radii_of", "steps_of"]
 

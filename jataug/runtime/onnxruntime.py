@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jataug.errors import MissingExtra, RuntimeUnavailable
 
-from .refusal import failure, refusal
+from .unsupported import failure, refusal
 
 if TYPE_CHECKING:
     import onnx

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jataug.errors import MissingExtra, RuntimeUnavailable
 
-from .refusal import check_age, refusal
+from .unsupported import check_age, refusal
 from .values import shape_of, type_of
 
 if TYPE_CHECKING:

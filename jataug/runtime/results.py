@@ -7,7 +7,7 @@ import numpy as np
 
 from jataug.result import AttackResult
 
-from .batch import Images
+from .inputs import Images
 
 __all__ = ["joined", "no_results"]
 

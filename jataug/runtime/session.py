@@ -18,11 +18,11 @@ from jataug.errors import ArtifactError
 from jataug.result import AttackResult, check_targeted, finite_rows
 
 from .backends import Engine, check_device, check_recordable, engine_type
-from .batch import as_images, as_indices, as_labels, check_targets, padded
-from .devices import is_on_cuda
-from .finish import finished
+from .inputs import as_images, as_indices, as_labels, check_targets, padded
 from .limits import calls_of, check_count, radii_of, steps_of
 from .locking import one_at_a_time
+from .measurement import finished
+from .on_device.devices import is_on_cuda
 from .results import joined, no_results
 from .stepper import Stepper
 from .task import Start, Task, radii_and_steps, start_state
@@ -30,7 +30,7 @@ from .task import Start, Task, radii_and_steps, start_state
 if TYPE_CHECKING:
     import onnx
 
-    from .resident import Resident
+    from .on_device.resident import Resident
 
 __all__ = ["Session"]
 
@@ -382,7 +382,7 @@ class Session:
         return self._engine_type(self._model, sizes, self._device, self._threads, **self._recorded)
 
     def _resident(self) -> "Resident":
-        from .resident import Compiled, Resident
+        from .on_device.resident import Compiled, Resident
 
         if self._on_device is None:
             number = int(self._device.partition(":")[2] or 0)

@@ -14,7 +14,7 @@ from jataug.errors import DataError
 from jataug.finalize import project
 from jataug.warp import warp
 
-from .batch import padded
+from .inputs import padded
 
 __all__ = ["Start", "Task", "radii_and_steps", "start_state", "with_steps"]
 

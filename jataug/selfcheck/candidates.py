@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from jataug.errors import JataugError, MissingExtra, RuntimeUnavailable
 from jataug.runtime import onnxruntime, openvino, tract
-from jataug.runtime.refusal import refusal
+from jataug.runtime.unsupported import refusal
 
 if TYPE_CHECKING:
     import onnx

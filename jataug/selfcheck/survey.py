@@ -14,7 +14,7 @@ from jataug.errors import ArtifactError, JataugError, ModelError, RuntimeUnavail
 
 from .call import call_of
 from .candidates import Candidate, Compiled, candidates, golden, installed
-from .difference import MOVED, VALUES, difference
+from .deviation import MOVED, VALUES, difference
 
 if TYPE_CHECKING:
     import onnx

@@ -18,10 +18,10 @@ except ImportError as error:
         f"jataug.trainer needs {error.name}, which is not installed: pip install 'jataug[train]'"
     ) from error
 
-from .config import Part, TrainConfig
 from .loop import train
-from .report import TrainProgress, TrainReport
-from .run import TrainedRun, is_run, load_run
+from .run_folder.run import TrainedRun, is_run, load_run
+from .run_folder.train_report import TrainProgress, TrainReport
+from .train_config import Part, TrainConfig
 
 __all__ = [
     "Part",

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from ..attack.finalize import from_levels
 from ..errors import DataError
 from ..runtime import Session
-from .adversary import perturb
 from .augment import augment
-from .config import Part, TrainConfig
 from .data import TrainData, epoch_order
-from .live import LiveAttack
 from .pregenerated import Pregenerated, warn_of_budgets
 from .processes import Processes
+from .runtime_attack import LiveAttack
+from .torch_attack import perturb
+from .train_config import Part, TrainConfig
 
 __all__ = ["Batch", "Batches", "autocast", "is_renumbered"]
 

@@ -22,7 +22,7 @@ from ..data import (
     source_labels,
 )
 from ..errors import DataError
-from .config import TrainConfig
+from .train_config import TrainConfig
 
 __all__ = ["IN_MEMORY", "Pixels", "TrainData", "epoch_order", "load_data", "permutation"]
 

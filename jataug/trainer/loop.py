@@ -17,18 +17,18 @@ from ..data import first_classes
 from ..errors import CheckError, ModelError
 from .average import Average
 from .batches import Batches, autocast
-from .checkpoint import load_weights, write_checkpoint
-from .config import TrainConfig
-from .curves import Events, append, draw_curves, read_metrics
 from .data import TrainData, load_data
-from .evaluation import measure
+from .held_out import measure
 from .models import build
-from .position import Position, resume, save
 from .processes import Processes, joined
-from .report import TrainProgress, TrainReport
-from .run import BEST, METRICS, initial_weights, open_run
+from .run_folder.checkpoint import load_weights, write_checkpoint
+from .run_folder.metrics import Events, append, draw_curves, read_metrics
+from .run_folder.run import BEST, METRICS, initial_weights, open_run
+from .run_folder.train_progress import Position, resume, save
+from .run_folder.train_report import TrainProgress, TrainReport
 from .schedule import learning_rate
 from .smoothing import smooth
+from .train_config import TrainConfig
 
 __all__ = ["train"]
 

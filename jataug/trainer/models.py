@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..atomic import hash_file
 from ..attack.problem import logits_of
 from ..errors import ModelError
-from ..generator.store import file_hash
 
 __all__ = ["Normalize", "ResNet18", "SmallCNN", "WideResNet", "build", "code_hash"]
 
@@ -83,7 +83,7 @@ def code_hash(name: str) -> str | None:
         file = inspect.getsourcefile(_imported(name))
     except TypeError:  # it has none
         return None
-    return file_hash(Path(file)) if file else None
+    return hash_file(Path(file)) if file else None
 
 
 def _named(name: str) -> tuple[Any, dict[str, Any]]:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..budget import FlowBudget, PixelBudget
 from ..config import AttackConfig
+from ..dataset import Dataset, StoredSample, open_dataset
+from ..dataset.open import StoredShard
 from ..errors import DataError
-from ..generator import Dataset, StoredSample, open_dataset
-from ..generator.dataset import StoredShard
-from .config import TrainConfig
 from .data import IN_MEMORY, TrainData, permutation
+from .train_config import TrainConfig
 
 __all__ = ["Pregenerated", "warn_of_budgets"]
 

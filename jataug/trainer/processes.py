@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..errors import DataError, RuntimeUnavailable
-from .config import TrainConfig
+from .train_config import TrainConfig
 
 __all__ = ["Processes", "joined"]
 

@@ -2,7 +2,7 @@
 
 import math
 
-from .config import TrainConfig
+from .train_config import TrainConfig
 
 __all__ = ["learning_rate"]
 

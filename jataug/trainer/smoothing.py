@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .config import Convention
+from .train_config import Convention
 
 __all__ = ["smooth"]
 

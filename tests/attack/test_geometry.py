@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from jataug.attack.geometry import ball, direction
+from jataug.attack.projection import ball, direction
 
 
 def field(*shape, seed=0):

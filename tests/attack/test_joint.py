@@ -13,7 +13,7 @@ import jataug.warp
 from jataug import AttackConfig, FlowBudget, PixelBudget, streams
 from jataug.attack import JointAttack, joint
 from jataug.attack import render as render_module
-from jataug.attack.best import Candidate, better
+from jataug.attack.best_iterate import Candidate, better
 from jataug.attack.warp import warp
 
 OFF = {"flow": FlowBudget(0), "pixel": PixelBudget(0)}

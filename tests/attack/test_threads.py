@@ -9,7 +9,7 @@ import torch
 
 from jataug import AttackConfig
 from jataug.attack import JointAttack
-from jataug.evaluation.torch import TorchModel
+from jataug.evaluation.models.torch import TorchModel
 
 THREADS = 8
 

@@ -7,8 +7,8 @@ import onnx
 import pytest
 
 from jataug.export import differentiate
-from jataug.export.halves import Halves, forward_half, halves, row_shapes
-from jataug.export.model import load_model, prepare
+from jataug.export.gradient.split_vjp import Halves, forward_half, halves, row_shapes
+from jataug.export.model.load import load_model, prepare
 from jataug.runtime.onnxruntime import Engine
 
 from . import models

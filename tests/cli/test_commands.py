@@ -179,7 +179,7 @@ def test_inspect_tells_the_batch_of_the_file_from_that_of_an_attack(run, tmp_pat
 
 def test_a_line_of_progress_reads_well(monkeypatch, capsys):
     from jataug.cli import progress
-    from jataug.generator import Progress
+    from jataug.dataset import Progress
 
     monkeypatch.setattr(progress.time, "monotonic", iter([0.0, 1.0, 20.0, 40.0]).__next__)
     with progress.Bar("generate") as bar:

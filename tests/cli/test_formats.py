@@ -69,7 +69,7 @@ def test_generate_and_verify(run, artifact, images, tmp_path, format):
 def test_a_flipped_byte_is_named_and_fails(run, artifact, images, tmp_path, format):
     out = tmp_path / "out"
     run("generate", artifact, images, out, "--format", format, "--limit", 8)
-    from jataug.generator import open_dataset
+    from jataug.dataset import open_dataset
 
     data = open_dataset(out)._open(0).reader.data(5)
     path = out / "images" / f"shard-00000.{format}"

@@ -122,12 +122,12 @@ def test_files_of_other_libraries(run, tmp_path, name, words):
     assert run("inspect", tmp_path / name).exit_code == 0
 
 
-@pytest.mark.parametrize("command", ["preview", "verify"])
-def test_a_stopped_command_is_no_failed_check(run, tmp_path, monkeypatch, command):
+@pytest.mark.parametrize(("command", "part"), [("preview", "generator"), ("verify", "dataset")])
+def test_a_stopped_command_is_no_failed_check(run, tmp_path, monkeypatch, command, part):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"jataug.generator.{command}", stopped)
+    monkeypatch.setattr(f"jataug.{part}.{command}", stopped)
     monkeypatch.setattr("jataug.runtime.Session.open", stopped)
     words = {"preview": ("a.onnx", "photos", "-o", tmp_path / "a.png"), "verify": (tmp_path,)}
     result = run(command, *words[command])

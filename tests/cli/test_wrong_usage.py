@@ -26,11 +26,12 @@ def place(artifact, images, tmp_path, monkeypatch):
     return tmp_path
 
 
-ORDER = "the order is jataug generate ATTACK... SOURCE DESTINATION"
+ORDER = "the order is jataug generate ATTACK SOURCE DESTINATION"
 MISUSED = {
     "generate photos attack.onnx out": ["photos: expected ATTACK", "a folder of images", ORDER],
     "generate images.npz attack.onnx out": ["images.npz: expected ATTACK", "of images", ORDER],
     "generate attack.onnx photos": ["got attack.onnx photos: DESTINATION missing", "--help"],
+    "generate attack.onnx attack.onnx photos out": ["one ATTACK", "once for each"],
     "generate attack.onnx": ["SOURCE and DESTINATION missing"],
     "generate model.onnx photos out": ["without a manifest", "jataug export model.onnx -o"],
     "generate attack.onnx model.onnx out": ["expected SOURCE to be images", "an ONNX model"],

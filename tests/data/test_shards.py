@@ -1,6 +1,6 @@
 import pytest
 
-from jataug.data.shards import expand, one_split, shard_files
+from jataug.data.readers.shards import expand, one_split, shard_files
 from jataug.errors import DataError
 
 

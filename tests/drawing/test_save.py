@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from jataug.drawing import save
+from jataug.atomic import write_file
 from jataug.errors import DataError
 
 
 def test_a_file_is_written_whole_and_nothing_is_left_beside_it(tmp_path):
-    save(tmp_path / "a.png", b"new")
-    save(tmp_path / "a.png", b"newer")
+    write_file(tmp_path / "a.png", b"new")
+    write_file(tmp_path / "a.png", b"newer")
     assert (tmp_path / "a.png").read_bytes() == b"newer"
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
@@ -22,11 +22,11 @@ def test_a_failed_write_keeps_what_was_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(DataError, match=r"a\.png: could not be written: No space left"):
-        save(target, b"new")
+        write_file(target, b"new")
     assert target.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(DataError, match="could not be written: No such file"):
-        save(tmp_path / "none" / "a.png", b"")
+        write_file(tmp_path / "none" / "a.png", b"")

@@ -8,11 +8,11 @@ import material
 import numpy as np
 import pytest
 
-from jataug.evaluation.model import Calls
-from jataug.evaluation.onnx import OnnxModel
-from jataug.evaluation.rows import Rows
-from jataug.evaluation.state import Context
-from jataug.evaluation.torch import TorchModel
+from jataug.evaluation.attacks.perturbation import Context
+from jataug.evaluation.attacks.tries import Rows
+from jataug.evaluation.models.model import Calls
+from jataug.evaluation.models.onnx import OnnxModel
+from jataug.evaluation.models.torch import TorchModel
 
 FLOW, PIXEL = 0.3, 8 / 255
 

@@ -9,10 +9,10 @@ import torch
 from kills import main
 from torch import nn
 
-from jataug.drawing import save
+from jataug.atomic import write_file
 from jataug.evaluation import evaluate, load_report
-from jataug.evaluation.html import write_html
-from jataug.evaluation.markdown import markdown
+from jataug.evaluation.report.html import write_html
+from jataug.evaluation.report.markdown import markdown
 
 _TIMES = {"created", "seconds"}
 
@@ -25,7 +25,7 @@ def make(source: Path, out: Path) -> None:
     report = evaluate(
         model, source, out, attacks=attacks, curves=False, sanity=False, limit=4, identity="1"
     )
-    save(out / "report.md", markdown(report).encode())
+    write_file(out / "report.md", markdown(report).encode())
     write_html(out / "report.json", out / "report.html")
 
 

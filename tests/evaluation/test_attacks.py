@@ -11,18 +11,19 @@ from same_attack import check_iteration
 from jataug.attack.problem import read
 from jataug.budget import FlowBudget, PixelBudget
 from jataug.config import AttackConfig
-from jataug.evaluation import ascent, state
-from jataug.evaluation.ascent import Ascent
-from jataug.evaluation.best import Best, View
-from jataug.evaluation.drive import Attack, drive
-from jataug.evaluation.model import Calls
-from jataug.evaluation.onnx import OnnxModel
-from jataug.evaluation.rows import Rows
+from jataug.evaluation.attacks import ascent
+from jataug.evaluation.attacks import perturbation as state
+from jataug.evaluation.attacks.ascent import Ascent
+from jataug.evaluation.attacks.best_found import Best, View
+from jataug.evaluation.attacks.perturbation import Context
+from jataug.evaluation.attacks.restarts import Attack, drive
+from jataug.evaluation.attacks.square import Square
+from jataug.evaluation.attacks.suite import attacks_of
+from jataug.evaluation.attacks.tries import Rows
+from jataug.evaluation.models.model import Calls
+from jataug.evaluation.models.onnx import OnnxModel
+from jataug.evaluation.models.torch import TorchModel
 from jataug.evaluation.runner import changes
-from jataug.evaluation.square import Square
-from jataug.evaluation.state import Context
-from jataug.evaluation.suite import attacks_of
-from jataug.evaluation.torch import TorchModel
 
 from .conftest import FLOW, PIXEL
 

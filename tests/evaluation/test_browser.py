@@ -9,7 +9,7 @@ import pytest
 from drivers.devtools import Browser
 from made_reports import made, written
 
-from jataug.evaluation.html import write_html
+from jataug.evaluation.report.html import write_html
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 HOSTILE = "<script>window.hacked=1</script><img src=http://127.0.0.1:9/x onerror=window.hacked=1>"

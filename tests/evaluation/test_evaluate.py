@@ -13,10 +13,10 @@ from PIL import Image
 import jataug
 from jataug.errors import BudgetError, DataError, ModelError
 from jataug.evaluation import evaluate, load_report, schema
-from jataug.evaluation.markdown import markdown
-from jataug.evaluation.onnx import OnnxModel
+from jataug.evaluation.attacks.suite import ATTACKS, SUITES, attacks_of
+from jataug.evaluation.models.onnx import OnnxModel
+from jataug.evaluation.report.markdown import markdown
 from jataug.evaluation.runner import Progress
-from jataug.evaluation.suite import ATTACKS, SUITES, attacks_of
 from jataug.export import export_attack
 from jataug.preprocessing import Preprocessing
 

@@ -10,7 +10,7 @@ import pytest
 from kills import killed_before_every_change
 
 from jataug.errors import DataError
-from jataug.evaluation.folder import Folder
+from jataug.evaluation.results_folder import Folder
 
 
 @pytest.mark.skipif(

@@ -16,8 +16,8 @@ from onnx import helper, numpy_helper
 from jataug.cli import main
 from jataug.errors import ModelError
 from jataug.evaluation import evaluate
-from jataug.evaluation.html import html_page
-from jataug.evaluation.markdown import markdown
+from jataug.evaluation.report.html import html_page
+from jataug.evaluation.report.markdown import markdown
 from jataug.preprocessing import Preprocessing
 
 HEADS = {"bare": (), "Softmax": ("Softmax",), "Softmax of Sigmoid": ("Sigmoid", "Softmax")}

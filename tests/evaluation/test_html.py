@@ -18,12 +18,12 @@ from PIL import Image
 
 from jataug.errors import DataError
 from jataug.evaluation import load_report
-from jataug.evaluation.html import html_page, write_html
-from jataug.evaluation.page.chart import ticks
-from jataug.evaluation.page.numbers import duration, interval, percent, radius
-from jataug.evaluation.page.pictures import shown_attack
-from jataug.evaluation.report import Map, Rate
-from jataug.evaluation.wording import THREATS, distinct
+from jataug.evaluation.report.contents import Map, Rate
+from jataug.evaluation.report.html import html_page, write_html
+from jataug.evaluation.report.page.chart import ticks
+from jataug.evaluation.report.page.numbers import duration, interval, percent, radius
+from jataug.evaluation.report.page.pictures import shown_attack
+from jataug.evaluation.report.wording import THREATS, distinct
 
 EXAMPLE = Path(__file__).parent / "example" / "report.json"
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=hacked=1>\"'&\x00\u202e\n</style>{é日"
@@ -383,7 +383,7 @@ def test_transfer_stands_beside_the_direct_attack(tmp_path):
 def test_the_same_report_gives_the_same_bytes(tmp_path):
     path = written(made(models=("a", "b"), images=9), tmp_path)
     code = (
-        "import sys, hashlib; from jataug.evaluation.html import html_page\n"
+        "import sys, hashlib; from jataug.evaluation.report.html import html_page\n"
         "print(hashlib.sha256(html_page(sys.argv[1]).encode()).hexdigest())"
     )
     here = hashlib.sha256(html_page(path).encode()).hexdigest()

@@ -11,9 +11,10 @@ import torch
 from jataug.data import open_source
 from jataug.data.source import Source
 from jataug.errors import DataError
-from jataug.evaluation import evaluate, suite
-from jataug.evaluation.ascent import Ascent
-from jataug.evaluation.torch import TorchModel
+from jataug.evaluation import evaluate
+from jataug.evaluation.attacks import suite
+from jataug.evaluation.attacks.ascent import Ascent
+from jataug.evaluation.models.torch import TorchModel
 from jataug.export.rules import table
 
 OPTIONS: Any = {"attacks": ("pgd:steps=2",), "curves": False, "sanity": False, "device": "cpu"}

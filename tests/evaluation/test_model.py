@@ -11,10 +11,10 @@ from bridge import models
 from torch import nn
 
 from jataug.errors import ModelError, UnsupportedOperator
-from jataug.evaluation.model import Calls, parts
-from jataug.evaluation.onnx import OnnxModel
-from jataug.evaluation.rows import Rows
-from jataug.evaluation.torch import TorchModel
+from jataug.evaluation.attacks.tries import Rows
+from jataug.evaluation.models.model import Calls, parts
+from jataug.evaluation.models.onnx import OnnxModel
+from jataug.evaluation.models.torch import TorchModel
 from jataug.preprocessing import Preprocessing
 
 

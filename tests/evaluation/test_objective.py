@@ -6,7 +6,7 @@ import torch
 
 from jataug.attack.objective import cotangent as torch_cotangent
 from jataug.attack.objective import loss as torch_loss
-from jataug.evaluation.objective import cotangent, margin, softmax, value
+from jataug.evaluation.attacks.losses import cotangent, margin, softmax, value
 
 ALL = ["truth", "target", "margin", "dlr", "dlr-targeted"]
 LABEL, TARGET = np.array([0, 4, 2]), np.array([1, 3, 0])

@@ -11,14 +11,14 @@ import torch
 from bridge import peers
 
 from jataug.errors import MissingExtra
-from jataug.evaluation.apgd import Apgd
-from jataug.evaluation.drive import drive
-from jataug.evaluation.model import Calls
-from jataug.evaluation.onnx import OnnxModel
-from jataug.evaluation.rows import Rows
-from jataug.evaluation.state import Context
-from jataug.evaluation.suite import attacks_of
-from jataug.evaluation.torch import TorchModel
+from jataug.evaluation.attacks.apgd import Apgd
+from jataug.evaluation.attacks.perturbation import Context
+from jataug.evaluation.attacks.restarts import drive
+from jataug.evaluation.attacks.suite import attacks_of
+from jataug.evaluation.attacks.tries import Rows
+from jataug.evaluation.models.model import Calls
+from jataug.evaluation.models.onnx import OnnxModel
+from jataug.evaluation.models.torch import TorchModel
 
 RADIUS, STEPS = 4 / 255, 12
 

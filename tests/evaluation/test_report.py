@@ -11,7 +11,7 @@ from scipy.stats import binom, binomtest
 
 from jataug.errors import DataError
 from jataug.evaluation import load_report, schema
-from jataug.evaluation.report import FORMAT_VERSION, Rate, Report
+from jataug.evaluation.report.contents import FORMAT_VERSION, Rate, Report
 
 EXAMPLE = Path(__file__).parent / "example"
 

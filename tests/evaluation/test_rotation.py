@@ -5,11 +5,11 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from jataug.errors import BudgetError
-from jataug.evaluation.drive import drive
-from jataug.evaluation.model import Calls
-from jataug.evaluation.rotation import Rotation, turned
-from jataug.evaluation.rows import Rows
-from jataug.evaluation.state import Context
+from jataug.evaluation.attacks.perturbation import Context
+from jataug.evaluation.attacks.restarts import drive
+from jataug.evaluation.attacks.rotation import Rotation, turned
+from jataug.evaluation.attacks.tries import Rows
+from jataug.evaluation.models.model import Calls
 
 IMAGE = np.random.default_rng(0).random((2, 3, 9, 12)).astype(np.float32)
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from jataug.evaluation import evaluate
-from jataug.evaluation.report import ModelReport
+from jataug.evaluation.report.contents import ModelReport
+from jataug.evaluation.report.wording import verdict
 from jataug.evaluation.sanity import compared
-from jataug.evaluation.wording import verdict
 from jataug.preprocessing import Preprocessing
 
 

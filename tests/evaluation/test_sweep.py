@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from jataug.evaluation import evaluate
-from jataug.evaluation.folder import Folder
+from jataug.evaluation.attacks.perturbation import Context
+from jataug.evaluation.curves import minimal, sweep_curve, sweep_map
 from jataug.evaluation.images import open_images
-from jataug.evaluation.model import Seed
+from jataug.evaluation.models.model import Seed
+from jataug.evaluation.results_folder import Folder
 from jataug.evaluation.runner import Runner
-from jataug.evaluation.state import Context
-from jataug.evaluation.sweep import minimal, sweep_curve, sweep_map
 
 RADII = (0.02, 0.05, 0.1, 0.2)
 ROUNDS = 6

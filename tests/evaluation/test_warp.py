@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from jataug.attack.warp import warp as torch_warp
-from jataug.evaluation.warp import Warped
+from jataug.evaluation.attacks.warp import Warped
 from jataug.warp import warp
 
 SIZES = [(5, 7), (1, 6), (4, 1), (1, 1), (2, 2)]

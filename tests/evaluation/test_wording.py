@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from made_reports import made, written
 
-from jataug.evaluation.html import html_page
-from jataug.evaluation.markdown import markdown
-from jataug.evaluation.page.numbers import NOTHING
-from jataug.evaluation.report import Check, Rate, Sanity, Worst
-from jataug.evaluation.wording import TOO_FEW, distinct, last, without_folders
+from jataug.evaluation.report.contents import Check, Rate, Sanity, Worst
+from jataug.evaluation.report.html import html_page
+from jataug.evaluation.report.markdown import markdown
+from jataug.evaluation.report.page.numbers import NOTHING
+from jataug.evaluation.report.wording import TOO_FEW, distinct, last, without_folders
 
 
 def text_of(report, folder):

@@ -5,7 +5,7 @@ them.
 import numpy as np
 
 from jataug import AttackConfig, FlowBudget, PixelBudget
-from jataug.export.attack import Body, Inputs, State
+from jataug.export.attack.body import Body, Inputs, State
 from jataug.preprocessing import Preprocessing
 
 from .building import artifact, compute, network, one_call, start

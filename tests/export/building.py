@@ -10,8 +10,8 @@ import onnx_ir as ir
 from jataug import AttackConfig
 from jataug.artifact import Manifest
 from jataug.export.build import build_attack
-from jataug.export.graph import Graph, Term
-from jataug.export.model import load_model, prepare
+from jataug.export.graph.builder import Graph, Term
+from jataug.export.model.load import load_model, prepare
 from jataug.preprocessing import Preprocessing
 
 from .checking import on_runtime

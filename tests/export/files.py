@@ -5,7 +5,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from jataug.export import differentiate
-from jataug.export.model import prepare
+from jataug.export.model.load import prepare
 from jataug.preprocessing import Preprocessing
 
 from .checking import normal, on_runtime

@@ -6,8 +6,8 @@ import os
 import pytest
 from architectures import ARCHITECTURES, measure
 
-from jataug.export.check import TOLERANCE, check_gradient
-from jataug.export.model import load_model, prepare
+from jataug.export.check.gradient import TOLERANCE, check_gradient
+from jataug.export.model.load import load_model, prepare
 from jataug.preprocessing import Preprocessing
 
 MISSING = [p for p in ("transformers", "torchvision") if importlib.util.find_spec(p) is None]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jataug.export import attack
-from jataug.export.warp import Warp
+from jataug.export.attack import body as attack
+from jataug.export.attack.warp import Warp
 
 from . import attack_claims as claims
 

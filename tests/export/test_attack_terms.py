@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jataug.export import attack
-from jataug.export.attack import Inputs, cotangent, direction, finite, into_ball, loss
+from jataug.export.attack import body as attack
+from jataug.export.attack.body import Inputs, cotangent, direction, finite, into_ball, loss
 
 from .attack_claims import exact
 from .building import compute

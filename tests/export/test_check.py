@@ -11,7 +11,8 @@ import torch
 from onnx import helper, numpy_helper
 
 from jataug import AttackConfig, CheckError, FlowBudget, PixelBudget, Session, UnsupportedOperator
-from jataug.export import check, export_attack
+from jataug.export import export_attack
+from jataug.export.check import gradient as check
 from jataug.export.rules import table
 
 CONFIG = AttackConfig(flow=FlowBudget(0.3), pixel=PixelBudget("8/255"), steps=2)
@@ -113,7 +114,7 @@ def test_logits_that_are_not_finite_are_refused(tiny_net, tmp_path):
 
 
 def test_an_attack_that_does_nothing_is_refused(tiny_net, tmp_path, monkeypatch):
-    from jataug.export import attack
+    from jataug.export.attack import body as attack
 
     monkeypatch.setattr(attack, "direction", lambda gradient, norm, axes: gradient * 0.0)
     with pytest.raises(CheckError, match="leaves the image as it is"):

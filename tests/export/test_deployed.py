@@ -9,9 +9,12 @@ from onnx import helper, numpy_helper
 from jataug import AttackConfig, FlowBudget, PixelBudget
 from jataug.bridge import OnnxModule
 from jataug.errors import CheckError
-from jataug.export import deployed, differentiate, evaluate, export_attack, fold
-from jataug.export.deployed import check_logits
-from jataug.export.model import prepare
+from jataug.export import differentiate, export_attack
+from jataug.export.check import agreement as deployed
+from jataug.export.check.agreement import check_logits
+from jataug.export.graph import evaluate_constants as evaluate
+from jataug.export.model.folding import fold
+from jataug.export.model.load import prepare
 from jataug.preprocessing import Preprocessing
 
 from .checking import on_runtime

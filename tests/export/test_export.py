@@ -10,7 +10,7 @@ from jataug import AttackConfig, FlowBudget, PixelBudget, Session
 from jataug.artifact import load_artifact
 from jataug.errors import ArtifactError, BudgetError, ModelError, UnsupportedOperator
 from jataug.export import build, export_attack, save
-from jataug.export.model import prepare
+from jataug.export.model.load import prepare
 from jataug.preprocessing import Preprocessing
 
 CONFIG = AttackConfig(flow=FlowBudget(0.3), pixel=PixelBudget("8/255"), steps=2)

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto
 
 from jataug.errors import ModelError
-from jataug.export.model import prepare
+from jataug.export.model.load import prepare
 from jataug.preprocessing import Preprocessing
 
 from .files import (

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from jataug.errors import ModelError, UnsupportedOperator
 from jataug.export import differentiate
-from jataug.export.model import load_model
+from jataug.export.model.load import load_model
 
 from .checking import normal
 from .files import body, check, ints, model, node

@@ -7,7 +7,7 @@ from onnx import helper, numpy_helper
 
 from jataug.errors import ModelError
 from jataug.export import differentiate
-from jataug.export.model import load_model
+from jataug.export.model.load import load_model
 
 from .checking import on_runtime
 from .files import EXPECTED, IMAGE, SEED, check, model

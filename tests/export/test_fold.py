@@ -7,7 +7,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from jataug.errors import UnsupportedOperator
-from jataug.export.fold import (
+from jataug.export.model.folding.fold import (
     drop_identities,
     fold,
     fold_batch_norm,

@@ -8,7 +8,7 @@ from onnx import helper
 from torch.nn import functional as F  # noqa: N812
 
 from jataug.export import differentiate
-from jataug.export.functions import expand_functions
+from jataug.export.model.folding.functions import expand_functions
 
 from .checking import case, check_gradient, ids, normal, on_onnx, on_runtime
 

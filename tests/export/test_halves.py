@@ -5,9 +5,9 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from jataug.export.differentiate import vjp
-from jataug.export.halves import halves
-from jataug.export.model import prepare
+from jataug.export.gradient.differentiate import vjp
+from jataug.export.gradient.split_vjp import halves
+from jataug.export.model.load import prepare
 
 
 def relu6():

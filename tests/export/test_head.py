@@ -15,10 +15,10 @@ from jataug.artifact import hiding_head, load_artifact
 from jataug.config import AttackConfig
 from jataug.errors import JataugError, ModelError
 from jataug.export import differentiate, export_attack, rule
-from jataug.export.head import Head
-from jataug.export.predict import predictor
+from jataug.export.gradient.predict import predictor
+from jataug.export.model.head import Head
+from jataug.export.preflight import survey
 from jataug.export.rules import table
-from jataug.export.survey import survey
 from jataug.preprocessing import Preprocessing
 from jataug.runtime import Session
 

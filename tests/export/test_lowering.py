@@ -14,9 +14,9 @@ from jataug import AttackConfig, FlowBudget, PixelBudget
 from jataug.artifact import Form
 from jataug.errors import BudgetError
 from jataug.export import export_attack
-from jataug.export.differentiate import vjp
-from jataug.export.halves import halves
-from jataug.export.model import prepare
+from jataug.export.gradient.differentiate import vjp
+from jataug.export.gradient.split_vjp import halves
+from jataug.export.model.load import prepare
 
 TINY = 2.0**-100
 NUMBERS = [0.0, -0.0, TINY, -TINY, 1e-20, 0.5, -0.5, 1.0, 2.0, -2.0, 3.0, 6.0, -6.0, 1e8]
@@ -66,7 +66,7 @@ def network(activation, dtype=np.float32, layer="BatchNormalization"):
 def gradients(monkeypatch, proto):
     """Return the gradient with the masks lowered and as the rules write it, and the first's ops."""
     lowered = vjp(prepare(proto))
-    engine = sys.modules["jataug.export.differentiate"]  # the name is a function, too
+    engine = sys.modules["jataug.export.gradient.differentiate"]  # the name is a function, too
     monkeypatch.setattr(engine, "lower_masks", lambda *given: None)
     plain = vjp(prepare(proto))
     assert "HardSigmoid" not in ops(plain)

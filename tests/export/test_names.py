@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 import jataug
 from jataug.bridge import OnnxModule
 from jataug.export import differentiate, export_attack
-from jataug.export.predict import predictor
+from jataug.export.gradient.predict import predictor
 
 NAMES = [
     "image", "label", "target", "flow", "delta", "flow_radius", "pixel_radius", "flow_step",

@@ -10,7 +10,7 @@ from onnx import helper, parser
 from jataug import AttackConfig, FlowBudget, ModelError, PixelBudget
 from jataug.cli import main
 from jataug.export import export_attack
-from jataug.export.portable import _LACKING, check_portable
+from jataug.export.check.portable import _LACKING, check_portable
 from jataug.runtime import openvino, tract
 from jataug.selfcheck import survey
 

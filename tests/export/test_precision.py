@@ -14,8 +14,8 @@ from jataug.artifact import Manifest, load_artifact
 from jataug.cli import main
 from jataug.errors import BudgetError, CheckError, ModelError, UnsupportedOperator
 from jataug.export import differentiate, export_attack
-from jataug.export.check import check_direction
-from jataug.export.precision import float32_ends, float32_twin, prepare_in
+from jataug.export.check.gradient import check_direction
+from jataug.export.model.element_types.precision import float32_ends, float32_twin, prepare_in
 from jataug.preprocessing import Preprocessing
 
 from .checking import normal, on_runtime

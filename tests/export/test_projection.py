@@ -8,8 +8,8 @@ import torch
 
 from jataug import AttackConfig, FlowBudget, PixelBudget
 from jataug.attack import JointAttack
-from jataug.attack.geometry import ball
-from jataug.export.attack import clip01, into_ball, per_image
+from jataug.attack.projection import ball
+from jataug.export.attack.body import clip01, into_ball, per_image
 from jataug.finalize import project
 
 from .building import artifact, compute, one_call, start

@@ -16,12 +16,12 @@ from jataug.artifact import load_artifact
 from jataug.config import AttackConfig
 from jataug.errors import CheckError
 from jataug.export import differentiate, export_attack
-from jataug.export.check import check_gradient
-from jataug.export.deployed import logits_difference, span_difference
-from jataug.export.model import load_model, prepare
-from jataug.export.quantised import STRAIGHT
+from jataug.export.check.agreement import logits_difference, span_difference
+from jataug.export.check.gradient import check_gradient
+from jataug.export.graph.quantised_values import STRAIGHT
+from jataug.export.model.load import load_model, prepare
+from jataug.export.preflight import survey
 from jataug.export.rules import table
-from jataug.export.survey import survey
 from jataug.preprocessing import Preprocessing
 
 from .checking import on_runtime

@@ -5,8 +5,8 @@ a reason.
 import onnx
 import pytest
 
-from jataug.export.functions import is_composite
-from jataug.export.quantised import STRAIGHT
+from jataug.export.graph.quantised_values import STRAIGHT
+from jataug.export.model.folding.functions import is_composite
 from jataug.export.rules import FLAT, table
 
 NEWEST = onnx.defs.onnx_opset_version()

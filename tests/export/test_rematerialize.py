@@ -13,8 +13,8 @@ from onnx import helper, numpy_helper
 
 from jataug import AttackConfig, FlowBudget, PixelBudget
 from jataug.export.build import build_attack
-from jataug.export.differentiate import vjp
-from jataug.export.model import prepare
+from jataug.export.gradient.differentiate import vjp
+from jataug.export.model.load import prepare
 from jataug.preprocessing import Preprocessing
 
 SIZES = (3, 28, 28)
@@ -90,7 +90,7 @@ def guarded_exponential(x, y):
 
 def plain(monkeypatch, proto):
     """Return the gradient as the rules write it."""
-    engine = sys.modules["jataug.export.differentiate"]  # the name is a function, too
+    engine = sys.modules["jataug.export.gradient.differentiate"]  # the name is a function, too
     with monkeypatch.context() as patch:
         patch.setattr(engine, "rematerialize", lambda graph: None)
         patch.setattr(engine, "order_by_depth", lambda graph: None)

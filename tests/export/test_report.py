@@ -6,10 +6,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 from jataug.errors import CheckError
-from jataug.export.differentiate import vjp
-from jataug.export.model import prepare
-from jataug.export.report import check_vjp, report
-from jataug.export.survey import survey
+from jataug.export.check.differentiation import check_vjp, report
+from jataug.export.gradient.differentiate import vjp
+from jataug.export.model.load import prepare
+from jataug.export.preflight import survey
 from jataug.preprocessing import Preprocessing
 
 from .checking import normal

@@ -10,10 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from jataug.errors import ModelError, UnsupportedOperator
 from jataug.export import differentiate
-from jataug.export.check import TOLERANCE, directional_error
-from jataug.export.differentiate import vjp
-from jataug.export.model import prepare
-from jataug.export.quantised import INTEGER, LINEAR, MICROSOFT
+from jataug.export.check.gradient import TOLERANCE, directional_error
+from jataug.export.gradient.differentiate import vjp
+from jataug.export.graph.quantised_values import INTEGER, LINEAR, MICROSOFT
+from jataug.export.model.load import prepare
 
 from .checking import normal, on_runtime
 

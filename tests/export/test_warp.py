@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import jataug.warp
-from jataug.export import warp as module
-from jataug.export.warp import LARGEST_STENCIL, Warp, reach_of
+from jataug.export.attack import warp as module
+from jataug.export.attack.warp import LARGEST_STENCIL, Warp, reach_of
 
 from .building import compute
 from .checking import on_onnx, on_runtime

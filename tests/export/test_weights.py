@@ -9,9 +9,9 @@ import jataug
 from jataug.artifact import load_artifact
 from jataug.errors import ArtifactError, ModelError
 from jataug.export import export_attack
-from jataug.export.check import gradient_graph
-from jataug.export.model import load_model, prepare
-from jataug.export.weights import weight_arrays, weight_names
+from jataug.export.check.gradient import gradient_graph
+from jataug.export.model.load import load_model, prepare
+from jataug.export.model.weights import weight_arrays, weight_names
 from jataug.preprocessing import Preprocessing
 from jataug.runtime.onnxruntime import Engine
 

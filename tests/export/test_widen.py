@@ -5,7 +5,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from jataug.errors import ModelError
 from jataug.export import differentiate
-from jataug.export.widen import widen
+from jataug.export.model.element_types.widen import widen
 
 from .checking import normal, on_runtime
 

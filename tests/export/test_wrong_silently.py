@@ -11,8 +11,8 @@ from jataug import AttackConfig, FlowBudget, PixelBudget
 from jataug.artifact import KEY, load_artifact, prune
 from jataug.errors import ArtifactError, CheckError, ModelError, UnsupportedOperator
 from jataug.export import differentiate, export_attack
-from jataug.export.halves import halves
-from jataug.export.model import prepare
+from jataug.export.gradient.split_vjp import halves
+from jataug.export.model.load import prepare
 from jataug.preprocessing import Preprocessing
 
 from .checking import on_runtime

@@ -10,8 +10,8 @@ from same_attack import GAIN
 
 from jataug import AttackConfig, DataError, FlowBudget, PixelBudget, Session, generate, verify
 from jataug.cli import main
+from jataug.dataset.plan import Plan
 from jataug.export import export_attack
-from jataug.generator.plan import Plan
 
 if find_spec("openvino") is None:  # not importorskip: an import of it is reported to a server
     pytest.skip("needs jataug[openvino]", allow_module_level=True)

@@ -7,8 +7,9 @@ import yaml
 from PIL import Image
 
 from jataug.budget import FlowBudget, PixelBudget
-from jataug.generator import generate, verify
-from jataug.generator.card import card, export_command, generate_command, levels
+from jataug.dataset import verify
+from jataug.dataset.card import card, export_command, generate_command, levels
+from jataug.generator import generate
 from jataug.preprocessing import Preprocessing
 
 

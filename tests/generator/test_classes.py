@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jataug.dataset import open_dataset, verify
+from jataug.dataset.card import generate_command
 from jataug.errors import DataError
-from jataug.generator import generate, open_dataset, preview, verify
-from jataug.generator.card import generate_command
+from jataug.generator import generate, preview
 
 NAMES = [str(number) for number in range(1, 12)]
 PLAIN = sorted(NAMES)  # how torchvision's ImageFolder numbers folders

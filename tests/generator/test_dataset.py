@@ -3,10 +3,11 @@ import pickle
 import numpy as np
 import pytest
 
+from jataug.dataset import open_dataset
+from jataug.dataset.encode import Spool, png, write_npz
+from jataug.dataset.plan import share_of
 from jataug.errors import DataError
-from jataug.generator import generate, open_dataset
-from jataug.generator.encode import Spool, png, write_npz
-from jataug.generator.plan import share_of
+from jataug.generator import generate
 
 
 @pytest.mark.parametrize("format", ["folder", "npz"])

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 from commands import call, finish, start, tree_hash, until
 
+from jataug.dataset.formats import FORMATS
 from jataug.errors import DataError, MissingExtra
 from jataug.generator import generate
-from jataug.generator.formats import FORMATS
 
 OPTIONS = ("--device", "cpu", "--threads", "1", "--shard-size", "64", "--limit", "320")
 
@@ -170,19 +170,19 @@ def test_workers_that_die_while_they_open_are_given_up(tmp_path, monkeypatch):
         pass
 
     class Dying:
-        def __init__(self, lanes, name):
+        def __init__(self, assignment, name):
             raise Killed
 
-    lane = SimpleNamespace(job=SimpleNamespace(root=tmp_path), scratch="run")
+    assignment = SimpleNamespace(job=SimpleNamespace(root=tmp_path), scratch="run")
     monkeypatch.setattr(engine, "Worker", Dying)
     for _ in range(4):
         with pytest.raises(Killed):
-            engine._Actor([lane], "one")
-    answer = json.loads(engine._Actor([lane], "one")({"number": [3]})["said"][0])
+            engine._Actor(assignment, "one")
+    answer = json.loads(engine._Actor(assignment, "one")({"number": [3]})["said"][0])
     assert answer["error"][0] == "RuntimeUnavailable"
     assert "a worker died while it opened 4 times" in answer["error"][1]
     with pytest.raises(Killed):
-        engine._Actor([lane], "another")
+        engine._Actor(assignment, "another")
 
 
 def test_gpus_are_placed_by_ray_alone(attacks, images, tmp_path):

@@ -17,8 +17,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import jataug
+from jataug.dataset import open_dataset, verify
 from jataug.errors import DataError, RuntimeUnavailable
-from jataug.generator import generate, open_dataset, verify
+from jataug.generator import generate
 
 FORMATS = ("folder", "npz", "tar", "parquet")
 
@@ -340,7 +341,7 @@ MEMORY = [
 def test_a_device_without_memory_enough(
     new_session, folder, tmp_path, monkeypatch, files_of, error
 ):
-    from jataug.generator.session import Opening
+    from jataug.generator.open_session import Opening
 
     reopen, opened = short_of_memory(new_session, 2, error)
     monkeypatch.setattr(Opening, "open", lambda self, size=None: reopen(size or self.batch_size))
@@ -360,7 +361,7 @@ def test_a_device_without_memory_enough(
 
 
 def test_a_device_without_memory_for_one_image(new_session, folder, tmp_path, monkeypatch):
-    from jataug.generator.session import Opening
+    from jataug.generator.open_session import Opening
 
     reopen, opened = short_of_memory(new_session, 0, MEMORY[0])
     monkeypatch.setattr(Opening, "open", lambda self, size=None: reopen(size or self.batch_size))
@@ -370,7 +371,7 @@ def test_a_device_without_memory_for_one_image(new_session, folder, tmp_path, mo
 
 
 def test_other_errors_are_not_taken_for_want_of_memory(new_session, folder, tmp_path, monkeypatch):
-    from jataug.generator.session import Opening
+    from jataug.generator.open_session import Opening
 
     reopen, opened = short_of_memory(new_session, 0, RuntimeError("Invalid argument"))
     monkeypatch.setattr(Opening, "open", lambda self, size=None: reopen(size or self.batch_size))

@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from jataug.data import open_source
+from jataug.dataset import open_dataset, verify
+from jataug.dataset.formats import FORMATS
+from jataug.dataset.formats.tar import stem
+from jataug.dataset.plan import FORMATS as PLANNED
 from jataug.errors import DataError, MissingExtra
-from jataug.generator import generate, open_dataset, verify
-from jataug.generator.formats import FORMATS
-from jataug.generator.formats.tar import stem
-from jataug.generator.plan import FORMATS as PLANNED
+from jataug.generator import generate
 
 ALL = list(FORMATS)
 PLACES = {"file", "row", "member", "offset", "size", "sha256"}

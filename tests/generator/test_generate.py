@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 import jataug
+from jataug.dataset import Progress, open_dataset
 from jataug.errors import DataError
-from jataug.generator import Progress, generate, open_dataset
+from jataug.generator import generate
 
 
 def run(session, source, destination, **options):
@@ -199,8 +200,8 @@ def test_failed_images_are_recorded_as_such(session, folder, tmp_path, monkeypat
         ({"shard": "two"}, "shard: expected i/n"),
         ({"engine": "dask"}, "engine: expected one of local, ray, got 'dask'"),
         ({"workers": 0}, "workers: expected an integer >= 1, got 0"),
-        ({"workers": 2}, "session: expected none, each worker opens its own"),
-        ({"engine": "ray"}, "session: expected none, each worker opens its own"),
+        ({"workers": 2}, "session: .* each worker opens its own"),
+        ({"engine": "ray"}, "session: .* each worker opens its own"),
         ({"gpus_per_worker": 0.5}, "gpus_per_worker: expected --engine ray"),
         ({"engine": "ray", "gpus_per_worker": 1.5}, "gpus_per_worker: expected a part of 1"),
         ({"engine": "ray", "gpus_per_worker": float("inf")}, "gpus_per_worker: expected a part"),

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from jataug.generator import generate, verify
+from jataug.dataset import verify
+from jataug.generator import generate
 
 CONTAINERS = ["npz", "tar", "parquet"]
 
@@ -25,7 +26,7 @@ def stored(root, format, row):
     record = json.loads((root / "records" / "shard-00000.jsonl").read_text().splitlines()[row])
     if format == "npz":
         return np.load(root / record["file"])["images"][row].tobytes(), record["key"]
-    from jataug.generator import open_dataset
+    from jataug.dataset import open_dataset
 
     shard = open_dataset(root)._open(0)
     return shard.reader.data(row), record["key"]

@@ -9,7 +9,8 @@ import pytest
 from commands import file_hashes, finish, start
 from kills import killed_before_every_change
 
-from jataug.generator import generate, verify
+from jataug.dataset import verify
+from jataug.generator import generate
 
 FORMATS = ("folder", "npz", "tar", "parquet")
 OPTIONS = {"batch_size": 16, "shard_size": 32, "save_flow": True, "limit": 256, "threads": 1}

@@ -252,5 +252,5 @@ def test_what_another_run_made_meanwhile_is_not_made_again(new_session, folder, 
 
 def test_a_finished_data_set_is_only_read(new_session, folder, tmp_path, monkeypatch):
     run(new_session(), folder, tmp_path / "out")
-    monkeypatch.setattr("jataug.generator.run.Lock", None)
+    monkeypatch.setattr("jataug.generator.coordinator.Lock", None)
     assert run(new_session(), folder, tmp_path / "out").generated == 0

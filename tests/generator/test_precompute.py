@@ -23,7 +23,6 @@ def commands():
 def place(tmp_path_factory, attacks, images):
     root = tmp_path_factory.mktemp("precompute")
     (root / "attack.onnx").write_bytes((attacks / "strong.onnx").read_bytes())
-    (root / "weak.onnx").write_bytes((attacks / "weak.onnx").read_bytes())
     (root / "photos").mkdir()
     with np.load(images) as arrays:
         for number, image in enumerate(arrays["images"][:48]):

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from jataug.budget import FlowBudget
+from jataug.dataset import open_dataset
 from jataug.drawing import full_scale, perturbation, picture, shown_size
+from jataug.drawing import grid as draw
+from jataug.drawing.grid import Guess, Row
 from jataug.errors import DataError
-from jataug.generator import Guess, Row, draw, generate, open_dataset, preview
+from jataug.generator import generate, preview
 
 
 def row(height, width, channels=3, flow=True, **names):
@@ -30,7 +33,7 @@ def row(height, width, channels=3, flow=True, **names):
 def written(monkeypatch, rows, title=""):
     """Every text that draw writes, in order."""
     found = []
-    page = sys.modules["jataug.generator.draw"]._Page  # the name is that of the function
+    page = sys.modules["jataug.drawing.grid"]._Page  # the name is that of the function
     monkeypatch.setattr(page, "_write", lambda self, place, text, *more: found.append(text))
     draw(rows, title)
     return found

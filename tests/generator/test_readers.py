@@ -13,8 +13,9 @@ import jsonschema
 import numpy as np
 import pytest
 
-from jataug.generator import generate, open_dataset
-from jataug.generator.formats import FORMATS
+from jataug.dataset import open_dataset
+from jataug.dataset.formats import FORMATS
+from jataug.generator import generate
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BLOCKED = """

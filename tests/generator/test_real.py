@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import jataug
-from jataug.generator import generate, preview, verify
+from jataug.dataset import verify
+from jataug.generator import generate, preview
 
 DEMO = Path(jataug.__file__).parent / "demo"
 

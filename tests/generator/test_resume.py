@@ -6,9 +6,10 @@ import os
 
 import pytest
 
+from jataug.dataset import verify
 from jataug.errors import DataError
-from jataug.generator import generate, verify
-from jataug.generator.destination import clear
+from jataug.generator import generate
+from jataug.generator.dataset_folder import clear
 
 
 def run(session, source, destination, **options):
@@ -280,7 +281,7 @@ def test_a_disk_that_fails_is_one_line(new_session, folder, tmp_path, monkeypatc
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jataug.generator.store.os.fsync", full)
+    monkeypatch.setattr("jataug.atomic.os.fsync", full)
     with pytest.raises(DataError, match=r"plan\.json: could not be written: No space left"):
         run(new_session(), folder, tmp_path / "out")
     monkeypatch.undo()
@@ -300,7 +301,7 @@ def test_a_batch_that_is_lost_leaves_no_whole_shard(
             raise OSError(5, "Input/output error")
         sync(handle)
 
-    monkeypatch.setattr("jataug.generator.store.os.fsync", failing)
+    monkeypatch.setattr("jataug.atomic.os.fsync", failing)
     with pytest.raises(DataError, match="could not be written: Input/output error"):
         run(new_session(), folder, tmp_path / "twice", format=format)
     monkeypatch.undo()

@@ -6,9 +6,10 @@ from PIL import Image
 
 import jataug
 from jataug.budget import FlowBudget, PixelBudget
+from jataug.checks import canonical
+from jataug.dataset import open_dataset, verify
 from jataug.errors import DataError
-from jataug.generator import generate, open_dataset, verify
-from jataug.generator.plan import canonical
+from jataug.generator import generate
 
 
 def made(session, source, destination, **options):

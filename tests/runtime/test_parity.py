@@ -14,10 +14,10 @@ from jataug import AttackConfig, FlowBudget, PixelBudget, Session
 from jataug.attack import JointAttack, joint
 from jataug.attack.problem import read
 from jataug.config import PRESETS
-from jataug.export.attack import Body, Inputs, State
-from jataug.export.graph import Graph
-from jataug.export.model import load_model, prepare
-from jataug.export.warp import reach_of
+from jataug.export.attack.body import Body, Inputs, State
+from jataug.export.attack.warp import reach_of
+from jataug.export.graph.builder import Graph
+from jataug.export.model.load import load_model, prepare
 from jataug.preprocessing import Preprocessing
 from jataug.runtime.onnxruntime import Engine
 

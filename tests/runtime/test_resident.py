@@ -17,9 +17,9 @@ from same_attack import check_outcome
 
 from jataug import AttackConfig, FlowBudget, PixelBudget, Session
 from jataug.attack import noise
-from jataug.attack.best import Candidate
-from jataug.runtime import resident as resident_module
-from jataug.runtime import tensors
+from jataug.attack.best_iterate import Candidate
+from jataug.runtime.on_device import resident as resident_module
+from jataug.runtime.on_device import tensor_calls as tensors
 from jataug.runtime.onnxruntime import Engine
 
 from .sessions import CONFIG, EVALUATION, images, levels
@@ -393,7 +393,7 @@ def test_torch_is_done_before_the_runtime_reads(opened, monkeypatch):
 
 
 def test_settling_waits_for_the_stream_of_the_device(monkeypatch):
-    from jataug.runtime.shared import settle
+    from jataug.runtime.on_device.shared import settle
 
     waited = []
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from jataug import DataError, MissingExtra, Session
-from jataug.runtime import devices, foreign
+from jataug.runtime.on_device import devices, foreign
 from jataug.runtime.onnxruntime import Engine
 
 from .sessions import images, levels

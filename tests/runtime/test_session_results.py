@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jataug import AttackConfig, DataError, Session
-from jataug.runtime.finish import finished
+from jataug.runtime.measurement import finished
 
 from .sessions import CONFIG, EVALUATION, images, levels, same
 from .test_session_models import BUDGETS, not_finite_above

@@ -5,8 +5,8 @@ import onnx
 import onnxruntime
 import pytest
 
+from jataug.runtime.on_device.shared import run_shared
 from jataug.runtime.onnxruntime import Engine
-from jataug.runtime.shared import run_shared
 
 
 @pytest.fixture(params=["as it is", "before 1.26"])

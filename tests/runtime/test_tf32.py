@@ -18,7 +18,7 @@ from jataug import DataError, RuntimeUnavailable, Session
 from jataug.cli import main
 from jataug.evaluation import evaluate
 from jataug.generator import generate
-from jataug.generator.session import Opening
+from jataug.generator.open_session import Opening
 from jataug.runtime import onnxruntime as runtime
 
 from .sessions import images, levels

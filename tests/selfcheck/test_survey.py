@@ -17,7 +17,8 @@ from jataug.artifact import load_artifact, sign
 from jataug.cli import main
 from jataug.export import export_attack
 from jataug.runtime import onnxruntime, openvino
-from jataug.selfcheck import candidates, difference, survey
+from jataug.selfcheck import candidates, survey
+from jataug.selfcheck import deviation as difference
 
 CONFIG = AttackConfig(flow=FlowBudget(0.7), pixel=PixelBudget("8/255"), steps=3)
 PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")

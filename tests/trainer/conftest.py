@@ -90,6 +90,6 @@ def dataset(artifact: Path, source: Path) -> Path:
 
 @pytest.fixture
 def weights() -> Callable[[Path], dict[str, torch.Tensor]]:
-    from jataug.trainer.checkpoint import read_checkpoint
+    from jataug.trainer.run_folder.checkpoint import read_checkpoint
 
     return lambda run: read_checkpoint(run / "last.safetensors")[0]

@@ -11,7 +11,7 @@ from kills import main
 
 import jataug
 from jataug.trainer import TrainConfig, train
-from jataug.trainer.checkpoint import read_checkpoint
+from jataug.trainer.run_folder.checkpoint import read_checkpoint
 
 
 def make(source: Path, out: Path) -> None:

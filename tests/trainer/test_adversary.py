@@ -6,7 +6,7 @@ from nets import tiny
 
 import jataug
 from jataug.attack import JointAttack
-from jataug.trainer.adversary import perturb
+from jataug.trainer.torch_attack import perturb
 
 IMAGES = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 3, 4, 5])

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from jataug.trainer.config import TrainConfig
 from jataug.trainer.data import load_data
-from jataug.trainer.evaluation import measure
+from jataug.trainer.held_out import measure
 from jataug.trainer.processes import joined
+from jataug.trainer.train_config import TrainConfig
 
 
 class NotFinite(nn.Module):

@@ -10,8 +10,8 @@ from jataug.attack import joint
 from jataug.attack.problem import read
 from jataug.attack.render import render
 from jataug.errors import ModelError
-from jataug.trainer import live as live_module
-from jataug.trainer.live import LiveAttack
+from jataug.trainer import runtime_attack as live_module
+from jataug.trainer.runtime_attack import LiveAttack
 
 CPU = torch.device("cpu")
 IMAGES = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))

@@ -17,7 +17,7 @@ import torch
 from jataug import AttackConfig, FlowBudget, PixelBudget
 from jataug.errors import DataError
 from jataug.trainer import Part, TrainConfig, train
-from jataug.trainer.checkpoint import read_checkpoint
+from jataug.trainer.run_folder.checkpoint import read_checkpoint
 
 TESTS = Path(__file__).resolve().parent.parent
 PATHS = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))

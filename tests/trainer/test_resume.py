@@ -15,7 +15,7 @@ from kills import killed_before_every_change
 
 from jataug.errors import DataError
 from jataug.trainer import Part, TrainConfig, train
-from jataug.trainer.checkpoint import read_checkpoint
+from jataug.trainer.run_folder.checkpoint import read_checkpoint
 
 TESTS = Path(__file__).resolve().parent.parent
 PATHS = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))

@@ -16,7 +16,7 @@ from jataug import AttackConfig, FlowBudget, PixelBudget, streams
 from jataug.attack import joint, objective
 from jataug.trainer import Part, TrainConfig, batches, load_run, loop, train
 from jataug.trainer.data import epoch_order, load_data
-from jataug.trainer.live import LiveAttack
+from jataug.trainer.runtime_attack import LiveAttack
 
 SEED, EPOCHS, STEPS, BATCH, ATTACKED = 5, 2, 2, 16, 12
 RATE, GAMMA, MOMENTUM, DECAY, AMOUNT = 0.2, 0.5, 0.9, 0.05, 0.4

@@ -270,7 +270,7 @@ def test_a_checkpoint_of_another_network_is_refused(options) -> None:
     run = train(TrainConfig(**{**options, "epochs": 1})).output
     tensors = load_file(run / "last.safetensors")
     del tensors["model/head.bias"]
-    from jataug.trainer.checkpoint import read_checkpoint
+    from jataug.trainer.run_folder.checkpoint import read_checkpoint
 
     _, state = read_checkpoint(run / "last.safetensors")
     save_file(tensors, run / "last.safetensors", metadata={"jataug": json.dumps(state)})
@@ -291,7 +291,7 @@ def test_a_loss_that_is_not_finite_stops(options) -> None:
         train(TrainConfig(**options))
     tensors = load_file(options["output"] / "last.safetensors")
     assert all(bool(v.isfinite().all()) for v in tensors.values())
-    from jataug.trainer.checkpoint import read_checkpoint
+    from jataug.trainer.run_folder.checkpoint import read_checkpoint
 
     _, state = read_checkpoint(options["output"] / "last.safetensors")
     assert (state["epoch"], state["step"]) == (1, 4)

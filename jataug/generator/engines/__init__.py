@@ -2,15 +2,16 @@
 same. Every engine has one function, `run`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ...checks import check_integer
+from ...dataset.plan import Shard
 from ...errors import DataError
-from ..plan import Shard, check_integer
-from ..session import AttackSession
-from ..worker import Event, Lane
+from ..open_session import AttackSession
+from ..worker import Assignment, Event
 
-__all__ = ["ENGINES", "Crew", "run"]
+__all__ = ["ENGINES", "Workforce", "run_engine"]
 
 ENGINES = ("local", "ray")
 
@@ -19,8 +20,8 @@ _MOST = 1024
 
 
 @dataclass(frozen=True)
-class Crew:
-    """Who works.
+class Workforce:
+    """The engine and its workers.
 
     Attributes:
         engine: "local" or "ray".
@@ -51,10 +52,10 @@ class Crew:
             )
 
 
-def run(
-    crew: Crew,
-    lanes: Sequence[Lane],
-    sessions: Sequence[AttackSession],
+def run_engine(
+    workforce: Workforce,
+    assignment: Assignment,
+    session: AttackSession,
     shards: Iterable[Shard],
     tell: Callable[[Event], object],
     stop: Callable[[], bool],
@@ -62,18 +63,20 @@ def run(
     """Make shards.
 
     Args:
-        crew: who works.
-        lanes: what to make.
-        sessions: open ones of this process, a lane each; other processes open their own.
+        workforce: the engine and its workers.
+        assignment: the request, and how to open a session.
+        session: an open one of this process; other processes open their own.
         shards: which.
         tell: hears what is done, as it is done.
         stop: asked again and again; true ends the run after the batches that are being attacked.
     """
-    if crew.engine == "ray":
+    if workforce.engine == "ray":
         from .ray import run as run_on_ray
 
-        run_on_ray(lanes, list(shards), crew.workers, crew.gpus_per_worker, tell, stop)
+        run_on_ray(
+            assignment, list(shards), workforce.workers, workforce.gpus_per_worker, tell, stop
+        )
     else:
         from .local import run as run_here
 
-        run_here(lanes, sessions, list(shards), crew.workers, tell, stop)
+        run_here(assignment, session, list(shards), workforce.workers, tell, stop)

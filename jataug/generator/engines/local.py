@@ -4,15 +4,15 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing import connection
 from typing import Any
 
+from ...dataset.plan import Shard
 from ...errors import JataugError, RuntimeUnavailable
-from ..plan import Shard
-from ..session import AttackSession
-from ..worker import Event, Lane, Worker
+from ..open_session import AttackSession
+from ..worker import Assignment, Event, Worker
 
 __all__ = ["run"]
 
@@ -22,8 +22,8 @@ _PATIENCE = 0.1
 
 
 def run(
-    lanes: Sequence[Lane],
-    sessions: Sequence[AttackSession],
+    assignment: Assignment,
+    session: AttackSession,
     shards: list[Shard],
     workers: int,
     tell: Callable[[Event], object],
@@ -35,7 +35,7 @@ def run(
         JataugError: what a worker raised, or that one was killed.
     """
     if workers == 1:
-        with Worker(lanes, "0", sessions) as worker:
+        with Worker(assignment, "0", session) as worker:
             worker.make(shards, tell, stop)
         return
     context = multiprocessing.get_context("spawn")
@@ -44,7 +44,9 @@ def run(
         for number in range(min(workers, len(shards))):
             # A pipe each: a worker that is killed could leave a shared one locked or half written.
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(lanes, str(number), theirs), daemon=True)
+            process = context.Process(
+                target=_serve, args=(assignment, str(number), theirs), daemon=True
+            )
             crew[ours] = process
             process.start()
             theirs.close()  # nobody else holds it: the end of the worker is the end of the file
@@ -129,14 +131,14 @@ class _Line:
         return self._halted
 
 
-def _serve(lanes: Sequence[Lane], name: str, channel: Any) -> None:
+def _serve(assignment: Assignment, name: str, channel: Any) -> None:
     """Run one worker in its own process."""
     # A Ctrl-C reaches every process of a terminal; the first one decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     line = _Line(channel)
     try:
-        with Worker(lanes, name) as worker:
+        with Worker(assignment, name) as worker:
             worker.make(line.shards(), line.put, line.halted)
     except JataugError as error:
         line.put(type(error)(str(error)))

@@ -5,16 +5,16 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from ...atomic import SCRATCH, name_write_errors
+from ...dataset.plan import Shard
 from ...errors import JataugError, MissingExtra, RuntimeUnavailable
-from ..plan import Shard
-from ..store import SCRATCH, writing
-from ..worker import Event, Lane, Worker
+from ..worker import Assignment, Event, Worker
 
 __all__ = ["run"]
 
@@ -28,15 +28,15 @@ _PATIENCE = 0.1
 class _Actor:
     """One worker, in a process that Ray places; its sessions stay open from shard to shard."""
 
-    def __init__(self, lanes: Sequence[Lane], name: str | None = None) -> None:
-        self._tries = lanes[0].job.root / SCRATCH / f"{lanes[0].scratch}.tries"
+    def __init__(self, assignment: Assignment, name: str | None = None) -> None:
+        self._tries = assignment.job.root / SCRATCH / f"{assignment.scratch}.tries"
         self._refusal: RuntimeUnavailable | None = None
         try:
             opening = self._count(f"opening {name or _actor()}", "a worker died while it opened")
         except RuntimeUnavailable as error:
             self._refusal = error  # raised here, Ray would try again
             return
-        self._worker = Worker(lanes, uuid4().hex[:12]).__enter__()
+        self._worker = Worker(assignment, uuid4().hex[:12]).__enter__()
         opening.unlink()
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -49,7 +49,7 @@ class _Actor:
             RuntimeUnavailable: there were too many.
         """
         file = self._tries / what
-        with writing(file):
+        with name_write_errors(file):
             self._tries.mkdir(parents=True, exist_ok=True)
             with file.open("ab") as tries:
                 tries.write(b".")
@@ -80,7 +80,7 @@ def _actor() -> str:
 
 
 def run(
-    lanes: Sequence[Lane],
+    assignment: Assignment,
     shards: list[Shard],
     workers: int,
     gpus: float | None,
@@ -96,14 +96,14 @@ def run(
     if not shards:
         return
     ray = _load()
-    device = lanes[0].opening.device if lanes[0].opening else "cpu"
+    device = assignment.opening.device if assignment.opening else "cpu"
     with _cluster(ray, workers):
         some = bool(ray.cluster_resources().get("GPU"))
         if gpus is None:
             gpus = float(device.startswith("cuda") or (device == "auto" and some))
         if gpus and not some:
             raise RuntimeUnavailable(f"Ray: expected {gpus:g} GPU a worker, its cluster has none")
-        rows = _rows(ray, lanes, shards, workers, gpus)
+        rows = _rows(ray, assignment, shards, workers, gpus)
         for said in _until(stop, rows):
             if isinstance(said, BaseException):
                 raise _explained(said) from said
@@ -111,13 +111,13 @@ def run(
             if "error" in answer:
                 raise _error(*answer["error"])
             if answer["tries"] > 1:
-                tell(Event(0, note="a Ray worker was lost and replaced; its shard was made again"))
+                tell(Event(note="a Ray worker was lost and replaced; its shard was made again"))
             for event in answer["events"]:
                 tell(Event.from_dict(event))
 
 
 def _rows(
-    ray: Any, lanes: Sequence[Lane], shards: list[Shard], workers: int, gpus: float
+    ray: Any, assignment: Assignment, shards: list[Shard], workers: int, gpus: float
 ) -> Iterator[Mapping[str, Any]]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -125,7 +125,7 @@ def _rows(
     items = [{"number": shard.number} for shard in shards]
     made = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _Actor,
-        fn_constructor_args=(lanes,),
+        fn_constructor_args=(assignment,),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(shards))),
         num_cpus=1,

@@ -1,0 +1,1 @@
+"""ONNX graphs under construction: terms, a builder, shapes, quantised values."""

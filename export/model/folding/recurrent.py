@@ -1,0 +1,301 @@
+"""RNN, GRU and LSTM written out in time, one small graph a step.
+
+Names are the standard's: X the sequence, W and R the weights of the inputs and of the recurrence, B
+the biases, P the peepholes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from .node_rewriter import Place, apart, stacked
+from .static_values import Known
+
+__all__ = ["RECURRENT"]
+
+MOST_STEPS = 1000
+"""A longer sequence is refused: its graph would be that many copies of a step."""
+
+Value = ir.Value
+Activation = Callable[[Value], Value]
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One direction of a recurrent node: its weights as the step needs them.
+
+    Attributes:
+        write: the place of the node.
+        R: (hidden, gates * hidden).
+        bias: of the recurrence alone, where a GRU resets behind it; else it is part of the inputs'.
+        peepholes: of the gates i, o, f; empty where there are none.
+        activations: f, g, h of the standard.
+        clip: limits what the activations take.
+        coupled: input_forget of an LSTM.
+        one: the number.
+    """
+
+    write: Place
+    R: Value
+    bias: Value | None
+    peepholes: Sequence[Value]
+    activations: Sequence[Activation]
+    clip: Activation
+    coupled: bool
+    one: Value
+
+    def op(self, op_type: str, *inputs: Value) -> Value:
+        found: Value = self.write.op(op_type, *inputs)
+        return found
+
+    def split(self, value: Value, count: int) -> list[Value]:
+        if count == 1:
+            return [value]
+        return list(self.write.op("Split", value, outputs=count, axis=-1, num_outputs=count))
+
+    def sum(self, *terms: Value) -> Value:
+        total, *rest = terms
+        for term in rest:
+            total = self.op("Add", total, term)
+        return total
+
+    def product(self, a: Value, b: Value) -> Value:
+        return self.op("Mul", a, b)
+
+    def act(self, i: int, value: Value) -> Value:
+        return self.activations[i](self.clip(value))
+
+
+def _rnn_step(cell: _Cell, x: Value, state: list[Value]) -> list[Value]:
+    return [cell.act(0, cell.sum(x, cell.op("MatMul", state[0], cell.R)))]
+
+
+def _gru_step(cell: _Cell, x: Value, state: list[Value]) -> list[Value]:
+    op, h = cell.op, state[0]
+    xz, xr, xh = cell.split(x, 3)
+    if cell.bias is not None:
+        whole = op("Add", op("MatMul", h, cell.R), cell.bias)
+        hz, hr, hh = cell.split(whole, 3)
+        z, r = cell.act(0, cell.sum(xz, hz)), cell.act(0, cell.sum(xr, hr))
+        candidate = cell.act(1, cell.sum(xh, cell.product(r, hh)))
+    else:
+        Rz, Rr, Rh = cell.split(cell.R, 3)
+        z = cell.act(0, cell.sum(xz, op("MatMul", h, Rz)))
+        r = cell.act(0, cell.sum(xr, op("MatMul", h, Rr)))
+        candidate = cell.act(1, cell.sum(xh, op("MatMul", cell.product(r, h), Rh)))
+    # (1 - z) * candidate + z * h
+    return [cell.sum(candidate, cell.product(z, op("Sub", h, candidate)))]
+
+
+def _lstm_step(cell: _Cell, x: Value, state: list[Value]) -> list[Value]:
+    h, c = state
+    i, o, f, g = cell.split(cell.sum(x, cell.op("MatMul", h, cell.R)), 4)
+    if cell.peepholes:
+        i = cell.sum(i, cell.product(cell.peepholes[0], c))
+        f = cell.sum(f, cell.product(cell.peepholes[2], c))
+    i = cell.act(0, i)
+    f = cell.op("Sub", cell.one, i) if cell.coupled else cell.act(0, f)
+    c = cell.sum(cell.product(f, c), cell.product(i, cell.act(1, g)))
+    if cell.peepholes:
+        o = cell.sum(o, cell.product(cell.peepholes[1], c))
+    # ONNX Runtime limits what the gates take, and not the cell's state.
+    return [cell.product(cell.act(0, o), cell.activations[2](c)), c]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    step: Callable[[_Cell, Value, list[Value]], list[Value]]
+    gates: int
+    states: int
+    activations: tuple[str, ...]
+
+
+_KINDS = {
+    "RNN": _Kind(_rnn_step, 1, 1, ("Tanh",)),
+    "GRU": _Kind(_gru_step, 3, 1, ("Sigmoid", "Tanh")),
+    "LSTM": _Kind(_lstm_step, 4, 2, ("Sigmoid", "Tanh", "Tanh")),
+}
+
+
+def _write_out(place: Place, known: Known) -> str | None:
+    node = place.node
+    kind = _KINDS[node.op_type]
+    X, W, R, *optional = node.inputs
+    if X is None or W is None or R is None:
+        return place.refusal("it needs its first three inputs")
+    B, lengths, *initial = [*optional, None, None, None, None, None][:5]
+    batchwise = bool(place.number("layout", 0))
+    steps, dtype = known.size(X, 1 if batchwise else 0), known.dtype(X)
+    hidden = place.number("hidden_size", None) or known.size(R, 2)
+    directions = 1 + (place.number("direction", "forward") == "bidirectional")
+    if steps is None:
+        return place.refusal("the length of its sequence is the batch or data; it must be known")
+    if dtype is None or hidden is None:
+        return place.refusal("its type and hidden_size must be known")
+    if not 0 < steps <= MOST_STEPS:
+        return place.refusal(f"its sequence has {steps} entries; 1 to {MOST_STEPS} are written out")
+    if lengths is not None and not known.everywhere(lengths, steps):
+        return place.refusal("its sequences have lengths of their own; only whole ones will do")
+    if batchwise:
+        X = place.op("Transpose", X, perm=[1, 0, 2])
+    states = _initial(place, X, initial[: kind.states], (directions, hidden), dtype, batchwise)
+    peepholes = initial[kind.states] if kind.states == 2 else None
+    columns = (apart(place, value, 0, directions) for value in (W, R))
+    extras = (_each(place, value, directions) for value in (B, peepholes))
+    results = []
+    for d, (w, r, b, p) in enumerate(zip(*columns, *extras, strict=True)):
+        inputs = place.op("MatMul", X, place.op("Transpose", w, perm=[1, 0]))
+        cell, bias = _cell(place, kind, d, (r, b, p), dtype)
+        if bias is not None:
+            inputs = place.op("Add", inputs, bias)
+        backward = place.number("direction", "forward") == "reverse" or d == 1
+        results.append(_run(kind, cell, apart(place, inputs, 0, steps), states[d], backward))
+    place.replace(_outputs(place, kind, results, batchwise)[: len(node.outputs)])
+    return None
+
+
+def _initial(
+    place: Place,
+    X: Value,
+    given: Sequence[Value | None],
+    sizes: tuple[int, int],
+    dtype: np.dtype[Any],
+    batchwise: bool,
+) -> list[list[Value]]:
+    """Return the states at the start, a list for each direction."""
+    directions, hidden = sizes
+    zeros = None
+    columns = []
+    for value in given:
+        if value is not None:
+            columns.append(apart(place, value, 1 if batchwise else 0, directions))
+            continue
+        if zeros is None:
+            batch = place.op("Shape", X, start=1, end=2)
+            shape = place.op("Concat", batch, place.constant(np.array([hidden])), axis=0)
+            zeros = place.op("Expand", place.constant(np.zeros((), dtype)), shape)
+        columns.append([zeros] * directions)
+    return [list(states) for states in zip(*columns, strict=True)]
+
+
+def _each(place: Place, value: Value | None, directions: int) -> Sequence[Value | None]:
+    return [None] * directions if value is None else apart(place, value, 0, directions)
+
+
+def _cell(
+    place: Place,
+    kind: _Kind,
+    direction: int,
+    weights: tuple[Value, Value | None, Value | None],
+    dtype: np.dtype[Any],
+) -> tuple[_Cell, Value | None]:
+    """Return the cell, and the bias that its inputs get."""
+    r, b, p = weights
+    inner = None
+    before = kind.gates == 3 and bool(place.number("linear_before_reset", 0))
+    if b is not None:
+        b, inner = place.op("Split", b, outputs=2, axis=0, num_outputs=2)
+        if not before:
+            b, inner = place.op("Add", b, inner), None
+    peepholes = [] if p is None else place.op("Split", p, outputs=3, axis=0, num_outputs=3)
+    limit = place.number("clip", None)
+    bounds = [] if limit is None else [place.constant(np.array(x, dtype)) for x in (-limit, limit)]
+    transposed = place.op("Transpose", r, perm=[1, 0])
+    if before and inner is None:
+        inner = place.constant(np.zeros((), dtype))
+    cell = _Cell(
+        place,
+        transposed,
+        inner,
+        peepholes,
+        _activations(place, kind, direction),
+        (lambda value: place.op("Clip", value, *bounds)) if bounds else (lambda value: value),
+        bool(place.number("input_forget", 0)),
+        place.constant(np.ones((), dtype)),
+    )
+    return cell, b
+
+
+def _run(
+    kind: _Kind, cell: _Cell, inputs: Sequence[Value], states: list[Value], backward: bool
+) -> tuple[list[Value], list[Value]]:
+    """Return the hidden states in the order of time, and the last states."""
+    found = []
+    for x in reversed(inputs) if backward else inputs:
+        states = kind.step(cell, x, states)
+        found.append(states[0])
+    return found[::-1] if backward else found, states
+
+
+def _outputs(place: Place, kind: _Kind, results: Sequence[Any], batchwise: bool) -> list[Value]:
+    """Return Y and the last states, in the standard's layout."""
+    sequences = [stacked(place, hidden, 0) for hidden, _ in results]
+    outputs = [stacked(place, sequences, 1)]
+    for i in range(kind.states):
+        outputs.append(stacked(place, [states[i] for _, states in results], 0))
+    if not batchwise:
+        return outputs
+    whole, *last = outputs
+    return [
+        place.op("Transpose", whole, perm=[2, 0, 1, 3]),
+        *(place.op("Transpose", value, perm=[1, 0, 2]) for value in last),
+    ]
+
+
+_PARAMETERS = {
+    "Affine": (1.0, 0.0),
+    "Elu": (1.0,),
+    "HardSigmoid": (0.2, 0.5),
+    "LeakyRelu": (0.01,),
+    "Relu": (),
+    "ScaledTanh": (1.0, 1.0),
+    "Sigmoid": (),
+    "Softplus": (),
+    "Softsign": (),
+    "Tanh": (),
+    "ThresholdedRelu": (1.0,),
+}
+"""The activations of the standard, and what alpha and beta are where a node names none."""
+
+
+def _activations(place: Place, kind: _Kind, direction: int) -> list[Activation]:
+    """Return one direction's activations; alphas and betas go to those that take one, in order."""
+    names = list(place.number("activations", None) or [])
+    names = [name.decode() if isinstance(name, bytes) else name for name in names]
+    known = {name.lower(): name for name in _PARAMETERS}
+    names = [known[name.lower()] for name in names]
+    count = len(kind.activations)
+    if not names:
+        return [partial(place.op, name) for name in kind.activations]
+    alphas = list(place.number("activation_alpha", None) or [])
+    betas = list(place.number("activation_beta", None) or [])
+    found: list[Activation] = []
+    for name in names:
+        given = [
+            pool.pop(0) for pool, _ in zip((alphas, betas), _PARAMETERS[name], strict=False) if pool
+        ]
+        numbers = [*given, *_PARAMETERS[name][len(given) :]]
+        found.append(partial(_activated, place, name, numbers))
+    return found[direction * count :][:count]
+
+
+def _activated(place: Place, name: str, numbers: Sequence[float], value: Value) -> Value:
+    found: Value
+    if name in ("Affine", "ScaledTanh"):
+        alpha, beta = (place.op("CastLike", place.constant(np.float32(n)), value) for n in numbers)
+        if name == "Affine":
+            found = place.op("Add", place.op("Mul", value, alpha), beta)
+        else:
+            found = place.op("Mul", place.op("Tanh", place.op("Mul", value, beta)), alpha)
+        return found
+    attributes: dict[str, Any] = dict(zip(("alpha", "beta"), numbers, strict=False))
+    found = place.op(name, value, **attributes)
+    return found
+
+
+RECURRENT = dict.fromkeys(_KINDS, _write_out)
+"""The recurrent ops, and what writes each out; it returns why it cannot."""

@@ -1,0 +1,1 @@
+"""Verification of a stored data set against its source and its model."""

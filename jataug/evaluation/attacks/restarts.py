@@ -1,0 +1,90 @@
+"""An attack over a batch of images: its tries folded into rows, those still unbroken first."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+
+from ..models.model import Array, Calls
+from .best_found import Best
+from .perturbation import Context
+from .tries import Rows
+
+__all__ = ["Attack", "drive"]
+
+_FOLD = 4
+"""How many times the batch size the rows of one wave may be."""
+
+
+class Attack(Protocol):
+    """What drive needs of an attack.
+
+    Attributes:
+        needs_gradient: whether it asks the model for one.
+        targets: the number of target classes its tries go through, or 0.
+        tries: rows an image: restarts, targets or transformations.
+    """
+
+    needs_gradient: ClassVar[bool]
+
+    @property
+    def targets(self) -> int: ...
+    @property
+    def tries(self) -> int: ...
+    @property
+    def threat(self) -> Literal["none", "pixel", "flow", "joint", "rotation"]: ...
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Return what the table says, as plain JSON types."""
+
+    def run(self, calls: Calls, rows: Rows, context: Context) -> Best:
+        """Attack every row; rows of an image that is broken may stop."""
+
+
+def drive(attack: Attack, calls: Calls, rows: Rows, logits: Array, context: Context) -> Best:
+    """Return the best image of every row over all tries of the attack.
+
+    The first try is made on every image, the others on those that withstand it, as many at once as
+    fit four batches. A try's result depends on the image and its number alone, so the waves change
+    nothing but the time.
+
+    Args:
+        attack: what is done.
+        calls: the model.
+        rows: one an image.
+        logits: of the clean images, which rank the target classes: (rows, classes).
+        context: norms and seed.
+    """
+    best, todo, tried = Best(rows), np.arange(len(rows)), 0
+    ranked = _ranked(logits, rows.label)
+    targets = min(attack.targets, ranked.shape[1])
+    tries = attack.tries // max(1, attack.targets) * max(1, targets)
+    while tried < tries and len(todo):
+        room = max(1, _FOLD * calls.batch_size // len(todo))
+        numbers = np.arange(tried, min(tries, tried + (room if tried else 1)))
+        where = np.repeat(todo, len(numbers))
+        batch = _tries(rows.take(where), np.tile(numbers, len(todo)), ranked[where], targets)
+        found = attack.run(calls, batch, context)
+        for k in range(len(numbers)):
+            part = np.arange(len(todo)) * len(numbers) + k
+            best.put(todo, found.view.take(part), found.margin[part])
+        tried += len(numbers)
+        todo = todo[best.margin[todo] <= 0]
+    return best
+
+
+def _ranked(logits: Array, label: Array) -> Array:
+    """Return the classes other than the label, the likeliest first: (rows, classes - 1)."""
+    scores = np.where(np.isfinite(logits), logits, -np.inf).astype(np.float64)
+    scores[np.arange(len(label)), label] = np.inf
+    order: Array = np.argsort(-scores, axis=1, kind="stable")
+    # A label whose score ties with infinity is not first of its own accord.
+    rest = np.stack([row[row != y] for row, y in zip(order, label, strict=True)])
+    return rest
+
+
+def _tries(rows: Rows, number: Array, ranked: Array, targets: int) -> Rows:
+    if not targets:
+        return rows.replace(restart=number)
+    target = ranked[np.arange(len(rows)), number % targets]
+    return rows.replace(restart=number // targets, target=target)

@@ -1,0 +1,1 @@
+"""Models under evaluation: logits and vector-Jacobian products in numpy."""

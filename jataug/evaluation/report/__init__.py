@@ -1,0 +1,1 @@
+"""What an evaluation found: records, report.json, report.html and report.md."""

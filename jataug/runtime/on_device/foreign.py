@@ -1,0 +1,123 @@
+"""Arrays of other libraries as torch tensors, checked where they lie, and back again.
+
+What is wrong is put into words where numpy's arrays are read: on the host.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from jataug.attack.finalize import from_levels
+from jataug.errors import DataError
+
+from ..inputs import as_images, as_labels
+from .devices import is_on_cuda
+
+__all__ = ["as_tensor", "library_of", "on_host", "read_images", "read_labels"]
+
+_FLOATS = (torch.float16, torch.float32, torch.float64)
+"""What numpy has of them."""
+
+
+def read_images(images: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
+    """Return images as float32 in [0, 1], contiguous, and as levels if they came so.
+
+    Args:
+        images: as of Session.attack.
+        shape: (channel, height, width) of the model.
+
+    Raises:
+        DataError: as of jataug.runtime.inputs.as_images.
+    """
+    channel, height, width = shape
+    if images.dtype == torch.uint8 and tuple(images.shape[1:]) == (height, width, channel):
+        return from_levels(images), images
+    if images.dtype not in _FLOATS or tuple(images.shape[1:]) != shape:
+        as_images(_array(images, "images"), shape)
+    pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
+    if bool(((pixels < 0) | ~(pixels <= 1)).any()):
+        as_images(_array(pixels, "images"), shape)
+    return pixels, None
+
+
+def read_labels(value: Any, name: str, like: Tensor, classes: int) -> Tensor:
+    """Return checked labels, (batch,), int64, on the device of `like`, which has their number, in
+    memory of their own.
+
+    Raises:
+        DataError: as of jataug.runtime.inputs.as_labels.
+    """
+    count = len(like)
+    if not isinstance(value, Tensor) and not is_on_cuda(value):
+        return torch.from_numpy(as_labels(value, count, classes, name)).to(like.device)
+    given = as_tensor(value, name)
+    others = given.is_floating_point() or given.is_complex() or given.dtype == torch.bool
+    if others or given.shape != (count,):
+        as_labels(_array(given, name), count, classes, name)
+    whole = given.to(like.device, torch.int64, copy=True)
+    if bool(((whole < 0) | (whole >= classes)).any()):
+        as_labels(_array(given, name), count, classes, name)
+    return whole
+
+
+def on_host(value: Any) -> Any:
+    """Return an argument of one number an image where numpy can read it."""
+    return as_tensor(value, "argument").cpu() if is_on_cuda(value) else value
+
+
+def _array(tensor: Tensor, name: str) -> Any:
+    try:
+        return tensor.cpu().numpy()
+    except TypeError:
+        raise DataError(
+            f"{name}: expected a type that numpy has, got {tensor.dtype}; convert it with .float()"
+        ) from None
+
+
+def as_tensor(array: Any, name: str) -> Tensor:
+    """Return an array as a tensor over the same memory, without a gradient.
+
+    Raises:
+        DataError: torch cannot read it.
+    """
+    if isinstance(array, Tensor):
+        # A subclass, as torchvision has them, would make subclasses of all that comes of it.
+        return array.detach().as_subclass(Tensor)
+    try:
+        return from_dlpack(array)
+    except (AssertionError, BufferError, RuntimeError, TypeError, ValueError) as error:
+        # A torch without CUDA asserts that it has it.
+        said = str(error).partition("\n")[0]
+        raise DataError(
+            f"{name}: expected an array that torch {torch.__version__} can read, got "
+            f"{type(array).__name__}: {said}"
+        ) from None
+
+
+def library_of(images: Any) -> Callable[[Tensor], Any]:
+    """Return what makes an array of the images' library of a tensor, over the same memory.
+
+    Raises:
+        DataError: the library takes none in.
+    """
+    if isinstance(images, Tensor):
+        return lambda tensor: tensor
+    namespace = getattr(images, "__array_namespace__", None)
+    root = type(images).__module__.partition(".")[0]
+    library: Any = namespace() if namespace else sys.modules.get(root)
+    if not hasattr(library, "from_dlpack"):
+        raise DataError(
+            "images: expected a torch tensor or a cupy array on CUDA, got "
+            f"{type(images).__name__}, whose library has no from_dlpack; make a torch tensor of it"
+        )
+
+    def back(tensor: Tensor) -> Any:
+        if tensor.dtype == torch.bool:  # not every library takes them in
+            return library.from_dlpack(tensor.to(torch.uint8)) != 0
+        return library.from_dlpack(tensor)
+
+    return back

@@ -1,0 +1,1 @@
+"""The folder of a training run: checkpoints, progress, metrics, its README."""
