@@ -69,7 +69,8 @@ def in_one_branch(name, change):
             right = getattr(attack, name)
 
             def wrong(*given):
-                return change(*given, right) if given[-1] == axes else right(*given)
+                here = any(isinstance(value, list) and value == axes for value in given)
+                return change(*given, right) if here else right(*given)
 
             patch.setattr(attack, name, wrong)
 
@@ -97,7 +98,7 @@ FAULTS = {
     "a step 1% larger": in_one_branch("direction", lambda *given: given[-1](*given[:-1]) * 1.01),
     "no projection": in_one_branch("into_ball", lambda term, *_: term),
     "a radius 1% larger": in_one_branch(
-        "into_ball", lambda term, radius, norm, axes, right: right(term, radius * 1.01, norm, axes)
+        "into_ball", lambda term, radius, *rest: rest[-1](term, radius * 1.01, *rest[:-1])
     ),
     "a step 1% larger, of the session": larger_step_of_the_session,
 }
