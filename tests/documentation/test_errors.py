@@ -45,7 +45,7 @@ def test_the_builtin_is_right(name: str) -> None:
 
 
 def test_every_class_but_the_base_has_a_message() -> None:
-    said = text_of("docs/errors.md").partition("## As they look")[2]
+    said = text_of("docs/errors.md").partition("## Examples")[2]
     assert [name for name in errors.__all__ if name not in said and name != "JataugError"] == []
     assert len(EXAMPLES) == len(re.findall(r"^\$ ", said, re.M)) == 9
 
