@@ -3,10 +3,11 @@
     python benchmarks/coverage.py [-o docs/models.md] [--only ViT] [--sections architectures,cases]
         [--packages FOLDER]
 
-The architectures are those of tests/architectures.py, small and of random weights; each file is
+The architectures are those of tests/architectures.py, small and with random weights. Each model is
 differentiated, run on ONNX Runtime, and compared with torch in float64. The node cases are onnx's
-own tests of single ops. The files of others are those in FOLDER, see files.py; without it, and for
-sections that are not named, what the output file says stays. Takes some minutes.
+own tests of single operators. The files from other packages are those in FOLDER (see files.py).
+Without FOLDER that section stays as it is, and so do sections that --sections does not name. Takes
+some minutes.
 """
 
 import argparse
@@ -31,34 +32,36 @@ from tests.export.test_node_cases import OTHER_RUNTIME, REFUSED  # noqa: E402
 
 HEAD = """# Models that can be differentiated
 
-Written by `python benchmarks/coverage.py`, with onnx {onnx}, ONNX Runtime {runtime} and torch
-{torch}. Other files work as well: rules are written for the ONNX specification, not for these.
+`python benchmarks/coverage.py` wrote this page, with onnx {onnx}, ONNX Runtime {runtime} and torch
+{torch}. The derivative rules follow the ONNX specification, so other models work too.
 """
 
 FAMILIES = """
 ## Architectures
 
-Image classifiers of transformers and torchvision, small and of random weights, as torch exports
-them: with its dynamo exporter, or the older one, which traces. The error is that of the gradient
-with respect to the image, on ONNX Runtime in float32, beside torch in float64 (relative l2): the
-best and the median of {images} random images. The two differ where a ReLU or a maximum falls on
-the other side of its kink in float32; the best image has no such place. Nodes are those of the
-folded model, and of the model with its gradient.
+The models are small image classifiers of transformers and torchvision with random weights. torch
+exported them with its dynamo exporter or with the older, tracing one. "Error" compares the gradient
+with respect to the image, computed by ONNX Runtime in float32, with torch in float64 (relative l2).
+The columns give the best and the median of {images} random images. They differ if a ReLU or a
+maximum falls on the other side of its kink in float32; the best image has no such entry. "Nodes"
+counts the folded model, "with gradient" the model with its gradient.
 
 | model | exporter | opset | nodes | with gradient | ops | error | median |
 |---|---|---|---|---|---|---|---|
 """
 
 OTHERS = """
-## Files of others
+## Files from other packages
 
-ONNX files inside packages of PyPI and npm, as `python benchmarks/files.py` finds them: classifiers,
-text recognizers, and some detectors for their ops. Sizes that a file leaves open are 64x192. The
-error is what `jataug differentiate` says: the gradient beside finite differences on ONNX Runtime in
-float32, where 2% is refused. Nodes: of the folded model, and with its gradient. The five refused
-by the self-check are text detectors: on noise their last Sigmoid is at its limit (one has no live
-ReLU), where float32 shows no difference. Before it the gradients of the two that were tried agree
-to 0.4% and 0.2%; `--no-check` writes the file.
+These ONNX files are inside packages of PyPI and npm; `python benchmarks/files.py` finds them. They
+are classifiers, text recognizers, and some detectors. A size that a file leaves open is set to
+64x192. "Error" is the one that `jataug differentiate` prints: the gradient against finite
+differences, on ONNX Runtime in float32. Above 2% the file is refused. "Nodes" counts the folded
+model and the model with its gradient.
+
+The self-check refuses five text detectors. On noise their last Sigmoid is at its limit (one has no
+live ReLU), so a finite difference in float32 shows nothing. Before the Sigmoid, the gradients of
+the two that were tried agree to 0.4% and 0.2%. `--no-check` writes such a file.
 
 | package | file | exporter | opset | image | nodes | ops | error, or why not |
 |---|---|---|---|---|---|---|---|
@@ -67,8 +70,8 @@ to 0.4% and 0.2%; `--no-check` writes the file.
 NODES = """
 ## ONNX node cases
 
-Every case of onnx's backend tests with a floating-point input and result, unless its op is flat,
-once for each such input; compared with central differences in float64.
+The cases are onnx's backend tests with a floating-point input and result, without flat operators.
+Each floating-point input is one case. The gradient is compared with central differences in float64.
 
 | outcome | cases |
 |---|---|
@@ -76,7 +79,7 @@ once for each such input; compared with central differences in float64.
 
 SAID = {
     "right": "the gradient agrees",
-    "wrong": "it does not, see below",
+    "wrong": "the gradient differs, see below",
     "refused": "refused with one line, see below",
     "not finite": "the gradient is infinite: Acosh at 1",
     "no oracle": "onnx's evaluator cannot run the case in float64, or its values are not finite",
@@ -122,7 +125,7 @@ def cases() -> str:
     for why, ops in sorted(reasons.items(), key=lambda item: -len(item[1])):
         named = ", ".join(op for op, _ in Counter(ops).most_common(8))
         text += f"| {why} | {len(ops)} | {named} |\n"
-    text += "\nWhere onnx's evaluator is no oracle:\n\n"
+    text += "\nCases in which onnx's evaluator is no reference:\n\n"
     return text + "".join(f"- `{name}`: {why}.\n" for name, why in OTHER_RUNTIME.items())
 
 
@@ -141,11 +144,13 @@ def main() -> None:
     }
     makers = {
         "Architectures": lambda: FAMILIES.format(images=IMAGES) + architectures(given.only),
-        "Files of others": lambda: OTHERS + "".join(f"{x}\n" for x in files.lines(given.packages)),
+        "Files from other packages": lambda: (
+            OTHERS + "".join(f"{x}\n" for x in files.lines(given.packages))
+        ),
         "ONNX node cases": lambda: cases(),
     }
     wanted = {"Architectures", "ONNX node cases"} if given.sections is None else given.sections
-    wanted |= {"Files of others"} if given.packages else set()
+    wanted |= {"Files from other packages"} if given.packages else set()
     present = sections(given.output)
     parts = [make() if name in wanted else present[name] for name, make in makers.items()]
     given.output.write_text(HEAD.format(**versions) + "".join(parts), encoding="utf-8")

@@ -242,7 +242,10 @@ def say_classes(
 
 
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<i>."
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda (experimental) or cuda:<i>.",
 )
 
 

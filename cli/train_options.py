@@ -133,7 +133,7 @@ train_options = options(
         click.option("--seed", type=int, default=0, show_default=True),
         click.option(
             "--device", default="auto", show_default=True,
-            help="auto, cpu, cuda or cuda:<i>.",
+            help="auto, cpu, cuda (experimental) or cuda:<i>.",
         ),
         click.option(
             "--precision", type=click.Choice(["float32", "bf16"]), default="float32",

@@ -1,11 +1,11 @@
-"""Attack an int8 model as it is deployed, and see which adversarial images carry over.
+"""Attack an int8 model as deployed, and see which adversarial images transfer.
 
     python examples/attack_int8.py [model.onnx] [--data SOURCE] [--output int8] [--format QDQ]
 
-The model is quantised with onnxruntime's own tools, calibrated on the first images of the source.
-Then the float model and the int8 one are attacked with the same budgets, and every adversarial
-image, as 8-bit levels, is shown to both. Counted are the images that both models name alike when
-they are clean; an attack succeeds where the model it is shown to names the image otherwise.
+The script quantises the model with ONNX Runtime's tools, calibrated on the first images of the
+source. It attacks the float and the int8 model with the same budgets, and runs both models on every
+adversarial image, as 8-bit levels. Only images count that both models classify alike when clean. An
+attack succeeds on a model if it changes that model's prediction.
 """
 
 import argparse

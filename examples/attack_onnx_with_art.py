@@ -3,8 +3,8 @@
     pip install "jataug[cpu,torch]" adversarial-robustness-toolbox
     python examples/attack_onnx_with_art.py [MODEL.onnx --data IMAGES.npz] [--radius 8/255]
 
-Any of its attacks on a PyTorchClassifier works the same way. Without an optimizer it cannot train,
-and an ONNX file has nothing to train.
+All of its attacks on a PyTorchClassifier work the same way. The classifier gets no optimizer,
+because an ONNX file has nothing to train.
 """
 
 import torch

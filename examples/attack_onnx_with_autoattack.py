@@ -3,8 +3,8 @@
     pip install "jataug[cpu,torch]" pyautoattack
     python examples/attack_onnx_with_autoattack.py [MODEL.onnx --data IMAGES.npz] [--radius 8/255]
 
-The standard version: APGD-CE, targeted APGD and FAB, and Square on what survives those; the number
-of steps is theirs. The package is the authors' own code, as on PyPI.
+The script runs the standard version: APGD-CE, targeted APGD, targeted FAB, and Square on the images
+that survive them, with AutoAttack's own numbers of steps. The package is the authors' code on PyPI.
 """
 
 from attack_onnx_setup import report, setup

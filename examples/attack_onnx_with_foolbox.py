@@ -3,7 +3,7 @@
     pip install "jataug[cpu,torch]" foolbox
     python examples/attack_onnx_with_foolbox.py [MODEL.onnx --data IMAGES.npz] [--radius 8/255]
 
-Any of its attacks on a PyTorchModel works the same way: foolbox.attacks.L2DeepFoolAttack(), ...
+All of its attacks on a PyTorchModel work the same way: foolbox.attacks.L2DeepFoolAttack(), ...
 """
 
 import foolbox

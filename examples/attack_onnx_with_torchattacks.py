@@ -3,7 +3,7 @@
     pip install "jataug[cpu,torch]" torchattacks
     python examples/attack_onnx_with_torchattacks.py [MODEL.onnx --data IMAGES.npz] [--radius 8/255]
 
-Any of its attacks on torch modules works the same way: torchattacks.APGD(model), ...
+All of its attacks on torch modules work the same way: torchattacks.APGD(model), ...
 """
 
 import torchattacks

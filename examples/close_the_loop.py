@@ -1,10 +1,10 @@
-"""Rounds of train -> export -> generate -> train: the attacks on a round's model feed the next one.
+"""Rounds of train, export, generate: each round trains on attacks on the model of the round before.
 
     python examples/close_the_loop.py [--data SOURCE] [--output loop] [--rounds 3] [--epochs 2]
 
-The first round trains naturally. Every later one goes on from the weights of the round before, on
-batches of which half are attacked on the fly, a quarter come from the data set that was generated
-against the round before, and a quarter are clean. Run again, it goes on where it was stopped.
+The first round trains without attacks. Every later round starts from the weights of the round
+before. Half of each batch is attacked on the fly, a quarter comes from the data set generated
+against the round before, and a quarter is clean. A stopped run resumes when it is started again.
 """
 
 import argparse

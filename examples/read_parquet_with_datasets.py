@@ -3,7 +3,7 @@
     jataug generate attack.onnx photos/ adversarial/ --format parquet
     python examples/read_parquet_with_datasets.py adversarial
 
-streaming=True reads the files where they lie; without it they are copied into the cache first.
+streaming=True reads the files in place; without it, they are first copied into the cache.
 """
 
 import argparse

@@ -4,8 +4,8 @@
     pip install nvidia-dali-cuda120
     python examples/read_with_dali.py demo-out/dataset
 
-DALI tells a source the epoch and the position of the sample it wants, which is all that the draws
-of jataug depend on; with workers, each opens its own files.
+DALI gives a source the epoch and the position of each sample. jataug's random draws depend on
+nothing else. Each worker opens its own files.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Train the classifier that `jataug demo` attacks, and write everything the package ships of it.
+"""Train the classifier that `jataug demo` attacks, and write the files that the package ships.
 
     python examples/train_demo_classifier.py [--data DIR] [--output DIR] [--epochs N] [--seed N]
 
 The data are the four idx.gz files of Fashion-MNIST (Debian: apt install dataset-fashion-mnist).
-The training is natural: no adversarial example is seen. About ten minutes on one CPU core; the
-seed fixes the result for one build of torch and one processor type.
+The training uses no adversarial examples. It takes about ten minutes on one CPU core. The seed
+fixes the result for one build of torch and one processor type.
 """
 
 import argparse

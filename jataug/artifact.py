@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from .checks import known_fields
 from .config import AttackConfig
 from .errors import ArtifactError, BudgetError, ModelError
 from .preprocessing import Preprocessing
@@ -88,11 +89,11 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
+        """Read what `to_dict` wrote. Unknown keys are ignored: a newer version may have added them.
 
         Raises:
-            ArtifactError: the format is newer than this version knows, or a key is missing or
-                wrong.
+            ArtifactError: the format is newer than this version knows, a key is missing or
+                wrong, or the attack or the preprocessing has an unknown option.
         """
         version = data.get("format_version")
         if not isinstance(version, int):
@@ -111,7 +112,7 @@ class Manifest:
                 "weights": tuple(data.get("weights", ())),
                 "straight_through": tuple(data.get("straight_through", ())),
             }
-            found = cls(**{**data, **parsed})
+            found = cls(**{**known_fields(cls, data), **parsed})
         except (KeyError, TypeError, BudgetError, ModelError) as error:
             raise ArtifactError(f"manifest: cannot be read: {error}") from None
         found._check()

@@ -1,5 +1,5 @@
-"""Files of released versions, which this version reads, runs and verifies; and newer ones, which it
-refuses in one line.
+"""Files of released versions, which this version reads, runs and verifies; files with newer keys,
+which it reads; and files of a newer format version, which it refuses in one line.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from same_attack import GAIN
 
 import jataug
 from jataug.artifact import KEY, load_artifact
+from jataug.checks import digest as json_digest
 from jataug.cli import main
 from jataug.data import open_source
 from jataug.errors import ArtifactError, DataError
@@ -138,6 +139,56 @@ def plan(root: Path) -> dict[str, Any]:
     found["source"].pop("fingerprint")
     found.pop("artifact")
     return found
+
+
+NEWER_KEY = {"a key of a newer version": [1]}
+
+
+def test_newer_keys_of_a_manifest_are_ignored(tmp_path: Path) -> None:
+    path = GOLDEN / "0.1" / "attack.onnx"
+    model, (_, expected) = onnx.load(path), load_artifact(path)
+    (entry,) = (entry for entry in model.metadata_props if entry.key == KEY)
+    data = {**json.loads(entry.value), **NEWER_KEY}
+    del data["manifest_sha256"]
+    entry.value = json.dumps({**data, "manifest_sha256": json_digest(data)})
+    onnx.save(model, tmp_path / "attack.onnx")
+    assert load_artifact(tmp_path / "attack.onnx")[1] == expected
+    entry.value = json.dumps({**data, "another": 2, "manifest_sha256": json_digest(data)})
+    onnx.save(model, tmp_path / "attack.onnx")
+    with pytest.raises(ArtifactError, match="edited"):
+        load_artifact(tmp_path / "attack.onnx")
+
+
+@pytest.mark.parametrize("name", ["config", "preprocessing"])
+def test_newer_options_of_an_attack_are_refused(name: str, tmp_path: Path) -> None:
+    """A session cannot honour an option that it does not know."""
+    model = onnx.load(GOLDEN / "0.1" / "attack.onnx")
+    (entry,) = (entry for entry in model.metadata_props if entry.key == KEY)
+    data = json.loads(entry.value)
+    entry.value = json.dumps({**data, name: {**data[name], **NEWER_KEY}})
+    onnx.save(model, tmp_path / "attack.onnx")
+    with pytest.raises(ArtifactError, match="a key of a newer version"):
+        load_artifact(tmp_path / "attack.onnx")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_newer_keys_of_a_plan_are_ignored(form: str, tmp_path: Path) -> None:
+    needs(form)
+    root = tmp_path / "set"
+    shutil.copytree(GOLDEN / "0.1" / form, root)
+    index = json.loads((root / "index.json").read_text(encoding="utf-8"))
+    plan = {**index["plan"], **NEWER_KEY}
+    newer = {**NEWER_KEY, "plan": plan, "plan_hash": json_digest(plan)}
+    (root / "index.json").write_text(json.dumps({**index, **newer}), encoding="utf-8")
+    (root / "plan.json").write_text(json.dumps({"format_version": 1, **newer}), encoding="utf-8")
+    assert [digest(s.image) for s in jataug.open_dataset(root)] == [
+        entry["image"] for entry in contents("0.1")
+    ]
+    assert len(dataset(root, verify="full")) == len(open_source(root)) == len(contents("0.1"))
+    source = str(GOLDEN / "0.1" / "source.npz")
+    for words in (("inspect", root), ("verify", root, "--source", source)):
+        done = CliRunner().invoke(main, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
 
 
 def newer_artifact(root: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import known_fields
 from ..config import AttackConfig
 from ..errors import DataError, JataugError
 from .formats import format_of
@@ -219,10 +220,10 @@ def _malformed(index: Mapping[str, Any]) -> str | None:
     model = index.get("model")
     if model is not None and not isinstance(model.get("preprocessing"), dict):
         return "model: no preprocessing"
-    if wrong := {field.name for field in fields(Plan)} ^ {*index["plan"], "backend", "tf32"}:
-        return f"plan: {min(wrong)}"
+    if missing := {field.name for field in fields(Plan)} - {*index["plan"], "backend", "tf32"}:
+        return f"plan: no {min(missing)}"
     try:
-        Plan(**index["plan"])
+        Plan(**known_fields(Plan, index["plan"]))
         AttackConfig.from_dict(index["plan"]["attack"])
     except (JataugError, TypeError) as error:
         return f"plan: {error}"

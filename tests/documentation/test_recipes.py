@@ -132,7 +132,7 @@ def test_the_runtime(tree: Path) -> None:
 
 
 def test_a_stale_patch_fails(tree: Path) -> None:
-    plan = tree / "jataug" / "generator" / "plan.py"
+    plan = tree / "jataug" / "dataset" / "plan.py"
     plan.write_text(plan.read_text().replace("FORMATS = (", "FORMATS = [").replace('")', '"]'))
     with pytest.raises(AssertionError, match="no longer fits"):
         patched(tree, 0)

@@ -14,28 +14,29 @@ LEAST = 1_925
 
 REFUSED = {
     "a model without the domain ai.onnx": "imports no ai.onnx opset",
-    "training's ops: losses of labels": "rule for (NegativeLogLikelihood|SoftmaxCrossEntropy)Loss",
-    "signals, no images": "rule for (DFT|STFT|MelWeightMatrix) ",
-    "detection: boxes are no part of a classifier": "rule for RoiAlign ",
+    "losses of training": "rule for (NegativeLogLikelihood|SoftmaxCrossEntropy)Loss",
+    "operators for signals, not images": "rule for (DFT|STFT|MelWeightMatrix) ",
+    "operators for detection": "rule for RoiAlign ",
     "randomness": "Bernoulli .* draws random numbers",
     "optional values and sequences": "rule for (OptionalGetElement|Sequence\\w+|Optional\\w*) ",
-    "state that is written in place": "rule for TensorScatter",
-    "a preview": "domain ai.onnx.preview",
+    "state written in place": "rule for TensorScatter",
+    "a preview operator": "domain ai.onnx.preview",
     "rare": "rule for (Det|Unique|OneHot) ",
-    "weights, not images: input 1 and later": "rule for input [1-9]\\d* of ",
+    "the input is a weight, not an image (input 1 and later)": "rule for input [1-9]\\d* of ",
     "in training form": "in training form",
-    "sizes that are data": "cannot be inferred|trip count is data",
-    "a product of what is scattered": "no derivative rule for reduction '\\w+'",
+    "a size depends on data": "cannot be inferred|trip count is data",
+    "scatter with a product as reduction": "no derivative rule for reduction '\\w+'",
     "nothing to differentiate": "do not depend on the image|is 0 everywhere",
-    "an axis without entries": "must be known|do not fit",
+    "an axis of size 0": "must be known|do not fit",
 }
 """Every reason for which a case is refused, and how its message reads."""
 
 OTHER_RUNTIME = {
-    "test_resize_downsample_scales_linear_align_corners": "ONNX Runtime rounds the result's size "
-    "before the corners are aligned, onnx's evaluator after; the gradient is ONNX Runtime's",
+    "test_resize_downsample_scales_linear_align_corners": "ONNX Runtime rounds the size of the "
+    "result before it aligns the corners, onnx's evaluator afterwards; the gradient is ONNX "
+    "Runtime's",
     "test_resize_downsample_scales_cubic_align_corners": "the same",
-    "test_maxunpool_export_with_output_shape": "ONNX Runtime counts places in the given shape, "
+    "test_maxunpool_export_with_output_shape": "ONNX Runtime counts positions in the given shape, "
     "onnx's evaluator in the smaller one that it infers; the gradient is ONNX Runtime's",
 }
 """Cases where onnx's evaluator and ONNX Runtime differ already in the forward pass."""

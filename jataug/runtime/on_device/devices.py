@@ -1,4 +1,4 @@
-"""Where an array lies, as it says itself by DLPack; no library is asked."""
+"""The device of an array, read through DLPack; no library is imported. Experimental on CUDA."""
 
 from typing import Any
 

@@ -1,6 +1,7 @@
-"""Arrays of other libraries as torch tensors, checked where they lie, and back again.
+"""Conversion between arrays of other libraries and torch tensors. Experimental on CUDA.
 
-What is wrong is put into words where numpy's arrays are read: on the host.
+Tensors are checked on their device. A tensor that fails is copied to the host, where the code for
+numpy arrays raises the error.
 """
 
 import sys

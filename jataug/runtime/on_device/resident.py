@@ -1,5 +1,6 @@
-"""Sessions on arrays that lie on the runtime's device: the whole attack is made there, in torch and
-the runtime, and what comes back lies there too.
+"""Sessions on arrays that lie on the runtime's device. Experimental on CUDA.
+
+torch and the runtime make the whole attack on that device, and the results stay there.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,6 @@
-"""Calls on memory that another library owns: tensors go in and come out through DLPack, uncopied
-where they are on the engine's device.
+"""Calls on memory that another library owns. Experimental on CUDA.
+
+Tensors are passed through DLPack, without a copy if they are on the engine's device.
 """
 
 from collections.abc import Mapping, Sequence

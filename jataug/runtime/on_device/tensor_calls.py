@@ -1,5 +1,7 @@
-"""Calls on fixed torch tensors: bound once for each batch size, written and read where the engine
-is. What jataug.runtime.stepper does with buffers of the runtime and numpy.
+"""Calls on fixed torch tensors on the engine's device. Experimental on CUDA.
+
+The tensors are bound once for each batch size. jataug.runtime.stepper does the same with buffers
+of the runtime and numpy.
 """
 
 from collections.abc import Iterable, Mapping
