@@ -52,11 +52,13 @@ class Head:
         taken_off: op and node of what was taken off, from the output inwards.
         hides: op and node of what still hides the gradient of the logits; None where nothing does.
         inner: the name of the value before all that was taken off; None where nothing was.
+        least: what a probability is raised to before its logarithm, where that makes the logits.
     """
 
     taken_off: tuple[str, ...] = ()
     hides: str | None = None
     inner: str | None = None
+    least: float | None = None
 
 
 def choose_output(graph: ir.Graph, of: str | None, *, inner: bool) -> ir.Value:
@@ -121,7 +123,7 @@ def as_logits(
             "logits"
         )
     if not any(node.op_type in _HIDING | {"Log", "LogSoftmax"} for node, _ in chain):
-        return _logarithm(model, output, info), Head()
+        return _logarithm(model, output, info)
     nodes = [node for node, _ in chain]
     head = Head(taken_off=tuple(map(_named, nodes)), inner=deepest.name)
     tieless = {node.op_type for node in nodes} <= _TIELESS
@@ -298,7 +300,7 @@ def _hiding_behind(value: ir.Value, info: dict[str, Info]) -> ir.Node | None:
     return None
 
 
-def _logarithm(model: ir.Model, output: ir.Value, info: dict[str, Info]) -> ir.Value:
+def _logarithm(model: ir.Model, output: ir.Value, info: dict[str, Info]) -> tuple[ir.Value, Head]:
     # float16 holds nothing below 6e-8.
     kind = info[output.name or ""].dtype
     smallest = 1e-30 if kind != ir.DataType.FLOAT16 else 1e-7
@@ -307,7 +309,7 @@ def _logarithm(model: ir.Model, output: ir.Value, info: dict[str, Info]) -> ir.V
     shape = info[output.name or ""].shape
     positive = write.node("Clip", "jataug_positive", shape, kind, output, least)
     model.graph.outputs[:] = [write.node("Log", "jataug_log", shape, kind, positive)]
-    return model.graph.outputs[0]
+    return model.graph.outputs[0], Head(least=smallest)
 
 
 def _with_ties(
