@@ -52,7 +52,7 @@ class Head:
         taken_off: op and node of what was taken off, from the output inwards.
         hides: op and node of what still hides the gradient of the logits; None where nothing does.
         inner: the name of the value before all that was taken off; None where nothing was.
-        least: what a probability is raised to before its logarithm, where that makes the logits.
+        least: the smallest probability whose logarithm is taken; None where none is taken.
     """
 
     taken_off: tuple[str, ...] = ()
@@ -301,12 +301,10 @@ def _hiding_behind(value: ir.Value, info: dict[str, Info]) -> ir.Node | None:
 
 
 def _logarithm(model: ir.Model, output: ir.Value, info: dict[str, Info]) -> tuple[ir.Value, Head]:
-    # float16 holds nothing below 6e-8.
-    kind = info[output.name or ""].dtype
-    smallest = 1e-30 if kind != ir.DataType.FLOAT16 else 1e-7
+    kind, shape = (known := info[output.name or ""]).dtype, known.shape
+    smallest = 1e-30 if kind != ir.DataType.FLOAT16 else 1e-7  # float16: nothing below 6e-8
     write = _Writer(model, info)
     least = write.constant("jataug_least", np.array(smallest, kind.numpy()))
-    shape = info[output.name or ""].shape
     positive = write.node("Clip", "jataug_positive", shape, kind, output, least)
     model.graph.outputs[:] = [write.node("Log", "jataug_log", shape, kind, positive)]
     return model.graph.outputs[0], Head(least=smallest)
