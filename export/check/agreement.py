@@ -9,7 +9,7 @@ into one operator where nothing else reads the values between. A gradient does r
 operator then gives way to its parts, whose rounding may fall on the other side here and there.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from ..model.classifier import Classifier
 from ..model.element_types.precision import Precision, float32_twin
 from ..model.element_types.widen import widen
 from ..model.files import normalized
+from ..model.head import Head
 from ..model.weights import weight_inputs
 from ..preprocess import into_network
 from .gradient import gradient_graph, probe_images
@@ -85,11 +86,11 @@ def check_logits(
         images = _images(network, preprocessing)
         for size in _sizes(network):
             inside, found = _run(prepared, images, size, weights or {})
-            pairs[size] = found, _run_alone(alone, reference, inside, size)
+            pairs[size] = found, _run_alone(alone, reference, inside, size, network.head)
     except Exception as error:  # of the runtime: each kind of failure has a class of its own
         return " ".join(str(error).split())
     for size, (found, expected) in pairs.items():
-        difference = span_difference(found, expected.reshape(found.shape))
+        difference = span_difference(found, expected)
         if not difference <= limit:
             first = _first_difference(reference, network, preprocessing, device, limit, weights)
             raise CheckError(
@@ -137,9 +138,9 @@ def logits_difference(
     parts = _parts(images, size)
     found = [beside.run({"image": p, "cotangent": cotangent[: len(p)]})["logits"] for p in parts]
     reference = _reference(proto, network, preprocessing)
-    expected = _run_alone(Engine(reference, {}, device), reference, inside, size)
-    whole = np.concatenate(found)
-    return span_difference(whole, expected.reshape(whole.shape))
+    alone = Engine(reference, {}, device)
+    expected = _run_alone(alone, reference, inside, size, network.head)
+    return span_difference(_flat(found), expected)
 
 
 def span_difference(found: Array, expected: Array) -> float:
@@ -226,21 +227,32 @@ def _run(
     engine: Engine, images: Array, size: int, weights: Mapping[str, Array]
 ) -> tuple[Array, Array]:
     runs = [engine.run({"image": part, **weights}) for part in _parts(images, size)]
-    inside, logits = (np.concatenate([run[name] for run in runs]) for name in ("inside", "logits"))
-    return inside, logits
+    return np.concatenate([run["inside"] for run in runs]), _flat(run["logits"] for run in runs)
 
 
-def _run_alone(engine: Engine, model: onnx.ModelProto, inside: Array, size: int) -> Array:
-    """Run the model as it came, at the batch that it holds if it holds one."""
+def _run_alone(
+    engine: Engine, model: onnx.ModelProto, inside: Array, size: int, head: Head
+) -> Array:
+    """Run the model as it came, at the batch that it holds if it holds one. Where the logits are
+    the logarithm of its output, that logarithm is returned.
+    """
     (name,) = engine.inputs
     value = next(v for v in model.graph.input if v.name == name)
     dims = value.type.tensor_type.shape.dim
     own = dims[0].dim_value if dims else len(inside)
     found = []
     for part in _parts(inside, own or size):
-        padded = np.concatenate([part, np.repeat(part[-1:], max(own - len(part), 0), 0)])
-        found.append(engine.run({name: padded})[engine.outputs[0]][: len(part)])
-    return np.concatenate(found).astype(np.float32)
+        missing = max(own - len(part), 0)
+        padded = np.concatenate([part, np.repeat(part[-1:], missing, 0)])
+        output = engine.run({name: padded})[engine.outputs[0]]
+        found.append(output[: len(part)] if missing else output)
+    values = _flat(found).astype(np.float32)
+    return values if head.least is None else np.log(np.maximum(values, head.least))
+
+
+def _flat(outputs: Iterable[Array]) -> Array:
+    """Join the outputs of several runs; of a general graph they have no row per image."""
+    return np.concatenate([output.reshape(-1) for output in outputs])
 
 
 def _first_difference(

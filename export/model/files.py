@@ -233,10 +233,10 @@ def _check_weights(proto: onnx.ModelProto) -> None:
             numpy_helper.to_array(tensor)
         except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
             reason = " ".join(str(error).split())
-            shape = tuple(tensor.dims)
             raise ModelError(
-                f"weight {tensor.name!r} of shape {shape} cannot be read (file damaged or cut "
-                f"short?): {reason}"
+                f"the model is not valid: weight {tensor.name!r} of data type {tensor.data_type} "
+                f"and shape {tuple(tensor.dims)} cannot be read (cut short?): {reason}; export it "
+                "again"
             ) from None
 
 

@@ -52,11 +52,13 @@ class Head:
         taken_off: op and node of what was taken off, from the output inwards.
         hides: op and node of what still hides the gradient of the logits; None where nothing does.
         inner: the name of the value before all that was taken off; None where nothing was.
+        least: the smallest probability whose logarithm is taken; None where none is taken.
     """
 
     taken_off: tuple[str, ...] = ()
     hides: str | None = None
     inner: str | None = None
+    least: float | None = None
 
 
 def choose_output(graph: ir.Graph, of: str | None, *, inner: bool) -> ir.Value:
@@ -121,7 +123,7 @@ def as_logits(
             "logits"
         )
     if not any(node.op_type in _HIDING | {"Log", "LogSoftmax"} for node, _ in chain):
-        return _logarithm(model, output, info), Head()
+        return _logarithm(model, output, info)
     nodes = [node for node, _ in chain]
     head = Head(taken_off=tuple(map(_named, nodes)), inner=deepest.name)
     tieless = {node.op_type for node in nodes} <= _TIELESS
@@ -298,16 +300,14 @@ def _hiding_behind(value: ir.Value, info: dict[str, Info]) -> ir.Node | None:
     return None
 
 
-def _logarithm(model: ir.Model, output: ir.Value, info: dict[str, Info]) -> ir.Value:
-    # float16 holds nothing below 6e-8.
-    kind = info[output.name or ""].dtype
-    smallest = 1e-30 if kind != ir.DataType.FLOAT16 else 1e-7
+def _logarithm(model: ir.Model, output: ir.Value, info: dict[str, Info]) -> tuple[ir.Value, Head]:
+    kind, shape = (known := info[output.name or ""]).dtype, known.shape
+    smallest = 1e-30 if kind != ir.DataType.FLOAT16 else 1e-7  # float16: nothing below 6e-8
     write = _Writer(model, info)
     least = write.constant("jataug_least", np.array(smallest, kind.numpy()))
-    shape = info[output.name or ""].shape
     positive = write.node("Clip", "jataug_positive", shape, kind, output, least)
     model.graph.outputs[:] = [write.node("Log", "jataug_log", shape, kind, positive)]
-    return model.graph.outputs[0]
+    return model.graph.outputs[0], Head(least=smallest)
 
 
 def _with_ties(

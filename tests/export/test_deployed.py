@@ -3,6 +3,7 @@
 import sys
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper, numpy_helper
 
@@ -92,6 +93,41 @@ def test_differentiate_refuses_another_model(wrong_folding):
     with pytest.raises(CheckError, match=NAMES_IT):
         differentiate(wrong_folding)
     differentiate(wrong_folding, check=False)
+
+
+def ending_in(model, *nodes):
+    """The model with more nodes behind its logits; the last one makes the output "y"."""
+    model.graph.node.extend(nodes)
+    model.graph.output[0].CopyFrom(onnx.ValueInfoProto(name="y"))
+    model.graph.output[0].type.tensor_type.elem_type = 1
+    return model
+
+
+def test_probabilities_without_a_head_are_compared_by_their_logarithms(wrong_folding, tmp_path):
+    """Sure of itself: the probabilities themselves hardly differ."""
+    model = ending_in(
+        wrong_folding,
+        helper.make_node("Add", ["logits", "sure"], ["l"]),
+        helper.make_node("Softmax", ["l"], ["p"]),
+        helper.make_node("Softmax", ["l"], ["q"]),
+        helper.make_node("Mean", ["p", "q"], ["y"]),
+    )
+    sure = np.array([15, 0], np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(sure, "sure"))
+    with pytest.raises(CheckError, match=NAMES_IT):
+        export_attack(
+            model, CONFIG, tmp_path / "a.onnx", preprocessing=Preprocessing(outputs="probabilities")
+        )
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 3])
+def test_differentiate_compares_an_output_without_a_row_per_image(wrong_folding, batch):
+    model = ending_in(wrong_folding, helper.make_node("ReduceL2", ["logits"], ["y"], keepdims=0))
+    model.graph.input[0].CopyFrom(
+        helper.make_tensor_value_info("image", 1, [batch, 3, SMALL, SMALL])
+    )
+    with pytest.raises(CheckError, match=NAMES_IT):
+        differentiate(model)
 
 
 def test_a_module_refuses_another_model(wrong_folding):

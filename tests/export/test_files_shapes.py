@@ -5,7 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from jataug.errors import UnsupportedOperator
 from jataug.export import differentiate
+from jataug.export.model.load import prepare
 
 from .checking import normal
 from .files import (
@@ -80,7 +82,10 @@ def test_images_that_mix_keep_their_batch():
         node("Sub", "g m", "h"),
         node("Add", "h g", "f"),
     ]
-    assert classifier(model(body(flatten), batch=2)).image_shape == (2, 3, 8, 8)
+    mixing = model(body(flatten), batch=2)
+    assert prepare(mixing).image_shape == (2, 3, 8, 8)
+    with pytest.raises(UnsupportedOperator, match="mixes images"):
+        classifier(mixing)
     squeezed = [node("Squeeze", "p zero", "q"), node("Reshape", "q s", "f")]
     fixed = model(body(squeezed), {"zero": ints(0), "s": ints(1, 16)}, batch=1)
     assert shape_of(fixed) == [1, 3, 8, 8]

@@ -205,7 +205,7 @@ def test_an_attack_on_a_headed_model_is_that_on_its_logits(tmp_path):
         manifest = export_attack(proto, config, path, preprocessing=how)
         assert manifest.preprocessing.outputs == ("probabilities" if how else "logits")
         with Session.open(path, device="cpu") as session:
-            found[name] = session.attack(IMAGES, [0] * 6, targets=[1] * 6).flow
+            found[name] = session.attack(IMAGES, [0] * 6).flow
     np.testing.assert_allclose(found["bare"], found["headed"], atol=1e-3)
 
 

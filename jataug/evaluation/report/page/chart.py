@@ -188,10 +188,10 @@ class Labels:
         )
 
 
-def path(points: Sequence[tuple[float, float]], **attributes: str | float | None) -> Shape:
+def path(points: Sequence[tuple[float, float]], class_: str, dashes: str | None) -> Shape:
     """Return a line through points."""
     way = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return shape("path", d=f"M{way}", **attributes)
+    return shape("path", d=f"M{way}", class_=class_, stroke_dasharray=dashes)
 
 
 def style(number: int) -> tuple[str, str | None]:

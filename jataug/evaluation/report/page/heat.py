@@ -28,8 +28,10 @@ def heat_chart(name: str, model: str, found: Map, flow: float, pixel: float) -> 
             x, rate = _LEFT + j * width, found.accuracy[i][j]
             drawn += _cell(x, y, width, rate, _where(flow_radius, pixel_radius))
             if (flow_radius, pixel_radius) == (flow, pixel):
-                outline = {"x": x + 2, "y": y + 2, "width": width - 4, "height": _ROW - 4}
-                drawn.append(shape("rect", **outline, class_="budget"))
+                inner = shape(
+                    "rect", x=x + 2, y=y + 2, width=width - 4, height=_ROW - 4, class_="budget"
+                )
+                drawn.append(inner)
     floor = _TOP + rows * _ROW
     for j, pixel_radius in enumerate(found.pixel):
         text = f"{round(255 * pixel_radius, 2):g}"

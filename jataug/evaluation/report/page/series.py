@@ -54,7 +54,7 @@ def _line(plot: Plot, number: int, curve: Curve, aside: float) -> list[Shape]:
         for x, r in at
     ]
     line = [(x, plot.y(rate.value)) for x, rate in at]
-    drawn.append(path(line, class_=f"line {colour}", stroke_dasharray=dashes))
+    drawn.append(path(line, f"line {colour}", dashes))
     for (x, rate), point in zip(at, curve.points, strict=True):
         drawn.append(marker(number, x, plot.y(rate.value), _at(point.radius, curve.unit, rate)))
     return drawn
@@ -103,7 +103,7 @@ def minimal_chart(name: str, models: Sequence[tuple[int, ModelReport, Minimal]])
     for number, model, minimal in models:
         colour, dashes = style(number)
         steps = _steps(plot, radii_of(model, unit), minimal)
-        drawn.append(path(steps, class_=f"line {colour}", stroke_dasharray=dashes))
+        drawn.append(path(steps, f"line {colour}", dashes))
         for share, size in _quartiles(minimal):
             told = f"{model.name}: {share:.0%} of the images within {radius(size, unit)}"
             drawn.append(marker(number, plot.x(size), plot.y(share), told))
@@ -146,8 +146,8 @@ def minimal_bars(name: str, number: int, model: ModelReport, minimal: Minimal) -
         drawn.extend(plot.flag(minimal.median, f"median {radius(minimal.median, unit)}"))
     drawn += [_count(plot, bar, width) for bar in bars if bar.images]
     beyond = minimal.largest * (255 if unit == "image" else 1)
-    place = {"x": plot.x(minimal.largest + width), "y": plot.floor + 17}
-    drawn.append(shape("text", f">{beyond:.4g}", class_="middle tick", **place))
+    x, y = plot.x(minimal.largest + width), plot.floor + 17
+    drawn.append(shape("text", f">{beyond:.4g}", x=x, y=y, class_="middle tick"))
     title = f"{model.name}: images by the smallest {_TITLES[unit]} that breaks them"
     return Chart(name, title, _summary(minimal), drawn)
 
@@ -183,10 +183,12 @@ def _bar_plot(minimal: Minimal, most: int) -> Plot:
 
 def _block(plot: Plot, bar: _Bar, width: float) -> Shape:
     left, right, top = plot.x(bar.start) + 1, plot.x(bar.start + width) - 1, plot.y(bar.images)
-    size = {"width": right - left, "height": plot.floor - top}
-    return shape("rect", title=bar.told, x=left, y=top, class_=bar.kind, **size)
+    return shape(
+        "rect", title=bar.told, x=left, y=top, width=right - left, height=plot.floor - top,
+        class_=bar.kind,
+    )  # fmt: skip
 
 
 def _count(plot: Plot, bar: _Bar, width: float) -> Shape:
-    place = {"x": plot.x(bar.start + width / 2), "y": plot.y(bar.images) - 4}
-    return shape("text", str(bar.images), class_="middle value", **place)
+    x, y = plot.x(bar.start + width / 2), plot.y(bar.images) - 4
+    return shape("text", str(bar.images), x=x, y=y, class_="middle value")
