@@ -147,7 +147,7 @@ def _breaks(threat: str, sizes: Mapping[str, Any], rng: Any, hardness: float) ->
 
 
 def _rate(right: Any) -> Rate:
-    return Rate.of(int(np.sum(right)), len(right))
+    return Rate.from_counts(int(np.sum(right)), len(right))
 
 
 def _attack(name: str, standing: Any) -> AttackRow:

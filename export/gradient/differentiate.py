@@ -20,7 +20,7 @@ from ..model.reach import reached_from, stopped_at
 from ..passes.lowering import lower_masks
 from ..passes.rematerialize import SIZES, order_by_depth, rematerialize
 from ..rules import find_rule
-from .float_twin import Twin
+from .float_twin import FloatTwin
 
 __all__ = ["Trace", "trace", "vjp"]
 
@@ -122,19 +122,19 @@ def trace(graph: Builder, network: Classifier, image: Term, *, rounded: bool = T
         rounded: False writes the float twin of a quantised network.
     """
     terms = {network.image: image}
-    twin = None if rounded else Twin(graph)
+    twin = None if rounded else FloatTwin(graph)
     for node in network.nodes:
         for value in node.inputs:
             if value is not None and value not in terms:
                 terms[value] = graph.adopt(value)
         inputs = [None if v is None else terms[v] for v in node.inputs]
         outputs = [_declared(graph, network, value) for value in node.outputs]
-        written = twin and twin.write(node, inputs, outputs)
-        if not written:
-            _copy(graph, node, twin.adapted(inputs) if twin else inputs, outputs)
+        rewritten = twin and twin.write(node, inputs, outputs)
+        if not rewritten:
+            _copy(graph, node, twin.adapt_inputs(inputs) if twin else inputs, outputs)
             if twin:
-                twin.follow(inputs, outputs)
-        terms.update(zip(node.outputs, written or outputs, strict=True))
+                twin.mark_floats(inputs, outputs)
+        terms.update(zip(node.outputs, rewritten or outputs, strict=True))
     for value in network.outputs:
         if value not in terms:  # a weight
             terms[value] = graph.adopt(value)

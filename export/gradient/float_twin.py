@@ -22,10 +22,10 @@ from ..graph.quantised_values import (
 )
 from ..graph.term import Builder, Term
 
-__all__ = ["Twin"]
+__all__ = ["FloatTwin"]
 
 
-class Twin:
+class FloatTwin:
     """Writes nodes of a quantised network without their rounding.
 
     A value that was whole numbers is float then; its term keeps the type that the network gives it.
@@ -47,7 +47,7 @@ class Twin:
         """
         quantised = is_quantised(node) and any(t is not None and t.const is None for t in inputs)
         if quantised:
-            first, *others = self._written(node, inputs, declared)
+            first, *others = self._rewrite(node, inputs, declared)
         elif node.op_type == "Cast" and inputs[0] is not None and self._is_float(inputs[0]):
             first, others = _cast(inputs[0], declared[0]), []
         else:
@@ -57,7 +57,7 @@ class Twin:
             self._floats.add(found.value)
         return [found, *others]
 
-    def _written(
+    def _rewrite(
         self, node: ir.Node, inputs: Sequence[Term | None], declared: Sequence[Term]
     ) -> list[Term]:
         key, attributes, result = (node.domain, node.op_type), attributes_of(node), declared[0]
@@ -94,7 +94,7 @@ class Twin:
             raise TypeError(f"{node.name}: expected a tensor")
         return [x / scale + zero.cast(np.float32), *[scale, zero][: len(declared) - 1]]
 
-    def adapted(self, inputs: Sequence[Term | None]) -> list[Term | None]:
+    def adapt_inputs(self, inputs: Sequence[Term | None]) -> list[Term | None]:
         """Return the inputs of a node that stays: constants beside a float as floats."""
         kinds = {t.dtype for t in inputs if t is not None and self._is_float(t)}
         found: list[Term | None] = []
@@ -104,7 +104,7 @@ class Twin:
             found.append(term)
         return found
 
-    def follow(self, inputs: Sequence[Term | None], outputs: Sequence[Term]) -> None:
+    def mark_floats(self, inputs: Sequence[Term | None], outputs: Sequence[Term]) -> None:
         """Learn that a node that stayed gives floats where it reads some."""
         kinds = {t.dtype for t in inputs if t is not None and self._is_float(t)}
         self._floats.update(t.value for t in outputs if t.dtype in kinds)

@@ -22,13 +22,13 @@ from ..passes.lowering import lower_masks
 from ..preprocess import into_network, out_of_network
 from .differentiate import Trace, trace
 
-__all__ = ["Halves", "forward_half", "halves", "outer_shape", "row_shapes"]
+__all__ = ["SplitVjp", "forward_graph", "outer_shape", "row_shapes", "split_vjp"]
 
 _IR_VERSION = 10
 
 
 @dataclass(frozen=True)
-class Halves:
+class SplitVjp:
     """The two graphs; all their own inputs and outputs are float32.
 
     Attributes:
@@ -68,7 +68,7 @@ def row_shapes(
     return tuple(map(int, image[1:])), tuple(map(int, output[1:]))
 
 
-def forward_half(
+def forward_graph(
     network: Classifier, preprocessing: Preprocessing | None, saved: Sequence[ir.Value] = ()
 ) -> onnx.ModelProto:
     """Return "image" -> "logits", and an output "saved_<i>" for each source value in `saved`."""
@@ -83,7 +83,7 @@ def forward_half(
     return ir.to_proto(ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug"))
 
 
-def halves(network: Classifier, preprocessing: Preprocessing | None) -> Halves:
+def split_vjp(network: Classifier, preprocessing: Preprocessing | None) -> SplitVjp:
     """Return both halves of the network's vector-Jacobian product.
 
     Raises:
@@ -106,8 +106,8 @@ def halves(network: Classifier, preprocessing: Preprocessing | None) -> Halves:
         terms[value].value.name = name
         finished.inputs.append(terms[value].value)
     model = ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug")
-    forward = forward_half(network, preprocessing, saved)
-    return Halves(forward, ir.to_proto(model), _names(saved))
+    forward = forward_graph(network, preprocessing, saved)
+    return SplitVjp(forward, ir.to_proto(model), _names(saved))
 
 
 def _names(saved: Sequence[ir.Value]) -> list[str]:

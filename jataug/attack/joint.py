@@ -113,7 +113,7 @@ def _attack(problem: Problem) -> tuple[Problem, State]:
     if not len(problem.image):
         return problem, state
     for iteration in range(problem.config.steps if problem.config.branches else 0):
-        problem = problem.at(iteration)
+        problem = problem.for_iteration(iteration)
         moved, logits = iterate(problem, state)
         if problem.config.keep == "best":
             held = better(held, judge(problem, state, logits))

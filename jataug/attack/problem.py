@@ -92,7 +92,7 @@ class Problem:
     draws: Draws
     clean: Tensor | None = None
 
-    def at(self, iteration: int) -> "Problem":
+    def for_iteration(self, iteration: int) -> "Problem":
         """Return the problem of this iteration: the same, or with targets drawn anew."""
         if not self.config.redraw_targets or self.given or iteration == 0:
             return self

@@ -27,7 +27,7 @@ Kept = list[list[Any]]
 
 
 @dataclass(frozen=True)
-class _Halves:
+class _Split:
     first: Engine
     second: Engine
     saved: list[str]
@@ -72,19 +72,19 @@ class Sessions:
 
     @cached_property
     def _plain(self) -> Engine:
-        from jataug.export.gradient.split_vjp import forward_half
+        from jataug.export.gradient.split_vjp import forward_graph
 
-        return self._engine(forward_half(self._network, self._preprocessing))
+        return self._engine(forward_graph(self._network, self._preprocessing))
 
     @cached_property
-    def _halves(self) -> "_Halves | JataugError":
-        from jataug.export.gradient.split_vjp import halves
+    def _split(self) -> "_Split | JataugError":
+        from jataug.export.gradient.split_vjp import split_vjp
 
         try:
-            found = halves(self._network, self._preprocessing)
+            found = split_vjp(self._network, self._preprocessing)
         except JataugError as error:
             return error
-        return _Halves(self._engine(found.forward), self._engine(found.backward), found.saved)
+        return _Split(self._engine(found.forward), self._engine(found.backward), found.saved)
 
     def _engine(self, model: "onnx.ModelProto") -> Engine:
         return Engine(model, {}, self._device, self._threads)
@@ -95,10 +95,10 @@ class Sessions:
 
     def forward(self, images: Tensor) -> tuple[Tensor, Kept]:
         """Return the logits, and what `backward` needs. Without a gradient that is nothing."""
-        halves = self._halves
-        if isinstance(halves, JataugError):
+        split = self._split
+        if isinstance(split, JataugError):
             return self.predict(images), []
-        return self._forward(halves.first, images, halves.saved)
+        return self._forward(split.first, images, split.saved)
 
     def _forward(self, engine: Engine, images: Tensor, kept: Sequence[str]) -> tuple[Tensor, Kept]:
         images = images.detach().contiguous()
@@ -115,14 +115,14 @@ class Sessions:
         Raises:
             UnsupportedOperator, ModelError: there is none.
         """
-        halves = self._halves
-        if isinstance(halves, JataugError):
-            raise type(halves)(*halves.args)  # a new one: the first keeps no traceback alive
+        split = self._split
+        if isinstance(split, JataugError):
+            raise type(split)(*split.args)  # a new one: the first keeps no traceback alive
         gradient = cotangent.new_empty((len(cotangent), *self.shapes[0]))
         chunks = self._chunks(cotangent.contiguous(), gradient)
         for (part, out), values in zip(chunks, kept, strict=True):
-            feeds = {"cotangent": part, **dict(zip(halves.saved, values, strict=True))}
-            self._run(halves.second, feeds, {"gradient": out}, ())
+            feeds = {"cotangent": part, **dict(zip(split.saved, values, strict=True))}
+            self._run(split.second, feeds, {"gradient": out}, ())
         return gradient
 
     def _run(

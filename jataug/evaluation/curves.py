@@ -11,7 +11,7 @@ import numpy as np
 
 from .attacks.ascent import Ascent
 from .attacks.perturbation import Branch
-from .attacks.restarts import drive
+from .attacks.restarts import run_tries
 from .attacks.tries import Rows
 from .models.model import Array
 from .outcome import measure
@@ -98,7 +98,7 @@ class _Trial:
     def __init__(self, runner: Runner, clean: Clean, where: slice, images: Array) -> None:
         self._runner, self._logits = runner, clean.logits[where]
         index = runner.images.indices[where]
-        self._rows = Rows.of(images, clean.label[where], index, 0.0, 0.0)
+        self._rows = Rows.first_tries(images, clean.label[where], index, 0.0, 0.0)
 
     def __call__(self, attack: Ascent, branch: Branch, who: Array, radius: Array) -> Array:
         """Return which of the images `who` (mask) are broken, each at its own radius."""
@@ -114,7 +114,7 @@ class _Trial:
         part = np.flatnonzero(who)
         if len(part):
             taken, runner = rows.take(part), self._runner
-            found = drive(attack, runner.calls, taken, self._logits[part], runner.context)
+            found = run_tries(attack, runner.calls, taken, self._logits[part], runner.context)
             broken[part] = measure(runner.calls, taken, found.view, runner.levels).broken
         return broken
 
@@ -139,7 +139,7 @@ def curve(
     """Return the record of a curve; its first point is the clean accuracy, at radius 0."""
     standing = [clean.right, *(~column for column in arrays["broken"].T)]
     points = [
-        CurvePoint(float(r), Rate.of(int(right.sum()), len(right)))
+        CurvePoint(float(r), Rate.from_counts(int(right.sum()), len(right)))
         for r, right in zip([0.0, *radii], standing, strict=True)
     ]
     return Curve(_ATTACK[branch], _UNIT[branch], _parameters(steps), tuple(points))
@@ -151,7 +151,9 @@ def heat_map(
     """Return the record of the map."""
     broken = arrays["broken"]
     accuracy = tuple(
-        tuple(Rate.of(int((~broken[:, i, j]).sum()), len(broken)) for j in range(len(pixel)))
+        tuple(
+            Rate.from_counts(int((~broken[:, i, j]).sum()), len(broken)) for j in range(len(pixel))
+        )
         for i in range(len(flow))
     )
     return Map("joint", _parameters(steps), tuple(flow), tuple(pixel), accuracy)

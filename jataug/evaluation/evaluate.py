@@ -19,8 +19,8 @@ from ..errors import BudgetError, DataError
 from ..preprocessing import Preprocessing
 from .attacks.suite import SUITES, Suite, attacks_of
 from .images import Images, open_images
-from .model_report import Assessment
-from .models.named import Subject, default_batch_size, open_subjects
+from .model_report import ModelEvaluation
+from .models.named import NamedModel, default_batch_size, open_models
 from .report.contents import FORMAT_VERSION, Report
 from .results_folder import Folder
 from .runner import Progress, Runner
@@ -131,7 +131,7 @@ def evaluate(
     models = list(model) if isinstance(model, list | tuple) else [model]
     if not models:
         raise DataError("model: expected at least one, got none")
-    subjects = open_subjects(
+    named_models = open_models(
         [*models, *transfer],
         held,
         Geometry(resize, crop),
@@ -144,7 +144,7 @@ def evaluate(
         on_error=on_error,
         names=None if names is None else [*names, *(f"transfer-{k}" for k in range(len(transfer)))],
     )
-    first = subjects[0].model
+    first = named_models[0].model
     images = open_images(
         held,
         first.image_shape,
@@ -160,7 +160,7 @@ def evaluate(
     rows = default_batch_size(first.image_shape) if batch_size is None else batch_size
     root = None if output is None else Path(output)
     evaluation = _Evaluation(
-        subjects, len(models), images, settings, rows, root, identity, progress
+        named_models, len(models), images, settings, rows, root, identity, progress
     )
     return evaluation.report(command)
 
@@ -190,13 +190,13 @@ class _Evaluation:
     """All models, their images, and the folder.
 
     Args:
-        subjects: the models under evaluation, then those for transfer alone.
+        named_models: the models under evaluation, then those for transfer alone.
         count: of the former.
     """
 
     def __init__(
         self,
-        subjects: Sequence[Subject],
+        named_models: Sequence[NamedModel],
         count: int,
         images: Images,
         settings: Settings,
@@ -206,13 +206,13 @@ class _Evaluation:
         progress: Callable[[Progress], object] | None,
     ) -> None:
         _check_integer("batch_size", batch_size)
-        _check_flow(settings.flow, subjects[0].model.image_shape)
-        self._subjects, self._count, self._images = list(subjects), count, images
+        _check_flow(settings.flow, named_models[0].model.image_shape)
+        self._models, self._count, self._images = list(named_models), count, images
         self._settings, self._batch_size, self._progress = settings, batch_size, progress
-        _check_alike(subjects)
+        _check_alike(named_models)
         if root is not None:
             check_outside(root, images.source)
-        code = _own_code(subjects, settings) if identity is None else None
+        code = _own_code(named_models, settings) if identity is None else None
         self._folder = Folder(root, {**self._plan(), "identity": identity}, code)
 
     def _plan(self) -> dict[str, Any]:
@@ -222,8 +222,8 @@ class _Evaluation:
         return {
             "format_version": FORMAT_VERSION,
             "jataug": __version__,
-            "models": [s.planned() for s in self._subjects[: self._count]],
-            "transfer": [s.planned() for s in self._subjects[self._count :]],
+            "models": [s.planned() for s in self._models[: self._count]],
+            "transfer": [s.planned() for s in self._models[self._count :]],
             "settings": self._settings.to_dict(),
             "batch_size": self._batch_size,
             "source": {k: v for k, v in images.described.items() if k not in ("path", "skipped")},
@@ -236,22 +236,22 @@ class _Evaluation:
 
     def report(self, command: str | None) -> Report:
         """Measure what is not there yet, and write the report."""
-        assessed = [self._assessment(k) for k in range(len(self._subjects))]
+        evaluations = [self._evaluate_model(k) for k in range(len(self._models))]
         found = [
-            one.report(f"gallery-{k}.npz", {o.subject.name: o for o in assessed if o is not one})
-            for k, one in enumerate(assessed[: self._count])
+            one.report(f"gallery-{k}.npz", {o.named.name: o for o in evaluations if o is not one})
+            for k, one in enumerate(evaluations[: self._count])
         ]
         report = self._record(command, found)
         text = json.dumps(report.to_dict(), indent=1, allow_nan=False)
         self._folder.write(REPORT, f"{text}\n".encode())
         return report
 
-    def _assessment(self, k: int) -> Assessment:
-        others = [s for s in self._subjects if s is not self._subjects[k]]
-        settings, subject = self._settings, self._subjects[k]
+    def _evaluate_model(self, k: int) -> ModelEvaluation:
+        others = [s for s in self._models if s is not self._models[k]]
+        settings, named = self._settings, self._models[k]
         runner = Runner(
-            subject.name,
-            subject.model,
+            named.name,
+            named.model,
             self._images,
             settings.context,
             settings.radii,
@@ -262,7 +262,7 @@ class _Evaluation:
             others=[s.model for s in others],
             progress=self._progress,
         )
-        return Assessment(subject, runner, settings, others)
+        return ModelEvaluation(named, runner, settings, others)
 
     def _record(self, command: str | None, models: Sequence[Any]) -> Report:
         from .. import __version__
@@ -289,22 +289,22 @@ class _Evaluation:
         )
 
 
-def _check_alike(subjects: Sequence[Subject]) -> None:
-    first = subjects[0].model
-    for subject in subjects[1:]:
-        here = (tuple(subject.model.image_shape), subject.model.classes)
+def _check_alike(named_models: Sequence[NamedModel]) -> None:
+    first = named_models[0].model
+    for named in named_models[1:]:
+        here = (tuple(named.model.image_shape), named.model.classes)
         if here != (tuple(first.image_shape), first.classes):
             raise DataError(
-                f"{subject.name}: expected images {tuple(first.image_shape)} and {first.classes} "
-                f"classes, as {subjects[0].name} has them, got {here[0]} and {here[1]}"
+                f"{named.name}: expected images {tuple(first.image_shape)} and {first.classes} "
+                f"classes, as {named_models[0].name} has them, got {here[0]} and {here[1]}"
             )
 
 
-def _own_code(subjects: Sequence[Subject], settings: Settings) -> str | None:
+def _own_code(named_models: Sequence[NamedModel], settings: Settings) -> str | None:
     """Return what decides the figures and is told by no file: code of the caller's; else None."""
     from jataug.export.rules import custom_rules
 
-    if (model := next((s.name for s in subjects if not s.is_onnx), None)) is not None:
+    if (model := next((s.name for s in named_models if not s.is_onnx), None)) is not None:
         return f"the model {model} is no .onnx file"
     for name, attack in settings.attacks.items():
         if not type(attack).__module__.startswith("jataug."):

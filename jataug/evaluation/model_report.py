@@ -10,7 +10,7 @@ from .attacks.perturbation import Branch
 from .attacks.restarts import Attack
 from .curves import curve, heat_map, minimal, sweep_curve, sweep_map
 from .models.model import Array
-from .models.named import Subject
+from .models.named import NamedModel
 from .outcome import Outcome
 from .report.contents import Curve, Map, Minimal, ModelReport, Rate, Sanity, Transfer
 from .report.gallery import gallery, gallery_arrays
@@ -20,7 +20,7 @@ from .runner import Clean, Runner
 from .sanity import gradients, probes, verdicts, with_head
 from .settings import Settings
 
-__all__ = ["MANY", "Assessment"]
+__all__ = ["MANY", "ModelEvaluation"]
 
 _NAMED = 3
 """How many images a warning names."""
@@ -40,26 +40,26 @@ class _Swept:
     flow: Array | None = None
 
 
-class Assessment:
+class ModelEvaluation:
     """One model under evaluation.
 
     Args:
-        subject: the model.
+        named: the model, with its name and origin.
         runner: of its attacks.
         settings: what is measured.
         others: the models that see its adversarial images, in the runner's order.
     """
 
     def __init__(
-        self, subject: Subject, runner: Runner, settings: Settings, others: Sequence[Subject]
+        self, named: NamedModel, runner: Runner, settings: Settings, others: Sequence[NamedModel]
     ) -> None:
-        self.subject, self._runner, self._settings, self._others = (
-            subject, runner, settings, others
+        self.named, self._runner, self._settings, self._others = (
+            named, runner, settings, others
         )  # fmt: skip
         self.clean: Clean = runner.clean()
-        self._refusal = _refusal(subject) if self.clean.right.any() else None
+        self._refusal = _refusal(named) if self.clean.right.any() else None
 
-    def seen_by(self, other: Subject) -> Array:
+    def seen_by(self, other: NamedModel) -> Array:
         """Return what another model says to the images that many steps make here: (images,).
 
         Raises:
@@ -78,30 +78,30 @@ class Assessment:
         """Whether the model has a gradient."""
         return self._refusal is None
 
-    def report(self, file: str, sources: Mapping[str, "Assessment"]) -> ModelReport:
+    def report(self, file: str, sources: Mapping[str, "ModelEvaluation"]) -> ModelReport:
         """Return the record; arrays of the gallery go to `file`.
 
         Args:
             file: name of the gallery's file.
             sources: other models, whose adversarial images are tried here, by name.
         """
-        runner, clean, subject = self._runner, self.clean, self.subject
+        runner, clean, named = self._runner, self.clean, self.named
         attacks = {n: a for n, a in self._settings.attacks.items() if self._can(a)}
         outcomes = {name: runner.attack(name, attack, clean) for name, attack in attacks.items()}
         warnings = self._not_finite(outcomes)
         swept, sanity = self._swept(), with_head(self._sanity(sources), self._hidden())
         runner.folder.save(file, gallery_arrays(runner.images, runner.shown, clean, outcomes))
-        prepared = subject.preprocessing
+        prepared = named.preprocessing
         radii = self._settings.radii
         return ModelReport(
-            name=subject.name,
-            kind=subject.model.kind,
-            path=subject.path,
-            sha256=subject.sha256,
-            classes=subject.model.classes,
-            image_shape=tuple(subject.model.image_shape),
+            name=named.name,
+            kind=named.model.kind,
+            path=named.path,
+            sha256=named.sha256,
+            classes=named.model.classes,
+            image_shape=tuple(named.model.image_shape),
             preprocessing=prepared.to_dict() if prepared else None,
-            provider=subject.model.provider,
+            provider=named.model.provider,
             clean_accuracy=rate(clean.right),
             attacks=tuple(attack_row(n, a, outcomes[n], clean, radii) for n, a in attacks.items()),
             worst=worst(attacks, outcomes, clean),
@@ -146,7 +146,7 @@ class Assessment:
             found["map"] = heat_map(flow, pixel, arrays, chosen.steps)
         return _Swept(**found)  # type: ignore[arg-type]
 
-    def _sanity(self, sources: Mapping[str, "Assessment"]) -> Sanity:
+    def _sanity(self, sources: Mapping[str, "ModelEvaluation"]) -> Sanity:
         chosen, runner, clean = self._settings, self._runner, self.clean
         if not chosen.sanity:
             return Sanity("none", ())
@@ -160,7 +160,7 @@ class Assessment:
         gradient = runner.kept("check gradient", lambda: gradients(runner, clean))
         transfers = {
             # Against the label here: with predicted labels the other model has its own.
-            name: ((source.seen_by(self.subject) != clean.label) & clean.right, broken[MANY])
+            name: ((source.seen_by(self.named) != clean.label) & clean.right, broken[MANY])
             for name, source in sources.items()
             if source.attackable
         }
@@ -177,7 +177,7 @@ class Assessment:
         """Return what hides the gradient of the logits, as far as it is known."""
         if not self._settings.sanity:
             return None
-        if (node := getattr(self.subject.model, "hides", None)) is not None:
+        if (node := getattr(self.named.model, "hides", None)) is not None:
             return (
                 f"the attacked output is made by {node}, whose gradient vanishes where the model "
                 "is sure; --outputs probabilities attacks the logits before it"
@@ -226,7 +226,7 @@ class Assessment:
 
     def _warnings(self, sanity: Sanity) -> list[str]:
         found, clean = [], rate(self.clean.right)
-        chance = 1 / self.subject.model.classes
+        chance = 1 / self.named.model.classes
         if clean.low <= chance and clean.correct < clean.total:
             better = "no better" if clean.value <= chance else "hardly better"
             found.append(
@@ -253,11 +253,11 @@ class Assessment:
         return found
 
 
-def _refusal(subject: Subject) -> str | None:
+def _refusal(named: NamedModel) -> str | None:
     """Return why the model has no gradient, or None."""
-    image = np.full((1, *subject.model.image_shape), 0.5, np.float32)
+    image = np.full((1, *named.model.image_shape), 0.5, np.float32)
     try:
-        subject.model.gradient(image, np.zeros_like)
+        named.model.gradient(image, np.zeros_like)
     except (ModelError, UnsupportedOperator) as error:
         return str(error)
     return None

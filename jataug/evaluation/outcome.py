@@ -105,7 +105,7 @@ class Outcome:
     transfer: Mapping[str, Array]
 
     def arrays(self) -> dict[str, Array]:
-        """Return everything as arrays; `of` reads them back."""
+        """Return everything as arrays; `from_arrays` reads them back."""
         plain = {
             name: np.asarray(value)
             for name, value in vars(self).items()
@@ -119,7 +119,7 @@ class Outcome:
         return {**plain, **nested}
 
     @classmethod
-    def of(cls, arrays: Mapping[str, Array]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
         """Read what `arrays` returned."""
         nested: dict[str, dict[str, Array]] = {"gallery": {}, "transfer": {}}
         for name, array in arrays.items():

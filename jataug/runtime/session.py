@@ -309,7 +309,7 @@ class Session:
         radii = radii_of(self._manifest, flow, pixel, count)
         rows = as_indices(indices, count)
         task = Task(checked.pixels, none, none, *radii, rows, seed, epoch)
-        return Start.of(task, self.config)
+        return Start.draw(task, self.config)
 
     def _attack(
         self,

@@ -58,7 +58,7 @@ class Start:
     pixel_radius: Array
 
     @classmethod
-    def of(cls, task: Task, config: AttackConfig) -> Self:
+    def draw(cls, task: Task, config: AttackConfig) -> Self:
         """Draw the start of a batch."""
         radii = task.flow_radius, task.pixel_radius
         return cls(*start_state(task, config), list(task.index), task.seed, task.epoch, *radii)

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from .static_values import Known
+from .static_values import StaticValues
 
-__all__ = ["Place", "apart", "stacked"]
+__all__ = ["NodeRewriter", "split_entries", "stack_entries"]
 
 
-class Place:
+class NodeRewriter:
     """The spot of a control-flow node, where copies of its bodies and small nodes are written."""
 
-    def __init__(self, known: Known, node: ir.Node) -> None:
-        self.graph, self.node, self.names = known.model.graph, node, known.names
+    def __init__(self, static: StaticValues, node: ir.Node) -> None:
+        self.graph, self.node, self.names = static.model.graph, node, static.names
         self.name = node.name or node.outputs[0].name or node.op_type
 
     def body(self, attribute: str) -> ir.Graph:
@@ -85,18 +85,18 @@ class Place:
         return candidate
 
 
-def stacked(place: Place, entries: Sequence[ir.Value], axis: int) -> ir.Value:
+def stack_entries(rewriter: NodeRewriter, entries: Sequence[ir.Value], axis: int) -> ir.Value:
     """Return the entries along a new axis."""
-    axes = place.constant(np.array([axis], np.int64))
-    rows = [place.op("Unsqueeze", entry, axes) for entry in entries]
-    stack: ir.Value = place.op("Concat", *rows, axis=axis)
+    axes = rewriter.constant(np.array([axis], np.int64))
+    rows = [rewriter.op("Unsqueeze", entry, axes) for entry in entries]
+    stack: ir.Value = rewriter.op("Concat", *rows, axis=axis)
     return stack
 
 
-def apart(place: Place, value: Any, axis: int, count: int) -> list[ir.Value]:
+def split_entries(rewriter: NodeRewriter, value: Any, axis: int, count: int) -> list[ir.Value]:
     """Return the entries of a value along an axis, which is gone in them."""
-    axes = place.constant(np.array([axis], np.int64))
+    axes = rewriter.constant(np.array([axis], np.int64))
     if count == 1:
-        return [place.op("Squeeze", value, axes)]
-    parts = place.op("Split", value, outputs=count, axis=axis, num_outputs=count)
-    return [place.op("Squeeze", part, axes) for part in parts]
+        return [rewriter.op("Squeeze", value, axes)]
+    parts = rewriter.op("Split", value, outputs=count, axis=axis, num_outputs=count)
+    return [rewriter.op("Squeeze", part, axes) for part in parts]

@@ -14,7 +14,7 @@ from ...graph.builder import Dim, Shape
 from ...graph.evaluate_constants import evaluate
 from ...graph.shapes import PROBES, Walk, constant
 
-__all__ = ["Known", "batches", "is_control"]
+__all__ = ["StaticValues", "batches", "is_control"]
 
 _CONTROL = ("If", "Loop", "Scan")
 
@@ -26,7 +26,7 @@ def is_control(node: ir.Node) -> bool:
     return not node.domain and node.op_type in _CONTROL
 
 
-class Known:
+class StaticValues:
     """The values and sizes of a model that follow from its constants and the image's shape.
 
     Attributes:

@@ -10,7 +10,7 @@ from .best_found import Best
 from .perturbation import Context
 from .tries import Rows
 
-__all__ = ["Attack", "drive"]
+__all__ = ["Attack", "run_tries"]
 
 _FOLD = 4
 """How many times the batch size the rows of one wave may be."""
@@ -41,7 +41,7 @@ class Attack(Protocol):
         """Attack every row; rows of an image that is broken may stop."""
 
 
-def drive(attack: Attack, calls: Calls, rows: Rows, logits: Array, context: Context) -> Best:
+def run_tries(attack: Attack, calls: Calls, rows: Rows, logits: Array, context: Context) -> Best:
     """Return the best image of every row over all tries of the attack.
 
     The first try is made on every image, the others on those that withstand it, as many at once as

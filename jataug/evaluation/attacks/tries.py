@@ -34,7 +34,9 @@ class Rows:
     pixel: Array
 
     @classmethod
-    def of(cls, image: Array, label: Array, index: Array, flow: float, pixel: float) -> Self:
+    def first_tries(
+        cls, image: Array, label: Array, index: Array, flow: float, pixel: float
+    ) -> Self:
         """Return one row an image, the first restart, no target (the label itself)."""
         count = len(image)
         return cls(

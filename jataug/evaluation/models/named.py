@@ -15,11 +15,11 @@ from ...errors import DataError, ModelError, RuntimeUnavailable
 from ...preprocessing import Preprocessing
 from .model import Model
 
-__all__ = ["Subject", "default_batch_size", "open_subjects"]
+__all__ = ["NamedModel", "default_batch_size", "open_models"]
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class NamedModel:
     """A model and where it is from; see ModelReport. Its sha256 covers an ONNX model whole, of a
     torch module the weights and not the code.
     """
@@ -46,7 +46,7 @@ def default_batch_size(shape: tuple[int, int, int]) -> int:
     return min(128, max(8, 2_400_000 // int(np.prod(shape))))
 
 
-def open_subjects(
+def open_models(
     models: Sequence[Any],
     source: Source,
     geometry: Geometry,
@@ -59,7 +59,7 @@ def open_subjects(
     tf32: bool = False,
     on_error: OnError = "stop",
     names: Sequence[str] | None = None,
-) -> list[Subject]:
+) -> list[NamedModel]:
     """Return the models, opened.
 
     Args:
@@ -96,7 +96,7 @@ def open_subjects(
                 "by itself (torch: torch.backends.cuda.matmul.allow_tf32)"
             )
         if _is_model(model):
-            found.append(Subject(name, model, None, None, None))
+            found.append(NamedModel(name, model, None, None, None))
         elif _is_file(model):
             options = {"device": device, "size": size, "threads": threads, "tf32": tf32}
             found.append(_onnx(name, model, preprocessing, batch_size=batch_size or 64, **options))
@@ -125,7 +125,7 @@ def _unique(name: str, taken: set[str]) -> str:
     return found
 
 
-def _onnx(name: str, model: Any, preprocessing: Preprocessing | None, **options: Any) -> Subject:
+def _onnx(name: str, model: Any, preprocessing: Preprocessing | None, **options: Any) -> NamedModel:
     from jataug.export.model.load import load_model, model_digest
 
     from .onnx import OnnxModel
@@ -139,7 +139,7 @@ def _onnx(name: str, model: Any, preprocessing: Preprocessing | None, **options:
         )
     opened = OnnxModel(proto, preprocessing, **options)
     place, digest = None if path is None else str(path), model_digest(proto)
-    return Subject(name, opened, place, digest, opened.preprocessing)
+    return NamedModel(name, opened, place, digest, opened.preprocessing)
 
 
 def _first(source: Source, geometry: Geometry, on_error: OnError) -> tuple[int, ...]:
@@ -154,7 +154,7 @@ def _first(source: Source, geometry: Geometry, on_error: OnError) -> tuple[int, 
 
 def _torch(
     name: str, module: Any, shape: tuple[int, ...], preprocessing: Preprocessing | None
-) -> Subject:
+) -> NamedModel:
     if not callable(getattr(module, "modules", None)):
         raise ModelError(
             "model: expected an .onnx path, a ModelProto or a torch module, got "
@@ -166,4 +166,4 @@ def _torch(
 
     height, width, channel = shape
     opened = TorchModel(module, (channel, height, width))
-    return Subject(name, cast("Model", opened), None, opened.sha256, None)
+    return NamedModel(name, cast("Model", opened), None, opened.sha256, None)

@@ -15,7 +15,7 @@ from .model import Array, Seed
 if TYPE_CHECKING:
     import onnx
 
-    from jataug.export.gradient.split_vjp import Halves
+    from jataug.export.gradient.split_vjp import SplitVjp
     from jataug.runtime.onnxruntime import Engine
 
 __all__ = ["OnnxModel"]
@@ -107,16 +107,16 @@ class OnnxModel:
 
     @cached_property
     def _plain(self) -> "Engine":
-        from jataug.export.gradient.split_vjp import forward_half
+        from jataug.export.gradient.split_vjp import forward_graph
 
-        return self._engine(forward_half(self._network, self.preprocessing))
+        return self._engine(forward_graph(self._network, self.preprocessing))
 
     @cached_property
-    def _halves(self) -> "tuple[Halves, Engine, Engine] | JataugError":
-        from jataug.export.gradient.split_vjp import halves
+    def _split(self) -> "tuple[SplitVjp, Engine, Engine] | JataugError":
+        from jataug.export.gradient.split_vjp import split_vjp
 
         try:
-            found = halves(self._network, self.preprocessing)
+            found = split_vjp(self._network, self.preprocessing)
         except JataugError as error:
             return error
         return found, self._engine(found.forward), self._engine(found.backward)
@@ -152,29 +152,29 @@ class OnnxModel:
     def _forward(self, rows: slice, images: Array, logits: Array) -> tuple[int, list[Any]]:
         from jataug.runtime.on_device.shared import run_shared
 
-        halves, engine, _ = self._differentiable
+        split, engine, _ = self._differentiable
         out = np.empty((len(images), self.classes), np.float32)
-        values = run_shared(engine, {"image": images}, {"logits": out}, halves.saved, self._number)
+        values = run_shared(engine, {"image": images}, {"logits": out}, split.saved, self._number)
         logits[rows] = out[: rows.stop - rows.start]
         return len(images), values
 
     def _backward(self, cotangent: Array, size: int, values: list[Any]) -> Array:
         from jataug.runtime.on_device.shared import run_shared
 
-        halves, _, engine = self._differentiable
+        split, _, engine = self._differentiable
         padded = np.zeros((size, self.classes), np.float32)
         padded[: len(cotangent)] = cotangent
         out = np.empty((size, *self.image_shape), np.float32)
-        feeds = {"cotangent": padded, **dict(zip(halves.saved, values, strict=True))}
+        feeds = {"cotangent": padded, **dict(zip(split.saved, values, strict=True))}
         run_shared(engine, feeds, {"gradient": out}, (), self._number)
         return out[: len(cotangent)]
 
     @property
-    def _differentiable(self) -> "tuple[Halves, Engine, Engine]":
-        halves = self._halves
-        if isinstance(halves, JataugError):
-            raise type(halves)(*halves.args)  # a new one: the first keeps no traceback alive
-        return halves
+    def _differentiable(self) -> "tuple[SplitVjp, Engine, Engine]":
+        split = self._split
+        if isinstance(split, JataugError):
+            raise type(split)(*split.args)  # a new one: the first keeps no traceback alive
+        return split
 
     @property
     def _number(self) -> int:

@@ -216,7 +216,7 @@ class Resident:
         stepper.load(_values(problem), start)
         keeps = problem.config.keep == "best" and self._manifest.form == "step"
         for number in range(calls):
-            if (now := problem.at(number)) is not problem:
+            if (now := problem.for_iteration(number)) is not problem:
                 stepper.retarget(now.target)
             problem = now
             logits, loss = stepper.iterate()
