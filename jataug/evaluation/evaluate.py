@@ -1,4 +1,4 @@
-"""How robust a model is: attacks, curves, sanity checks, and the report that says so."""
+"""Measures how robust a model is: attacks, curves, sanity checks, and a report."""
 
 import json
 import platform
@@ -63,46 +63,48 @@ def evaluate(
     on_error: OnError = "stop",
     progress: Callable[[Progress], object] | None = None,
 ) -> Report:
-    """Attack one or more models on the same images and return what was found.
+    """Attack one or more models on the same images, and return the report.
 
-    With `output`, every attack is kept as soon as it is finished, report.json and the galleries'
-    arrays are written at the end, and the same call goes on where it was stopped.
+    With `output`, every attack is saved as soon as it is finished, and report.json and the
+    galleries' arrays are written at the end. The same call resumes an interrupted evaluation.
 
     Args:
         model: an .onnx file, a ModelProto, a torch module of images in [0, 1], an object with the
             methods of evaluation.model.Model; or a list of these.
-        source: what jataug.data.open_source takes, or a source.
-        output: a new or empty folder, or one where the same evaluation was begun; None keeps
+        source: a source, or anything that jataug.data.open_source accepts.
+        output: a new or empty folder, or one where the same evaluation was begun. None writes
             nothing.
-        attacks: names from evaluation.suite.ATTACKS, with options where wanted
-            ("pgd:steps=50:restarts=3"); default those of the suite.
+        attacks: names from evaluation.attacks.suite.ATTACKS, with options if wanted
+            ("pgd:steps=50:restarts=3"). Default: those of the suite.
         suite: "quick", or "strong": all attacks, with more steps, restarts and targets.
         flow: pixels, or a budget with its norm.
         pixel: image units, or a budget; its norm is linf.
-        transfer: models that see the adversarial images too, and whose own are tried on `model`.
+        transfer: models that are tested on the adversarial images of `model`, and whose own
+            adversarial images are tested on `model`.
         curves: measure accuracy against the radii, and every image's smallest radius.
         sanity: check for masked gradients.
         measured: "float" measures the images as found; "uint8" quantises them first.
-        seed: of all random draws.
+        seed: the seed of all random draws.
         limit: use the first `limit` images.
-        batch_size: rows in a call of a model; default by the size of the images.
-        labels: "source", or "predicted" for each model's own prediction.
-        classes: what class folders mean to the model; see generate.
+        batch_size: rows per call of a model. Default: by the size of the images.
+        labels: "source" takes labels from the source; "predicted" uses each model's own
+            predictions.
+        classes: maps class folders to classes of the model; see generate.
         class_order: how class folders are numbered; see generate.
         resize: length of the shorter side, pixels.
         crop: side of the centre crop, or (height, width), pixels.
-        preprocessing: what the ONNX models want done to images in [0, 1].
+        preprocessing: the preprocessing of ONNX models, for images in [0, 1].
         size: (height, width) for models that leave them open.
         device: for ONNX models: "auto", "cpu", "cuda" or "cuda:<i>".
-        threads: of the runtime, for ONNX models; default its own choice.
-        tf32: let CUDA round products to TF32, of ONNX models alone: another evaluation.
-        names: one a model; default the file's stem.
-        identity: a string that you change whenever code changes that decides the figures: that of
-            models which are no .onnx files, of attacks and of derivative rules of your own. Without
-            it, an evaluation that depends on such code is not resumed.
-        command: what was typed, for the report.
-        on_error: "stop" at an image that cannot be used, or "skip" it: the report names it, and the
-            figures of the other images do not change.
+        threads: threads of the runtime, for ONNX models. Default: the runtime's own choice.
+        tf32: allow TF32 on CUDA, for ONNX models. It changes the results.
+        names: one per model. Default: the stem of its file.
+        identity: names the version of your own code that decides the results: models that are not
+            .onnx files, your own attacks and derivative rules. Change it whenever that code
+            changes. Without it, an evaluation that depends on such code is not resumed.
+        command: the command line, for the report.
+        on_error: "stop" at an image that cannot be used, or "skip" it. The report names skipped
+            images, and the results of the other images do not change.
         progress: called when a part begins and after every batch.
 
     Raises:
@@ -110,7 +112,7 @@ def evaluate(
         BudgetError: a radius, an attack or an option of it is unknown or outside its domain.
         ModelError: a model cannot be used, or the models differ in images or classes.
         MissingExtra: a package that an attack or a model needs is not installed.
-        RuntimeUnavailable: the device is not there, or has no TF32.
+        RuntimeUnavailable: the device is not available, or has no TF32.
     """
     settings = Settings(
         attacks=attacks_of(_names(suite, attacks), suite),
@@ -175,8 +177,8 @@ def _check_integer(name: str, value: Any) -> None:
 def _check_flow(flow: FlowBudget, shape: tuple[int, int, int]) -> None:
     if flow.radius > max(shape[1:]):
         raise BudgetError(
-            f"flow radius: expected at most {max(shape[1:])} pixels for images of {shape[1]} x "
-            f"{shape[2]}, got {flow.radius:g}"
+            f"flow radius: {flow.radius:g} pixels are too many; images of {shape[1]} x {shape[2]} "
+            f"allow at most {max(shape[1:])}"
         )
 
 
@@ -190,8 +192,8 @@ class _Evaluation:
     """All models, their images, and the folder.
 
     Args:
-        named_models: the models under evaluation, then those for transfer alone.
-        count: of the former.
+        named_models: the models under evaluation, then those that are only for transfer.
+        count: the number of models under evaluation.
     """
 
     def __init__(
@@ -235,7 +237,7 @@ class _Evaluation:
         }
 
     def report(self, command: str | None) -> Report:
-        """Measure what is not there yet, and write the report."""
+        """Run the parts that are not finished, and write the report."""
         evaluations = [self._evaluate_model(k) for k in range(len(self._models))]
         found = [
             one.report(f"gallery-{k}.npz", {o.named.name: o for o in evaluations if o is not one})
@@ -296,16 +298,16 @@ def _check_alike(named_models: Sequence[NamedModel]) -> None:
         if here != (tuple(first.image_shape), first.classes):
             raise DataError(
                 f"{named.name}: expected images {tuple(first.image_shape)} and {first.classes} "
-                f"classes, as {named_models[0].name} has them, got {here[0]} and {here[1]}"
+                f"classes, as in {named_models[0].name}, got {here[0]} and {here[1]}"
             )
 
 
 def _own_code(named_models: Sequence[NamedModel], settings: Settings) -> str | None:
-    """Return what decides the figures and is told by no file: code of the caller's; else None."""
+    """Return which of the caller's own code decides the results, or None if there is none."""
     from jataug.export.rules import custom_rules
 
     if (model := next((s.name for s in named_models if not s.is_onnx), None)) is not None:
-        return f"the model {model} is no .onnx file"
+        return f"the model {model} is not an .onnx file"
     for name, attack in settings.attacks.items():
         if not type(attack).__module__.startswith("jataug."):
             return f"the attack {name} is not one of jataug's"
@@ -315,11 +317,11 @@ def _own_code(named_models: Sequence[NamedModel], settings: Settings) -> str | N
 
 
 def _environment() -> Mapping[str, Any]:
-    """Return the build that decides the last bits."""
+    """Return the versions and platform that may affect the last bits of the results."""
     loaded = {
         name: module.__version__
         for name in ("onnxruntime", "torch")
-        # Read, not imported: what is not loaded took no part.
+        # Only loaded modules count, because others took no part.
         if (module := sys.modules.get(name)) is not None
     }
     return {

@@ -1,4 +1,4 @@
-"""Everything about one model: its attacks, curves, checks and warnings, as a ModelReport."""
+"""Evaluates one model: attacks, curves, checks and warnings, as a ModelReport."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ from .settings import Settings
 __all__ = ["MANY", "ModelEvaluation"]
 
 _NAMED = 3
-"""How many images a warning names."""
+"""The most images that a warning names."""
 
 MANY = "many steps"
-"""The probe whose images are shown to the other models."""
+"""The probe whose images are tested on the other models."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class ModelEvaluation:
 
     Args:
         named: the model, with its name and origin.
-        runner: of its attacks.
-        settings: what is measured.
-        others: the models that see its adversarial images, in the runner's order.
+        runner: runs its attacks.
+        settings: what to measure.
+        others: the models that its adversarial images are tested on, in the runner's order.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ModelEvaluation:
         self._refusal = _refusal(named) if self.clean.right.any() else None
 
     def seen_by(self, other: NamedModel) -> Array:
-        """Return what another model says to the images that many steps make here: (images,).
+        """Return another model's predictions for this model's images of many steps: (images,).
 
         Raises:
             UnsupportedOperator: this model has no gradient.
@@ -79,11 +79,11 @@ class ModelEvaluation:
         return self._refusal is None
 
     def report(self, file: str, sources: Mapping[str, "ModelEvaluation"]) -> ModelReport:
-        """Return the record; arrays of the gallery go to `file`.
+        """Return the report of the model, and write the gallery's arrays to `file`.
 
         Args:
             file: name of the gallery's file.
-            sources: other models, whose adversarial images are tried here, by name.
+            sources: other models by name; their adversarial images are tested here.
         """
         runner, clean, named = self._runner, self.clean, self.named
         attacks = {n: a for n, a in self._settings.attacks.items() if self._can(a)}
@@ -159,7 +159,8 @@ class ModelEvaluation:
         }
         gradient = runner.kept("check gradient", lambda: gradients(runner, clean))
         transfers = {
-            # Against the label here: with predicted labels the other model has its own.
+            # Predictions are compared with this model's labels. With predicted labels the other
+            # model has different ones.
             name: ((source.seen_by(self.named) != clean.label) & clean.right, broken[MANY])
             for name, source in sources.items()
             if source.attackable
@@ -174,21 +175,21 @@ class ModelEvaluation:
         return None if self._settings.pixel.radius else "the pixel radius is 0"
 
     def _hidden(self) -> str | None:
-        """Return what hides the gradient of the logits, as far as it is known."""
+        """Return what hides the gradient of the logits, or None if nothing is known to."""
         if not self._settings.sanity:
             return None
         if (node := getattr(self.named.model, "hides", None)) is not None:
             return (
-                f"the attacked output is made by {node}, whose gradient vanishes where the model "
-                "is sure; --outputs probabilities attacks the logits before it"
+                f"the attacked output comes from {node}, whose gradient vanishes where the model "
+                "is confident; --outputs probabilities attacks the logits before it"
             )
         logits = self.clean.logits
         whole = bool(logits.min() >= 0) and bool(np.allclose(logits.sum(1), 1, atol=1e-3))
         if not whole:
             return None
         return (
-            "the attacked outputs of every image are 0 or more and sum up to 1: probabilities, "
-            "whose gradient vanishes where the model is sure; attack the logits"
+            "the attacked outputs are probabilities (they are >= 0 and sum to 1), whose gradient "
+            "vanishes where the model is confident; attack the logits"
         )
 
     def _transfers(self, outcomes: Mapping[str, Outcome]) -> list[Transfer]:
@@ -202,7 +203,7 @@ class ModelEvaluation:
         return found
 
     def _not_finite(self, outcomes: Mapping[str, Outcome]) -> list[str]:
-        """Return how many logits are not finite, and of which images: clean, and under attack."""
+        """Return warnings about logits that are not finite, for clean and attacked images."""
         failed, found = self.clean.outcome.failed, []
         if failed.any():
             found.append(
@@ -213,8 +214,9 @@ class ModelEvaluation:
             fresh = outcome.failed & ~failed
             if fresh.any():
                 found.append(
-                    f"{name}: the logits of {fresh.sum()} images as attacked are not finite "
-                    f"({self._names(fresh)}); they are kept clean, and the attack on them failed"
+                    f"{name}: the logits of {fresh.sum()} attacked images are not finite "
+                    f"({self._names(fresh)}); these images stay clean, and the attack on them "
+                    "counts as failed"
                 )
         return found
 
@@ -235,8 +237,8 @@ class ModelEvaluation:
             )
         if self._runner.images.labels is None:
             found.append(
-                f"the labels are the model's own predictions: the clean row is {CONSISTENT}, and a "
-                "wrong --mean, --std or --scale cannot be noticed"
+                f"the labels are the model's own predictions, so the clean row is {CONSISTENT}, "
+                "and a wrong --mean, --std or --scale goes unnoticed"
             )
         if skipped := self._runner.images.skipped:
             found.append(
@@ -247,14 +249,16 @@ class ModelEvaluation:
             found.append(f"only attacks without a gradient were run: {self._refusal}")
         if sanity.verdict == "suspect":
             names = ", ".join(check.name for check in sanity.checks if check.verdict == "fail")
-            found.append(f"gradients may be masked ({names}): the accuracies may flatter")
+            found.append(
+                f"gradients may be masked ({names}), so the model may be less robust than measured"
+            )
         if len(self.clean.label) < 100:
-            found.append(f"{len(self.clean.label)} images: the intervals are wide")
+            found.append(f"only {len(self.clean.label)} images, so the intervals are wide")
         return found
 
 
 def _refusal(named: NamedModel) -> str | None:
-    """Return why the model has no gradient, or None."""
+    """Return why the model has no gradient, or None if it has one."""
     image = np.full((1, *named.model.image_shape), 0.5, np.float32)
     try:
         named.model.gradient(image, np.zeros_like)

@@ -1,9 +1,9 @@
-"""Control flow that does not depend on what the image shows: branches chosen, loops unrolled.
+"""Removes control flow that does not depend on the image's pixels.
 
-1. If with a known condition gives way to the branch it takes.
-2. Loop whose trip count is known, or whose condition can be computed, is written out.
-3. Scan is written out: its trip count is a size.
-4. RNN, GRU and LSTM are written out likewise (recurrent.py), and DeformConv (deform.py).
+1. An If with a constant condition is replaced by the branch that it takes.
+2. A Loop with a constant trip count or a computable condition is unrolled.
+3. A Scan is unrolled; its trip count is a size.
+4. RNN, GRU and LSTM are unrolled (recurrent.py), and DeformConv is rewritten (deform.py).
 """
 
 from typing import Any
@@ -22,17 +22,16 @@ from .static_values import StaticValues, batches
 __all__ = ["MOST_ITERATIONS", "inline_control"]
 
 MOST_ITERATIONS = 1000
-"""A longer loop is refused: its graph would be that many copies of its body."""
+"""The most iterations of a loop. Unrolling copies the body once per iteration."""
 
 
 def inline_control(model: ir.Model) -> bool:
-    """Replace the control-flow and recurrent nodes of the main graph, in place; tell if there were
-    any.
+    """Replace control-flow and recurrent nodes of the main graph, in place; return if any was.
 
-    Those inside their bodies come to light with that: call it until nothing changes.
+    Unrolled bodies may hold such nodes too, so call it until it returns False.
 
     Raises:
-        UnsupportedOperator: none could be replaced, and one is left that the outputs need.
+        UnsupportedOperator: the outputs need such a node, and none could be replaced.
     """
     if not any(_is_written_out(node) for node in model.graph):
         return False
@@ -59,7 +58,9 @@ def _is_written_out(node: ir.Node) -> bool:
 def _if(rewriter: NodeRewriter, static: StaticValues) -> str | None:
     condition = static(rewriter.node.inputs[0])
     if condition is None:
-        return rewriter.refusal("its condition is data; only a constant one has a derivative")
+        return rewriter.refusal(
+            "its condition depends on the image; only a constant one has a derivative"
+        )
     branch = "then_branch" if condition.reshape(-1)[0] else "else_branch"
     rewriter.replace(rewriter.copy(rewriter.body(branch), []))
     return None
@@ -70,7 +71,9 @@ def _loop(rewriter: NodeRewriter, static: StaticValues) -> str | None:
     body, most = rewriter.body("body"), static(trips)
     going = np.array(True) if condition is None else static(condition)
     if (trips is not None and most is None) or going is None:
-        return rewriter.refusal("its trip count is data; only a constant one has a derivative")
+        return rewriter.refusal(
+            "its trip count depends on the image; only a constant one has a derivative"
+        )
     limit = None if most is None else int(most.reshape(-1)[0])
     state: list[Any] = list(carried)
     rows: list[list[ir.Value]] = []
@@ -104,9 +107,11 @@ def _scan(rewriter: NodeRewriter, static: StaticValues) -> str | None:
     backward = rewriter.number("scan_input_directions", None) or [0] * count
     trips = static.size(scanned[0], axes[0])
     if trips is None:
-        return rewriter.refusal("its trip count is the batch or data; only a constant one will do")
+        return rewriter.refusal(
+            "its trip count is the batch or data; only a constant one has a derivative"
+        )
     if not 0 < trips <= MOST_ITERATIONS:
-        return rewriter.refusal(f"it runs {trips} times; 1 to {MOST_ITERATIONS} are written out")
+        return rewriter.refusal(f"it runs {trips} times; 1 to {MOST_ITERATIONS} are supported")
     parts = [
         split_entries(rewriter, value, axis, trips)[:: -1 if reverse else 1]
         for value, axis, reverse in zip(scanned, axes, backward, strict=True)

@@ -1,6 +1,4 @@
-"""DeformConv written out: its kernel's entries are read where the offsets say, by GridSample, and
-multiplied by the weights.
-"""
+"""Rewrites DeformConv: GridSample reads entries at the offsets, and MatMul applies the kernel."""
 
 from typing import Any
 
@@ -16,7 +14,7 @@ Value = ir.Value
 
 
 def write_deform_conv(rewriter: NodeRewriter, static: StaticValues) -> str | None:
-    """Replace a DeformConv over images, and tell why not where that cannot be."""
+    """Replace a DeformConv over images; return the reason if it cannot be replaced, else None."""
     X, W, offset, *optional = rewriter.node.inputs
     B, mask = [*optional, None, None][:2]
     if X is None or W is None or offset is None:
@@ -62,9 +60,7 @@ def _grids(
     image: list[int],
     dtype: np.dtype[Any],
 ) -> list[Value]:
-    """Return where each group of channels is read: (N, entries * height, width, 2), as GridSample
-    takes it.
-    """
+    """Return GridSample's grid for each group of channels: (N, entries * height, width, 2)."""
     shared, kh, kw, oh, ow = sizes
     strides, dilations = rewriter.number("strides", [1, 1]), rewriter.number("dilations", [1, 1])
     before = (rewriter.number("pads", None) or [0, 0])[:2]
@@ -84,7 +80,7 @@ def _grids(
         pairs = _reshape(rewriter, part, 0, kh * kw, 2, oh, ow)
         last = rewriter.op("Transpose", pairs, perm=[0, 1, 3, 4, 2])
         at = rewriter.op("Add", rewriter.op("Mul", last, scale), first)
-        # Offsets are (y, x), a grid is (x, y).
+        # Offsets are (y, x), and grids are (x, y).
         at = rewriter.op("Gather", at, turned, axis=4)
         grids.append(_reshape(rewriter, at, 0, kh * kw * oh, ow, 2))
     return grids

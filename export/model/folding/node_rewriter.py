@@ -1,4 +1,4 @@
-"""The spot of a node that gives way to others."""
+"""Replaces a node by other nodes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["NodeRewriter", "split_entries", "stack_entries"]
 
 
 class NodeRewriter:
-    """The spot of a control-flow node, where copies of its bodies and small nodes are written."""
+    """Replaces one node: writes copies of its bodies, and other nodes, in front of it."""
 
     def __init__(self, static: StaticValues, node: ir.Node) -> None:
         self.graph, self.node, self.names = static.model.graph, node, static.names
@@ -26,7 +26,7 @@ class NodeRewriter:
         return default if found is None else found.value
 
     def copy(self, body: ir.Graph, inputs: Sequence[ir.Value]) -> list[ir.Value]:
-        """Write the body before the node, reading `inputs`; return its outputs."""
+        """Write a copy of the body that reads `inputs` before the node; return its outputs."""
         clone = body.clone(allow_outer_scope_values=True)
         outer: dict[ir.Value, ir.Value] = dict(zip(clone.inputs, inputs, strict=True))
         for old in list(clone.initializers.values()):
@@ -47,7 +47,7 @@ class NodeRewriter:
         return outputs
 
     def op(self, op_type: str, *inputs: ir.Value, outputs: int = 1, **attributes: Any) -> Any:
-        """Write a node before the node; return its output, or its outputs."""
+        """Write a new node before the node; return its output, or a list for several outputs."""
         node = ir.node(op_type, list(inputs), attributes or None, num_outputs=outputs)
         node.name = self._unique(op_type)
         for value in node.outputs:
@@ -64,7 +64,7 @@ class NodeRewriter:
         return value
 
     def replace(self, results: Sequence[ir.Value]) -> None:
-        """Let the node's readers read `results`, and remove it."""
+        """Replace the node's outputs by `results`, and remove the node."""
         for i, (old, new) in enumerate(zip(self.node.outputs, results, strict=True)):
             if old.is_graph_output():
                 new = self.op("Identity", new)
@@ -86,7 +86,7 @@ class NodeRewriter:
 
 
 def stack_entries(rewriter: NodeRewriter, entries: Sequence[ir.Value], axis: int) -> ir.Value:
-    """Return the entries along a new axis."""
+    """Return the entries stacked along a new axis."""
     axes = rewriter.constant(np.array([axis], np.int64))
     rows = [rewriter.op("Unsqueeze", entry, axes) for entry in entries]
     stack: ir.Value = rewriter.op("Concat", *rows, axis=axis)
@@ -94,7 +94,7 @@ def stack_entries(rewriter: NodeRewriter, entries: Sequence[ir.Value], axis: int
 
 
 def split_entries(rewriter: NodeRewriter, value: Any, axis: int, count: int) -> list[ir.Value]:
-    """Return the entries of a value along an axis, which is gone in them."""
+    """Return the entries of a value along an axis, without that axis."""
     axes = rewriter.constant(np.array([axis], np.int64))
     if count == 1:
         return [rewriter.op("Squeeze", value, axes)]

@@ -1,7 +1,7 @@
-"""RNN, GRU and LSTM written out in time, one small graph a step.
+"""Unrolls RNN, GRU and LSTM in time, one small graph per step.
 
-Names are the standard's: X the sequence, W and R the weights of the inputs and of the recurrence, B
-the biases, P the peepholes.
+Names are those of the ONNX standard: X is the sequence, W and R are the weights of inputs and
+recurrence, B are the biases, and P are the peepholes.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from .static_values import StaticValues
 __all__ = ["RECURRENT"]
 
 MOST_STEPS = 1000
-"""A longer sequence is refused: its graph would be that many copies of a step."""
+"""The most entries of a sequence. Unrolling copies a step once per entry."""
 
 Value = ir.Value
 Activation = Callable[[Value], Value]
@@ -29,14 +29,15 @@ class _Cell:
     """One direction of a recurrent node: its weights as the step needs them.
 
     Attributes:
-        write: the place of the node.
+        write: the rewriter of the node.
         R: (hidden, gates * hidden).
-        bias: of the recurrence alone, where a GRU resets behind it; else it is part of the inputs'.
+        bias: the recurrence's own bias, for a GRU with linear_before_reset; otherwise the inputs'
+            bias includes it.
         peepholes: of the gates i, o, f; empty where there are none.
         activations: f, g, h of the standard.
-        clip: limits what the activations take.
+        clip: clips the inputs of the activations.
         coupled: input_forget of an LSTM.
-        one: the number.
+        one: the constant 1.
     """
 
     write: NodeRewriter
@@ -102,7 +103,7 @@ def _lstm_step(cell: _Cell, x: Value, state: list[Value]) -> list[Value]:
     c = cell.sum(cell.product(f, c), cell.product(i, cell.act(1, g)))
     if cell.peepholes:
         o = cell.sum(o, cell.product(cell.peepholes[1], c))
-    # ONNX Runtime limits what the gates take, and not the cell's state.
+    # ONNX Runtime clips the inputs of the gates, and not the cell's state.
     return [cell.product(cell.act(0, o), cell.activations[2](c)), c]
 
 
@@ -138,10 +139,12 @@ def _write_out(rewriter: NodeRewriter, static: StaticValues) -> str | None:
         return rewriter.refusal("its type and hidden_size must be known")
     if not 0 < steps <= MOST_STEPS:
         return rewriter.refusal(
-            f"its sequence has {steps} entries; 1 to {MOST_STEPS} are written out"
+            f"its sequence has {steps} entries; 1 to {MOST_STEPS} are supported"
         )
     if lengths is not None and not static.everywhere(lengths, steps):
-        return rewriter.refusal("its sequences have lengths of their own; only whole ones will do")
+        return rewriter.refusal(
+            "its sequences have lengths of their own; only full-length sequences are supported"
+        )
     if batchwise:
         X = rewriter.op("Transpose", X, perm=[1, 0, 2])
     states = _initial(rewriter, X, initial[: kind.states], (directions, hidden), dtype, batchwise)
@@ -170,7 +173,7 @@ def _initial(
     dtype: np.dtype[Any],
     batchwise: bool,
 ) -> list[list[Value]]:
-    """Return the states at the start, a list for each direction."""
+    """Return the initial states, a list for each direction."""
     directions, hidden = sizes
     zeros = None
     columns = []
@@ -197,7 +200,7 @@ def _cell(
     weights: tuple[Value, Value | None, Value | None],
     dtype: np.dtype[Any],
 ) -> tuple[_Cell, Value | None]:
-    """Return the cell, and the bias that its inputs get."""
+    """Return the cell, and the bias of its inputs."""
     r, b, p = weights
     inner = None
     before = kind.gates == 3 and bool(rewriter.number("linear_before_reset", 0))
@@ -229,7 +232,7 @@ def _cell(
 def _run(
     kind: _Kind, cell: _Cell, inputs: Sequence[Value], states: list[Value], backward: bool
 ) -> tuple[list[Value], list[Value]]:
-    """Return the hidden states in the order of time, and the last states."""
+    """Return the hidden states in temporal order, and the last states."""
     found = []
     for x in reversed(inputs) if backward else inputs:
         states = kind.step(cell, x, states)
@@ -267,7 +270,7 @@ _PARAMETERS = {
     "Tanh": (),
     "ThresholdedRelu": (1.0,),
 }
-"""The activations of the standard, and what alpha and beta are where a node names none."""
+"""The activations of the standard, with their default alpha and beta."""
 
 
 def _activations(rewriter: NodeRewriter, kind: _Kind, direction: int) -> list[Activation]:
@@ -308,4 +311,4 @@ def _activated(rewriter: NodeRewriter, name: str, numbers: Sequence[float], valu
 
 
 RECURRENT = dict.fromkeys(_KINDS, _write_out)
-"""The recurrent ops, and what writes each out; it returns why it cannot."""
+"""Op type -> the function that unrolls it. It returns the reason if it cannot, else None."""

@@ -1,4 +1,4 @@
-"""An .onnx file as a model to attack: its gradient graph, in ONNX Runtime."""
+"""An .onnx file as a model under evaluation; ONNX Runtime computes its gradient."""
 
 import os
 from collections.abc import Iterator
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 __all__ = ["OnnxModel"]
 
 _SIZES = 8
-"""A batch is padded to a multiple of an eighth of the batch size: few sizes, little waste."""
+"""Batches are padded to a multiple of 1/8 of the batch size, so that few sizes occur."""
 
 
 class OnnxModel:
-    """A classifier in an ONNX file; the gradient starts from what the forward pass has kept.
+    """A classifier in an ONNX file. Its gradient reuses the values of the forward pass.
 
     Args:
         model: an .onnx file or a ModelProto.
-        preprocessing: what the model wants done to images in [0, 1].
+        preprocessing: maps images in [0, 1] to the model's input.
         device: "auto", "cpu", "cuda" or "cuda:<i>".
-        batch_size: the largest batch it will be called with.
+        batch_size: the largest batch that it will be called with.
         size: (height, width) for a model that leaves them open.
-        threads: of the runtime; None leaves the choice to it.
-        tf32: let CUDA round products to TF32.
+        threads: threads of the runtime; None leaves the choice to it.
+        tf32: allow TF32 on CUDA.
 
     Raises:
-        ModelError: it is no classifier of images.
+        ModelError: the model is not a classifier of images.
     """
 
     kind: Literal["onnx"] = "onnx"
@@ -91,7 +91,7 @@ class OnnxModel:
 
     @property
     def hides(self) -> str | None:
-        """Op and node that hide the gradient of the logits, where it was insisted on these."""
+        """Op and node that hide the gradient of the logits, where the caller insisted on them."""
         return self._network.head.hides
 
     @cached_property
@@ -137,7 +137,7 @@ class OnnxModel:
         """Return the logits, and the gradient of sum(seed(logits) * logits) by the images.
 
         Raises:
-            UnsupportedOperator, ModelError: there is none.
+            UnsupportedOperator, ModelError: the model has no gradient.
         """
         logits = np.empty((len(images), self.classes), np.float32)
         held = [
@@ -173,7 +173,7 @@ class OnnxModel:
     def _differentiable(self) -> "tuple[SplitVjp, Engine, Engine]":
         split = self._split
         if isinstance(split, JataugError):
-            raise type(split)(*split.args)  # a new one: the first keeps no traceback alive
+            raise type(split)(*split.args)  # raising the kept error would keep its frames alive
         return split
 
     @property
@@ -182,7 +182,7 @@ class OnnxModel:
         return int(number) if number.isdigit() else 0
 
     def _padded(self, images: Array) -> Iterator[tuple[slice, Array]]:
-        """Cut a batch to sizes that the runtime has seen before, repeating its first image."""
+        """Yield parts of a batch, padded with its first image to one of few sizes."""
         most = self._fixed or max(len(images), 1)
         for first in range(0, len(images), most):
             rows = slice(first, min(first + most, len(images)))
