@@ -123,7 +123,7 @@ def _model(
         ),
         images=rows,
         gallery=_gallery(number, rows[: min(count, 4)], attacks, classes) if attacks else None,
-        warnings=() if count >= 100 else (f"{count} images: the intervals are wide",),
+        warnings=() if count >= 100 else (f"only {count} images, so the intervals are wide",),
     )  # fmt: skip
 
 

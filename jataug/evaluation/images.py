@@ -106,7 +106,8 @@ def open_images(
     indices = np.setdiff1d(indices, [skip.index for skip in skipped]).astype(np.int64)
     if not len(indices):
         raise DataError(
-            f"source: none of its {len(skipped)} images can be used; the first: {skipped[0].reason}"
+            f"source: expected at least one image that can be used, got none of {len(skipped)}; "
+            f"the first: {skipped[0].reason}"
         )
     described = held.describe()
     check_description(held, described)

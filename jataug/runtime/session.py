@@ -301,17 +301,7 @@ class Session:
         """Return the random start of `attack`, to be passed as its argument `start`.
 
         Drawing needs no runtime, so another thread may draw while the previous batch is attacked.
-
-        Args:
-            images: see `attack`.
-            indices: see `attack`.
-            seed: see `attack`.
-            epoch: see `attack`.
-            flow: see `attack`.
-            pixel: see `attack`.
-
-        Raises:
-            DataError, BudgetError: see `attack`.
+        Arguments and errors are those of `attack`.
         """
         checked = as_images(images, self.image_shape)
         count = len(checked)

@@ -87,7 +87,7 @@ def _loop(rewriter: NodeRewriter, static: StaticValues) -> str | None:
         following = static(proceed)
         if following is None:
             return rewriter.refusal(
-                "whether it goes on is data; only a constant trip count will do"
+                "whether it goes on depends on the image; only a constant trip count is supported"
             )
         going = following
     if not rows and len(rewriter.node.outputs) > len(carried):

@@ -150,7 +150,7 @@ def _first(source: Source, geometry: Geometry, on_error: OnError) -> tuple[int, 
             return geometry.apply(source.read(index), source.where(index)).shape
         except DataError as error:
             Skip.of(source, index, error, on_error)
-    raise DataError("source: none of its images can be used")
+    raise DataError("source: expected at least one image that can be used, got none")
 
 
 def _torch(
