@@ -131,7 +131,7 @@ def test_images_on_cuda_and_a_session_on_the_cpu(session):
     for call in (session.attack, session.predict):
         assert refused(call, given) == (
             "images: they are on cuda:0, and the session computes on cpu; "
-            "open the session with device='cuda:0', or bring the images to cpu"
+            "open the session with device='cuda:0', or move the images to cpu"
         )
 
 
