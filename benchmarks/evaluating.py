@@ -22,7 +22,7 @@ from timing import Row, print_rows, spread  # noqa: E402
 from jataug.evaluation.attacks.ascent import Ascent  # noqa: E402
 from jataug.evaluation.attacks.best_found import Best  # noqa: E402
 from jataug.evaluation.attacks.perturbation import Context  # noqa: E402
-from jataug.evaluation.attacks.restarts import drive  # noqa: E402
+from jataug.evaluation.attacks.restarts import run_tries  # noqa: E402
 from jataug.evaluation.attacks.tries import Rows  # noqa: E402
 from jataug.evaluation.models.model import Calls  # noqa: E402
 from jataug.evaluation.models.onnx import OnnxModel  # noqa: E402
@@ -50,11 +50,11 @@ def rows(rounds: int, smoke: bool = False) -> Iterator[Row]:
     logits = model.logits(pictures)
     right = logits.argmax(1) == labels
     for radius in (1, 4):
-        work = Rows.of(pictures, labels, np.arange(count), FLOW, radius / 255).take(right)
+        work = Rows.first_tries(pictures, labels, np.arange(count), FLOW, radius / 255).take(right)
         for tries in (1, restarts):
             attack = Ascent(branches=("flow", "pixel"), steps=steps, restarts=tries)
             ways = {
-                "with": lambda calls, a=attack, w=work: drive(
+                "with": lambda calls, a=attack, w=work: run_tries(
                     a, calls, w, logits[right], Context()
                 ),
                 "without": lambda calls, a=attack, w=work: everything(a, calls, w),

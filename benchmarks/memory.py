@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 import onnxruntime  # noqa: E402
 from timing import Row, interleaved, machine, ratios, spread  # noqa: E402
 
-from jataug.export.gradient.split_vjp import halves  # noqa: E402
+from jataug.export.gradient.split_vjp import split_vjp  # noqa: E402
 from jataug.export.model.load import load_model, prepare  # noqa: E402
 
 KINDS = ("jataug", "eager torch", "eager torch, frozen")
@@ -113,7 +113,7 @@ def kept(case: gradient.Case) -> Counter[str]:
     """Return the MiB that the gradient reads of the forward pass, by the kind of node that made
     them.
     """
-    forward = halves(prepare(load_model(case.load().path)), None).forward
+    forward = split_vjp(prepare(load_model(case.load().path)), None).forward
     makers = {name: node.op_type for node in forward.graph.node for name in node.output}
     found: Counter[str] = Counter()
     for value in forward.graph.output[1:]:

@@ -38,7 +38,7 @@ from jataug.budget import FlowBudget, PixelBudget  # noqa: E402
 from jataug.config import AttackConfig  # noqa: E402
 from jataug.data import open_source  # noqa: E402
 from jataug.evaluation.attacks.perturbation import Context  # noqa: E402
-from jataug.evaluation.attacks.restarts import drive  # noqa: E402
+from jataug.evaluation.attacks.restarts import run_tries  # noqa: E402
 from jataug.evaluation.attacks.suite import attacks_of  # noqa: E402
 from jataug.evaluation.attacks.tries import Rows  # noqa: E402
 from jataug.evaluation.models.model import Calls  # noqa: E402
@@ -140,10 +140,10 @@ def ours(text: str, radii: tuple[float, float]) -> Callable[..., Tensor]:
 
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         subject = TorchModel(model, (1, 28, 28))
-        rows = Rows.of(images.numpy(), labels.numpy(), np.arange(len(images)), *radii)
+        rows = Rows.first_tries(images.numpy(), labels.numpy(), np.arange(len(images)), *radii)
         calls = Calls(subject, 128)
         logits = calls.logits(rows.image)
-        return torch.from_numpy(drive(attack, calls, rows, logits, Context()).image)
+        return torch.from_numpy(run_tries(attack, calls, rows, logits, Context()).image)
 
     return run
 
@@ -219,7 +219,7 @@ def measure(
         found = images + (found - images).clamp(-PIXEL, PIXEL)
     with torch.no_grad():
         right = model(found.clamp(0, 1)).argmax(1) == labels
-    rate = Rate.of(int(right.sum()), len(right))
+    rate = Rate.from_counts(int(right.sum()), len(right))
     return {
         "accuracy": rate.value, "low": rate.low, "high": rate.high, "n": rate.total,
         "seconds": seconds, "largest": largest,

@@ -1,6 +1,4 @@
-"""From a classifier to an artifact: the three forms of one body, the manifest, the checks, the
-file.
-"""
+"""Export: builds the attack on a classifier, checks it, and writes the artifact."""
 
 import platform
 from pathlib import Path
@@ -40,14 +38,16 @@ if TYPE_CHECKING:
 __all__ = ["Target", "build_attack", "checked_attack", "export_attack"]
 
 Target = Literal["cpu", "cuda", "portable"]
-"""What a file is written for."""
+"""Where an artifact is to run; see `export_attack`."""
 
 _IR_VERSION = 10
 _LARGEST = 1_900_000_000
-"""Bytes of constants; a protobuf message ends at 2 GB."""
+"""The most bytes of constants in an artifact. A protobuf message cannot exceed 2 GB."""
 
 _LARGEST_ADJOINT = 16
-"""Pixels; the warp's adjoint by the image is a stencil of (2 R + 1) ** 2 terms."""
+"""The largest flow radius, pixels, where the graph needs the warp's adjoint with respect to the
+image: that adjoint is a stencil of (2 R + 1) ** 2 terms.
+"""
 
 
 def export_attack(
@@ -71,33 +71,36 @@ def export_attack(
     Args:
         model: an .onnx file, a ModelProto, or a torch module (then with `example`).
         config: what the attack does; its radii and steps are defaults that a session may change.
-        destination: the artifact's path; an existing file is replaced once the new one is whole.
-        preprocessing: between an image in [0, 1] and the network, and where its logits are.
-        form: "step" (one iteration a call), "loop" or "unrolled" (the whole attack a call).
-        max_flow: pixels; the largest flow radius the file must serve. Default: the config's.
+        destination: the artifact's path. The file is written atomically. Above 1 GB the weights go
+            to "<name>.data" beside it, which is replaced first; see `save_model`.
+        preprocessing: maps an image in [0, 1] to the network's input, and names its logits.
+        form: "step" (one iteration per call), "loop" or "unrolled" (the whole attack per call).
+        max_flow: pixels; the largest flow radius that the file serves. Default: the config's.
         example: for a torch module, an input of the right shape (batch, channel, height, width).
         size: (height, width) for a model that leaves them open.
-        precision: "float32", "float16" or "bfloat16": what the network and its gradient are
-            computed in; all else is float32. Default the model's own.
-        check: compare the gradient with finite differences, and the logits with those of the model
-            as it came, on the runtime, before the file is written.
+        precision: "float32", "float16" or "bfloat16", the type in which the network and its
+            gradient are computed. All else is float32. Default: the model's own type.
+        check: before writing, compare the gradient with finite differences and the logits with
+            those of the original model, on the runtime.
         device: where the check runs: "cpu", "cuda" or "cuda:<i>".
-        weights: "input" leaves a torch module's weights out and makes each an input of the graph,
-            "weights/<name>", from which the backward kernels derive there; nothing is folded. Such
-            a file is for `jataug.trainer`, which binds the inputs to the module's own tensors.
-        target: where the file is to run. "cpu" writes the masks of activations in the nodes that
-            were fastest there, which run everywhere else too; "cuda" and "portable" leave them as
-            the rules have them, and "portable" refuses what a runtime of docs/runtimes.md lacks.
+        weights: "input" leaves a torch module's weights out of the file. Each becomes an input of
+            the graph, "weights/<name>", and nothing is folded. Such a file is for `jataug.trainer`,
+            which binds the inputs to the module's own tensors.
+        target: where the file is to run. "cpu" writes activation masks as the nodes that were
+            fastest on the CPU; the file still runs everywhere. "cuda" and "portable" keep the masks
+            of the derivative rules. "portable" also refuses operators that a runtime of
+            docs/runtimes.md lacks.
 
     Returns:
         The manifest.
 
     Raises:
-        ModelError: the model is no classifier that can be attacked.
+        ModelError: the model is not a classifier that can be attacked.
         UnsupportedOperator: an op has no derivative rule; the message names it.
-        BudgetError: the options do not go together.
+        BudgetError: the options contradict each other.
         CheckError: the gradient is wrong, images of a batch influence each other, or the logits
-            are not the model's; nothing is written.
+            differ from the original model's. Nothing is written.
+        ArtifactError: the destination cannot be written.
     """
     if target not in get_args(Target):
         raise BudgetError(f"target: expected one of {', '.join(get_args(Target))}, got {target!r}")
@@ -126,7 +129,10 @@ def checked_attack(
     weights: Weights = "constant",
     target: Target = "cpu",
 ) -> tuple[onnx.ModelProto, Manifest]:
-    """Return what `export_attack` writes, and its manifest; it says the errors."""
+    """Return the checked artifact as a model, and its manifest.
+
+    Arguments and errors are those of `export_attack`, which writes the model to a file.
+    """
     names = weight_names(model) if weights == "input" else []  # type: ignore[arg-type]  # refused there
     feeds = weight_arrays(model) if weights == "input" else {}  # type: ignore[arg-type]  # a module
     proto = load_model(model, example, optimize=weights == "constant")
@@ -165,7 +171,7 @@ def build_attack(
     digest: str = "",
     target: Target = "cpu",
 ) -> tuple[onnx.ModelProto, Manifest]:
-    """Return the signed artifact as a model, unchecked, and its manifest."""
+    """Return the signed artifact as a model, and its manifest. Nothing is run to check it."""
     largest = config.flow.radius if max_flow is None else radius_of(max_flow, "max_flow")
     _check_options(config, form, largest)
     shape = image_shape(network, preprocessing)
@@ -219,17 +225,23 @@ def _check_options(config: AttackConfig, form: str, largest: float) -> None:
     if form not in get_args(Form):
         raise BudgetError(f"form: expected one of {', '.join(get_args(Form))}, got {form!r}")
     if not config.branches:
-        raise BudgetError("flow and pixel radius are both 0: there is nothing to attack with")
+        raise BudgetError(
+            "flow and pixel radius are both 0, so the attack would change nothing; set at least one"
+        )
     if config.flow.radius > largest:
         raise BudgetError(
-            f"max_flow: expected at least the flow radius {config.flow.radius:g}, got {largest:g}"
+            f"max_flow is {largest:g}, less than the flow radius {config.flow.radius:g}; raise "
+            "max_flow or lower the flow radius"
         )
     if form != "step" and config.steps < 1:
         raise BudgetError(
-            f"form {form!r}: expected steps >= 1, got {config.steps}; use the form step"
+            f"form {form!r} needs at least one step, and the attack has {config.steps}; use the "
+            "form step"
         )
     if form != "step" and config.redraw_targets:
-        raise BudgetError(f"form {form!r} has one target input and cannot redraw targets; use step")
+        raise BudgetError(
+            f"form {form!r} has one target input and cannot redraw targets; use the form step"
+        )
 
 
 def _check_flow(config: AttackConfig, largest: float, shape: tuple[int, int, int]) -> None:
@@ -238,8 +250,8 @@ def _check_flow(config: AttackConfig, largest: float, shape: tuple[int, int, int
         most = min(most, _LARGEST_ADJOINT)
     if config.flow.radius and largest > most:
         raise BudgetError(
-            f"flow radius: expected at most {most} pixels for images of {shape[1]} x {shape[2]} in "
-            f"the composition {config.composition}, got {largest:g}"
+            f"flow radius: {largest:g} pixels are too many; images of {shape[1]} x {shape[2]} with "
+            f"the composition {config.composition} allow at most {most}"
         )
 
 
@@ -247,8 +259,8 @@ def _check_weights(graph: Graph) -> None:
     size = sum(v.const_value.nbytes for v in graph.constants.values() if v.const_value is not None)
     if size > _LARGEST:
         raise ModelError(
-            f"the weights and the kernels of the gradient take {size / 1e9:.1f} GB; this version "
-            f"exports at most {_LARGEST / 1e9:.1f} GB"
+            f"the weights and the gradient's kernels take {size / 1e9:.1f} GB, and an artifact "
+            f"holds at most {_LARGEST / 1e9:.1f} GB; use a smaller model"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a model file is, and whether it can be attacked: asked before anything is exported."""
+"""Surveys a model file before export: what it is, and whether it can be attacked."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ __all__ = ["Survey", "survey"]
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of a model.
+    """The result of surveying a model.
 
     Attributes:
         opset: the ai.onnx version of the file.
         ops: how often each op occurs in the file, the most frequent first.
-        image_shape: as the network takes it; None where `problems` says why.
-        classes: number of logits; likewise.
-        problems: one line each; none means that the model can be attacked.
-        notes: what is worth knowing and no problem; likewise.
+        image_shape: the shape of the network's input; None where `problems` says why.
+        classes: number of logits; None where `problems` says why.
+        problems: one line for each; empty where the model can be attacked.
+        notes: one line for each remark that does not prevent an attack.
     """
 
     opset: int | None
@@ -50,7 +50,7 @@ def survey(
     """Return what a model is and what stands in the way of attacking it.
 
     Raises:
-        ModelError: the file is missing or no ONNX file.
+        ModelError: the file is missing or is not an ONNX file.
     """
     preprocessing = preprocessing or Preprocessing()
     proto = load_model(model)
@@ -60,7 +60,7 @@ def survey(
         network = prepare(proto, of=preprocessing.logits, preprocessing=preprocessing, size=size)
     except (ModelError, UnsupportedOperator) as error:
         whole = any((n.domain, n.op_type) in STRAIGHT for n in proto.graph.node)
-        notes = ("quantised: its gradient would be straight-through",) if whole else ()
+        notes = ("quantised: its gradient would be a straight-through estimate",) if whole else ()
         return Survey(opset, ops, None, None, (str(error),), notes)
     problems = _missing(network, proto)
     try:
@@ -80,7 +80,7 @@ def survey(
 
 
 def _missing(network: Classifier, proto: onnx.ModelProto) -> list[str]:
-    """Return a line for each op without a rule, with how often it occurs and where first."""
+    """Return a line for each op without a rule: how often it occurs, and the first node."""
     active = reached_from(network.image, network.nodes)
     found: dict[str, list[str]] = {}
     for node in network.nodes:
@@ -103,27 +103,27 @@ def _notes(network: Classifier, preprocessing: Preprocessing) -> tuple[str, ...]
     notes = []
     if estimates := Counter(node.op_type for node in network.straight_through):
         counts = ", ".join(f"{op} {count}" for op, count in estimates.most_common())
-        notes.append(f"quantised: its gradient is straight-through, in {counts}")
+        notes.append(f"quantised: its gradient is a straight-through estimate in {counts}")
     if "DynamicQuantizeLinear" in estimates:
         notes.append(
-            "its scales are taken over the whole batch: only a batch of 1 gives the logits that a "
-            "single image has"
+            "its quantisation scales are computed over the whole batch, so an image's logits "
+            "depend on the other images; a batch of 1 avoids that"
         )
     if taken := network.head.taken_off:
-        notes.append(f"what is attacked are the values before {', '.join(taken)}")
+        notes.append(f"the attack uses the values before {', '.join(taken)}")
         if taken[0].startswith("Sigmoid") or taken[-1].startswith("Sigmoid"):
             notes.append(_SEVERAL)
     if hides := network.head.hides:
         notes.append(
-            f"{hides} hides the gradient of the output that is attacked: figures may flatter the "
-            "model"
+            f"{hides} hides the gradient of the attacked output, so measured accuracies may be too "
+            "high"
         )
     if isinstance(batch := network.image_shape[0], int):
-        notes.append(f"the graph holds a batch of {batch}, and runs at that one only")
+        notes.append(f"the graph has a fixed batch size of {batch}")
     return tuple(notes)
 
 
 _SEVERAL = (
-    "a Sigmoid over classes is the head of models of several labels an image: here the largest "
-    "class alone counts as the prediction"
+    "a Sigmoid over classes is usual for models with several labels per image; here only the "
+    "largest class counts as the prediction"
 )

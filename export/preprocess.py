@@ -11,7 +11,7 @@ __all__ = ["into_network", "out_of_network"]
 
 
 def into_network(image: Term, preprocessing: Preprocessing, network: Classifier) -> Term:
-    """Return an image in [0, 1] as the network wants it."""
+    """Return the network's input for an image in [0, 1], (batch, channel, height, width)."""
     gain, offset = _affine(preprocessing, image)
     if gain is not None:
         image = image * gain
@@ -25,7 +25,7 @@ def into_network(image: Term, preprocessing: Preprocessing, network: Classifier)
 
 
 def out_of_network(gradient: Term, preprocessing: Preprocessing) -> Term:
-    """Return the gradient by the image in [0, 1]: the adjoint of `into_network`."""
+    """Return the gradient with respect to the image in [0, 1]: the adjoint of `into_network`."""
     gradient = gradient.cast(np.float32)
     if preprocessing.layout == "nhwc":
         gradient = gradient.transpose([0, 3, 1, 2])

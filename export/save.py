@@ -1,4 +1,4 @@
-"""Writing a model so that a file that is there is whole."""
+"""Writes models atomically; above 1 GB the weights go to a second file."""
 
 import os
 from pathlib import Path
@@ -11,23 +11,35 @@ from jataug.errors import ArtifactError
 __all__ = ["check_destination", "save_model"]
 
 _EXTERNAL = 1_000_000_000
-"""Above this many bytes the weights go to a file of their own beside the model."""
+"""Above this many bytes the weights go to "<name>.data" beside the model."""
 
 
 def check_destination(destination: Path, source: object = None) -> None:
-    """Raise ArtifactError where `destination` cannot be written, or is the `source` itself."""
-    if destination.is_dir() or not destination.parent.is_dir():
-        raise ArtifactError(f"{destination}: expected a file name in an existing folder")
-    if destination.exists() and not destination.is_file():  # /dev/null, say: never replaced
-        raise ArtifactError(f"{destination}: expected a file name, got a device or a pipe")
+    """Check that a file can be written to `destination`, and that it is not the `source`.
+
+    Raises:
+        ArtifactError: `destination` is a folder, a device or the source, or its folder is missing.
+    """
+    if destination.is_dir():
+        raise ArtifactError(f"{destination} is a folder; give the name of a file in it")
+    if not destination.parent.is_dir():
+        raise ArtifactError(
+            f"{destination}: the folder {destination.parent} does not exist; create it first"
+        )
+    if destination.exists() and not destination.is_file():  # renaming would replace /dev/null
+        raise ArtifactError(f"{destination} is a device or a pipe; give the name of a file")
     if not isinstance(source, (str, Path)) or not destination.exists():
         return
     if Path(source).exists() and destination.samefile(source):
-        raise ArtifactError(f"{destination}: expected another file than the model itself")
+        raise ArtifactError(f"{destination} is the model itself; choose another name")
 
 
 def save_model(model: onnx.ModelProto, destination: Path) -> None:
-    """Write under a temporary name, sync, rename.
+    """Write a model under a temporary name, sync it, and rename it.
+
+    A model of up to 1 GB is one file, which is replaced atomically. A larger one has its weights in
+    "<name>.data". That file is replaced first and the model second, so an interruption between the
+    two can leave an older model beside new weights.
 
     Raises:
         ArtifactError: the destination cannot be written.
@@ -39,11 +51,11 @@ def save_model(model: onnx.ModelProto, destination: Path) -> None:
         with TemporaryDirectory(prefix=f".{name}.", suffix=".partial", dir=folder) as scratch:
             partial = Path(scratch) / name
             onnx.save(model, partial, save_as_external_data=data is not None, location=data)
-            # The weights first: a model whose weights are not there yet is not whole.
-            for written in filter(None, (data, name)):
-                with (Path(scratch) / written).open("rb+") as file:
+            # The weights come first, so that a new model never lacks its weights.
+            for part in filter(None, (data, name)):
+                with (Path(scratch) / part).open("rb+") as file:
                     os.fsync(file.fileno())
-                (Path(scratch) / written).replace(folder / written)
+                (Path(scratch) / part).replace(folder / part)
     except OSError as error:
         raise ArtifactError(
             f"{destination}: cannot be written: {error.strerror or error}"

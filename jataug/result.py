@@ -19,15 +19,14 @@ class AttackResult:
     Attributes:
         adversarial: (batch, channel, height, width), float32 in [0, 1]; or uint8 in the layout of
             the images, where they came as uint8.
-        exact: (batch, channel, height, width), float32; the image before it was quantised,
-            `adversarial` itself where it
-            was not. It meets its budget to float32, where an 8-bit image can only meet it to half a
-            level.
+        exact: (batch, channel, height, width), float32; the image before it was quantised. Where
+            nothing was quantised it equals `adversarial`; it may be the same array or a copy. It
+            meets its budget to float32 precision; an 8-bit image meets it only to half a level.
         flow: (batch, 2, height, width), float16, pixels, (dx, dy); exactly the flow that
             `adversarial` was rendered with.
         delta: (batch, channel, height, width), float32, image units: adversarial - T(image, flow)
-            for the composition
-            "spatial-pixel", the perturbation before the warp for "pixel-spatial".
+            for the composition "spatial-pixel", the perturbation before the warp for
+            "pixel-spatial".
         loss: (batch,), float32; the objective that the last update of an iteration ascends.
         logits: (batch, classes), float32.
         success: (batch,), bool; the prediction differs from the label. A failed image is none.

@@ -123,7 +123,7 @@ def _model(
         ),
         images=rows,
         gallery=_gallery(number, rows[: min(count, 4)], attacks, classes) if attacks else None,
-        warnings=() if count >= 100 else (f"{count} images: the intervals are wide",),
+        warnings=() if count >= 100 else (f"only {count} images, so the intervals are wide",),
     )  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def _breaks(threat: str, sizes: Mapping[str, Any], rng: Any, hardness: float) ->
 
 
 def _rate(right: Any) -> Rate:
-    return Rate.of(int(np.sum(right)), len(right))
+    return Rate.from_counts(int(np.sum(right)), len(right))
 
 
 def _attack(name: str, standing: Any) -> AttackRow:

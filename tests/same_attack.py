@@ -210,7 +210,7 @@ def check_attack(module, session, config, images, **given):
         problem = posed(module, config, images, given, rows)
         before = {branch: value.numpy() for branch, value in joint.start(problem).items()}
         for step in range(config.steps):
-            now, call = problem.at(step), calls[number * config.steps + step]
+            now, call = problem.for_iteration(step), calls[number * config.steps + step]
             # The start is drawn by both; from then on the state is the one that the call left.
             check_inputs(now, call, before, STATE if step == 0 else 0)
             left, after = (

@@ -1,5 +1,6 @@
-"""One iteration of the joint attack as a graph (claims 1-14); every form of the artifact is made of
-this body.
+"""One iteration of the joint attack as a graph (claims 1-14).
+
+Every form of the artifact repeats this body.
 """
 
 from dataclasses import dataclass, replace
@@ -28,8 +29,11 @@ _HUGE = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class State:
-    """What an iteration changes: the flow field and the perturbation; None for a branch that is
-    off.
+    """What an iteration changes.
+
+    Attributes:
+        flow: (batch, 2, height, width), pixels; None where the flow branch is off.
+        delta: (batch, channel, height, width), image units; None where the pixel branch is off.
     """
 
     flow: Term | None
@@ -38,8 +42,19 @@ class State:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an iteration reads: images, labels, and radii and step sizes of shape (R,), R in {1,
-    batch}.
+    """What an iteration reads.
+
+    Radii and step sizes have the shape (R,). R is a symbolic size of its own: 1 for one number for
+    all images, or the batch size for one number per image. A session always feeds one per image.
+
+    Attributes:
+        image: (batch, channel, height, width), float32 in [0, 1].
+        label: (batch,), int64.
+        target: (batch,), int64.
+        flow_radius: (R,), float32, pixels; None where the flow branch is off.
+        pixel_radius: (R,), float32, image units; None where the pixel branch is off.
+        flow_step: (R,), float32, pixels; None as flow_radius.
+        pixel_step: (R,), float32, image units; None as pixel_radius.
     """
 
     image: Term
@@ -57,9 +72,9 @@ class Body:
     Args:
         network: the classifier.
         config: what the attack does.
-        preprocessing: between an image in [0, 1] and the network.
-        reach: R of the warp.
-        max_flow_radius: pixels; the flow radius is clamped to it.
+        preprocessing: maps an image in [0, 1] to the network's input.
+        reach: how many whole pixels the warp's stencil reaches; see `reach_of`.
+        max_flow_radius: pixels; the graph clamps the flow radius to it.
     """
 
     def __init__(
@@ -82,7 +97,7 @@ class Body:
         together = self.config.simultaneous
         branches = self.config.branches
         if together:
-            # The flow first: the perturbation is projected against the updated T.
+            # The flow moves first, because the perturbation is projected against the updated T.
             branches = tuple(b for b in _FLOW_FIRST if b in branches)
         for number, branch in enumerate(branches):
             if number and not together:
@@ -112,14 +127,12 @@ class Body:
     def project_flow(self, flow: Term, inputs: Inputs) -> Term:
         """Return the flow inside its budget, per pixel."""
         assert inputs.flow_radius is not None
-        # The stencil is silently wrong beyond its reach.
+        # Beyond its reach the stencil returns wrong pixels without any error.
         radius = per_image(inputs.flow_radius).minimum(self.max_flow_radius)
         return into_ball(flow, radius, self.config.flow.norm, [1])
 
     def _project_delta(self, delta: Term, inputs: Inputs, state: State) -> Term:
-        """Return the perturbation inside its ball and inside what keeps the rendered image in [0,
-        1].
-        """
+        """Return the perturbation projected onto its ball, then clipped to a valid image."""
         assert inputs.pixel_radius is not None
         base = inputs.image
         if self.config.composition == "spatial-pixel":
@@ -133,7 +146,7 @@ class Body:
         return image if state.flow is None else self.warp_of(state.flow)(image)
 
     def warp_of(self, flow: Term) -> Warp:
-        """Return the warp by this flow; it is built once."""
+        """Return the warp by this flow. Calls with the same flow share its nodes."""
         if flow.value not in self._warps:
             self._warps[flow.value] = Warp(flow, self.reach)
         return self._warps[flow.value]
@@ -146,7 +159,7 @@ class Body:
         return self.warp(self.perturbed(inputs, state), state)
 
     def perturbed(self, inputs: Inputs, state: State) -> Term:
-        """Return what is warped: the clean image, or for "pixel-spatial" the perturbed one."""
+        """Return the image that the warp reads: clean, or perturbed for "pixel-spatial"."""
         if self.config.composition == "spatial-pixel" or state.delta is None:
             return inputs.image
         if state.delta.value not in self._perturbed:
@@ -154,13 +167,14 @@ class Body:
         return self._perturbed[state.delta.value]
 
     def evaluate(self, inputs: Inputs, state: State) -> "Evaluation":
-        """Add the network at a state's image."""
+        """Add the network on the image of a state, and return its evaluation."""
         return Evaluation(self, inputs, state)
 
 
 class Evaluation:
-    """The network at one state: logits, loss, and the gradients by flow and pixels. What is not
-    asked for is not added.
+    """The network at one state: logits, loss, and the gradients with respect to flow and pixels.
+
+    Each of them is added to the graph when it is first asked for.
     """
 
     def __init__(self, body: Body, inputs: Inputs, state: State) -> None:
@@ -180,12 +194,13 @@ class Evaluation:
 
     @cached_property
     def loss(self) -> Term:
-        """(batch,); the value of the objective that the last update of an iteration ascends."""
+        """(batch,), float32; the objective that the last update of an iteration ascends."""
         return loss(self.logits, self.inputs, self.body.config.reported_objective)
 
     def image_gradient(self, objective: Objective) -> Term:
-        """Return the gradient of the batch's summed objective by the rendered image, in a scale of
-        its own.
+        """Return the gradient of the summed objective with respect to the rendered image.
+
+        It equals that gradient up to a positive factor per image; see `cotangent`.
         """
         if objective not in self._image_gradients:
             seed = cotangent(self.logits, self.inputs, objective)
@@ -195,8 +210,9 @@ class Evaluation:
         return self._image_gradients[objective]
 
     def flow_gradient(self, objective: Objective) -> Term:
-        """Return the gradient by the flow: (batch, 2, height, width). The render's clip lets it
-        pass.
+        """Return the gradient with respect to the flow: (batch, 2, height, width).
+
+        The clip of `render` is part of the projection, so the gradient passes through it.
         """
         assert self.state.flow is not None
         warp = self.body.warp_of(self.state.flow)
@@ -204,7 +220,10 @@ class Evaluation:
         return warp.flow_gradient(source, self.image_gradient(objective))
 
     def pixel_gradient(self, objective: Objective) -> Term:
-        """Return the gradient by the perturbation: as the image. The render's clip lets it pass."""
+        """Return the gradient with respect to the perturbation, in the image's shape.
+
+        The clip of `render` is part of the projection, so the gradient passes through it.
+        """
         gradient = self.image_gradient(objective)
         if self.body.config.composition == "spatial-pixel" or self.state.flow is None:
             return gradient
@@ -226,8 +245,7 @@ def loss(logits: Term, inputs: Inputs, objective: Objective) -> Term:
 
 
 def cotangent(logits: Term, inputs: Inputs, objective: Objective) -> Term:
-    """Return the ascent direction at the logits, in the direction of the objective's gradient and
-    well scaled.
+    """Return the ascent direction at the logits: the objective's gradient, rescaled per image.
 
     The raw cross entropy's true-class entry is exactly 0 in float32 for confident samples, and
     every update is free of scale; so the softmax runs over the other classes.
@@ -247,7 +265,7 @@ def _softmax_over_others(logits: Term, excluded: Term) -> Term:
 
 
 def one_hot(label: Term, logits: Term) -> Term:
-    """Return labels (batch,) as rows of 0 and 1: as the logits."""
+    """Return labels (batch,) as rows of 0 and 1, in the shape and type of the logits."""
     batch, classes = logits.shape or ()
     numbers = logits.graph.constant(np.arange(int(classes)).reshape(1, -1), np.int64)
     hot = label.reshape((batch, 1)).equals(numbers).cast(np.float32)
@@ -284,8 +302,10 @@ def direction(gradient: Term, norm: Norm, axes: list[int]) -> Term:
 def into_ball(
     term: Term, radius: Term, norm: Norm, axes: list[int], base: Term | None = None
 ) -> Term:
-    """Return the projection onto the ball of `radius`, per pixel or per image: never above it,
-    idempotent. With `base`, what `term` is added to: as in jataug.finalize.project.
+    """Return the projection onto the ball of `radius`, per pixel or per image.
+
+    The result never exceeds the radius, and a second projection changes nothing. `base` is the
+    image that `term` is added to, where the clip to [0, 1] counts; see jataug.finalize.project.
     """
     if norm == "linf":
         return term.minimum(radius).maximum(-radius)
@@ -319,7 +339,8 @@ def _sum_of_squares(term: Term, axes: list[int]) -> Term:
 
 
 def _sum(term: Term, axes: list[int]) -> Term:
-    # Axis by axis: one sum over a million entries in float32 loses the fifth digit on ONNX Runtime.
+    # One axis at a time: one float32 sum over a million entries loses the fifth digit on ONNX
+    # Runtime.
     for axis in reversed(axes):
         term = term.sum([axis])
     return term
@@ -332,8 +353,8 @@ def clip01(term: Term) -> Term:
 
 
 def per_image(values: Term) -> Term:
-    """Return values of shape (R,) as (R, 1, 1, 1)."""
+    """Return values of shape (R,) as (R, 1, 1, 1), with (1, 1, 1, 1) as the recorded shape."""
     column = values.reshape((*(values.shape or ()), 1, 1, 1))
-    # R is 1 or the batch; as 1 it broadcasts to the batch either way.
+    # R is 1 or the batch. Recorded as 1, it never changes the shape of a result with a batch axis.
     column.shape = (1, 1, 1, 1)
     return column

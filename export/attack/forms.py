@@ -1,6 +1,4 @@
-"""The three forms of the artifact, from one body: one step, the steps unrolled, and an ONNX Loop
-over them.
-"""
+"""The three forms of the artifact: one step, all steps unrolled, and an ONNX Loop over steps."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from .body import Body, Evaluation, Inputs, State, is_finite
 __all__ = ["OUTPUTS", "build"]
 
 OUTPUTS = ("adversarial", "next_flow", "next_delta", "loss", "logits")
-"""What an artifact returns."""
+"""The names of an artifact's outputs."""
 
 Outputs = dict[str, Term]
 
@@ -30,13 +28,14 @@ def build(
     terms: Mapping[str, Term],
     config: AttackConfig,
 ) -> Outputs:
-    """Return the outputs of an artifact of this form: the outgoing state, and loss and logits of
-    the incoming one.
+    """Return the outputs of an artifact by name.
+
+    They are the state after the call, and the loss and logits of the state before it.
 
     Args:
-        form: which one.
-        body: makes a fresh body; a graph and the body of a Loop in it need one each.
-        graph: where the nodes go.
+        form: "step", "unrolled" or "loop".
+        body: makes a fresh body. A graph and the body of its Loop need one each.
+        graph: the graph that the nodes are added to.
         terms: the graph's inputs by name.
         config: how many steps, and which iterate is kept.
     """
@@ -79,7 +78,7 @@ def _candidate(at: Evaluation, inputs: Inputs) -> _Best:
     )
     right = predicted.equals(inputs.label)
     wrong = right.graph.op("Not", right, dtype=right.dtype, shape=right.shape)
-    # An iterate whose logits or loss are not finite beats none.
+    # An iterate whose logits or loss are not finite never beats another one.
     unsound = (1 - is_finite(logits).cast(np.float32)).max([1], keepdims=False)
     sound = (unsound <= 0.0) & is_finite(at.loss)
     lowest = logits.graph.constant(float(np.finfo(np.float32).min), np.float32)
@@ -88,7 +87,7 @@ def _candidate(at: Evaluation, inputs: Inputs) -> _Best:
 
 
 def _better(best: _Best, new: _Best) -> _Best:
-    """Return the better of the two per image; on a tie the earlier."""
+    """Return the better of the two for each image. A tie goes to the earlier one."""
     ahead = (new.wrong > best.wrong).cast(np.float32)
     level = (new.wrong.equals(best.wrong) & (new.loss > best.loss)).cast(np.float32)
     take = (ahead + level) > 0.0
@@ -131,7 +130,7 @@ def _loop(
     start: Evaluation,
     config: AttackConfig,
 ) -> State:
-    """Add a Loop over the iterations; it carries the state, and the best one where that is kept."""
+    """Add a Loop over the iterations. It carries the state, and the best state if that is kept."""
     keep = config.keep == "best"
     carried = _flatten(start.state, _candidate(start, inputs) if keep else None)
     nested = Graph(parent=graph)
@@ -187,9 +186,7 @@ def _unflatten(terms: Mapping[str, Term], keep: bool) -> tuple[State, _Best | No
 
 
 def _bring(graph: Graph, inputs: Inputs) -> Inputs:
-    """Return the inputs as terms whose operators add nodes to `graph`; a body sees its parent's
-    values.
-    """
+    """Return the inputs as terms of `graph`, the body of a Loop, which sees its parent's values."""
     fields: dict[str, Any] = {
         name: None if term is None else Term(graph, term.value, term.dtype, term.shape)
         for name, term in vars(inputs).items()

@@ -1,10 +1,9 @@
-"""The backward bilinear warp as a graph, and its two derivatives by hand (docs/method, The warp).
+"""The backward bilinear warp as a graph, and its two hand-written derivatives (docs/method.md).
 
-A stencil: the sum over i, j in [-R, R] of shifted(x, i, j) hat(dx - i) hat(dy - j) on the edge-
-padded image, with hat(u)
-= max(0, 1 - |u|). Pad, Slice, Mul and Add alone: deterministic, and no scatter in either
-derivative. Above R = 3 the
-forward warp and the derivative by the flow are gathers instead.
+The warp is a stencil on the edge-padded image: the sum over i, j in [-R, R] of
+shifted(x, i, j) hat(dx - i) hat(dy - j), with hat(u) = max(0, 1 - |u|). It uses only Pad, Slice,
+Mul and Add, so it is deterministic, and neither derivative needs a scatter. Above R = 3 the forward
+warp and the derivative with respect to the flow use gathers instead.
 """
 
 import math
@@ -22,14 +21,12 @@ LARGEST_STENCIL = 3
 
 
 def reach_of(max_flow_radius: float) -> int:
-    """Return R, the number of whole pixels that a flow of this length can reach into: floor(radius)
-    + 1.
-    """
+    """Return R = floor(radius) + 1, the whole pixels that a flow of this length can reach into."""
     return math.floor(max_flow_radius) + 1
 
 
 class Warp:
-    """T(., flow) for one flow field; its terms are shared by the warp and its derivatives.
+    """T(., flow) for one flow field. The warp and its derivatives share their nodes.
 
     Args:
         flow: (batch, 2, height, width), pixels, (dx, dy), with |dx|, |dy| below `reach`.
@@ -54,7 +51,7 @@ class Warp:
         return self._hats[axis, i]
 
     def __call__(self, image: Term) -> Term:
-        """Return T(image, flow): as `image`; the same image is warped once."""
+        """Return T(image, flow), in the image's shape. The same image is warped only once."""
         if image.value not in self._warped:
             self._warped[image.value] = self._warp(image)
         return self._warped[image.value]
@@ -74,20 +71,18 @@ class Warp:
         return _total([row * self._hat("y", j) for row, j in zip(rows, self.offsets, strict=True)])
 
     def flow_gradient(self, image: Term, cotangent: Term) -> Term:
-        """Return the gradient of sum(cotangent * T(image, flow)) by the flow: (batch, 2, height,
-        width).
+        """Return the gradient of sum(cotangent * T(image, flow)) with respect to the flow.
 
-        At whole offsets it is the right-sided derivative; beyond the border it is 0, on the border
-        it points inward.
+        Its shape is (batch, 2, height, width). At whole offsets it is the right-sided derivative.
+        Beyond the border it is 0, and on the border it points inward.
         """
         if self.reach > LARGEST_STENCIL:
             slopes = _Corners(self, image).slopes()
         else:
             shifted = self._views(image)
             slopes = self._slope(shifted, "x"), self._slope(shifted, "y")
-        # Differences of pixels first, the cotangent after: the other way round constant regions
-        # give rounding noise,
-        # which the gradient's sign would turn into full steps.
+        # Pixels are subtracted before the cotangent multiplies them. In the other order, constant
+        # regions give rounding noise, which the gradient's sign would turn into full steps.
         parts = [(cotangent * slope).sum([1]) for slope in slopes]
         shape = (*(parts[0].shape or ())[:1], 2, self.height, self.width)
         return parts[0].graph.op("Concat", *parts, dtype=parts[0].dtype, shape=shape, axis=1)
@@ -106,9 +101,7 @@ class Warp:
         return _total(terms)
 
     def _inside(self, d: Term, i: int, size: int, axis: str) -> Term:
-        """Return where i <= d < i + 1; at the cell before the far border d = i + 1 belongs to it
-        too.
-        """
+        """Return where i <= d < i + 1. The last cell before the far border includes d = i + 1."""
         assert d.dtype is not None
         place = np.arange(size) + i
         upper = np.full(size, i + 1, d.dtype)
@@ -117,8 +110,9 @@ class Warp:
         return ((d >= float(i)) & (d < d.graph.constant(row))).cast(d.dtype)
 
     def image_gradient(self, cotangent: Term) -> Term:
-        """Return the gradient of sum(cotangent * T(image, flow)) by the image: the exact adjoint,
-        by the stencil.
+        """Return the gradient of sum(cotangent * T(image, flow)) with respect to the image.
+
+        It is the exact adjoint of the stencil, in the image's shape.
         """
         rows = []
         for j in self.offsets:
@@ -134,7 +128,7 @@ class Warp:
 
 
 def _fold_border(padded: Term, reach: int, axis: int) -> Term:
-    """Add what lies in the padding to the border it repeats: the adjoint of edge padding."""
+    """Return the adjoint of edge padding: each padded entry is added to the border it repeats."""
     full = int((padded.shape or ())[axis])
     first, last = reach, full - reach
     inner = padded.slice([first], [last], [axis])
@@ -167,7 +161,7 @@ class _Shifted:
 
 
 class _Corners:
-    """The four pixels around p + w(p), by gathers; floor and fraction come from w alone."""
+    """The four pixels around p + w(p), read by gathers. Floor and fraction come from w alone."""
 
     def __init__(self, warp: Warp, image: Term) -> None:
         self.image = image
@@ -208,8 +202,9 @@ class _Corners:
 def _split(
     d: Term, place: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]", size: int
 ) -> tuple[Term, Term]:
-    """Return the coordinate of the near pixel and the fraction; on the far border, the cell inside
-    it.
+    """Return the coordinate of the near pixel, and the fraction.
+
+    On the far border they are those of the last cell inside the image.
     """
     assert d.dtype is not None
     at = d.graph.constant(place.astype(d.dtype))

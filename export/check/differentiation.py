@@ -1,4 +1,4 @@
-"""Differentiating a model as a whole: what was done, and the check of what came out."""
+"""`differentiate`: a model's vector-Jacobian product, a report on it, and its check."""
 
 import math
 from collections import Counter
@@ -51,10 +51,10 @@ def differentiate(
         wrt: the input to differentiate with respect to; default the only floating-point input.
         of: the output to differentiate; default the only one.
         size: (height, width) for a model that leaves them open.
-        precision: "float32", "float16" or "bfloat16": what the network and its gradient are
-            computed in; the inputs and outputs have that type. Default the model's own.
-        check: compare the output with that of the model as it came, where ONNX Runtime is
-            installed and can run both.
+        precision: "float32", "float16" or "bfloat16", the type in which the network and its
+            gradient are computed; inputs and outputs have it too. Default: the model's own type.
+        check: compare the output with the original model's, where ONNX Runtime is installed and
+            can run both.
 
     Raises:
         CheckError: the outputs differ.
@@ -73,14 +73,14 @@ def differentiate(
 
 @dataclass(frozen=True)
 class Report:
-    """What lies between an input and an output.
+    """Statistics of a gradient. Counts are by op, the most frequent first.
 
     Attributes:
-        nodes: of the folded model.
-        rules: how often the rule of each op was used, the most frequent first.
-        flat: how often a gradient ended at each op whose derivative is zero; likewise.
-        straight_through: how often the gradient of each quantised op is an estimate; likewise.
-        opset: of the gradient graph.
+        nodes: number of nodes of the folded model.
+        rules: how often the rule of each op was used.
+        flat: how often the gradient ended at each op whose derivative is zero.
+        straight_through: how often the gradient of each quantised op is an estimate.
+        opset: the ai.onnx version of the gradient graph.
     """
 
     nodes: int
@@ -116,11 +116,11 @@ def check_vjp(
     device: str = "cpu",
     twin: Classifier | None = None,
 ) -> tuple[str, float]:
-    """Compare a gradient graph, as `differentiate` makes it, with differences on the runtime.
+    """Compare a gradient graph of `differentiate` with finite differences on the runtime.
 
-    That of a quantised network must reach the image; compared is its float twin's. That of a
-    network of 16 bits must point where that of `twin`, the same in float32, does; compared is the
-    twin's.
+    For a quantised network, the gradient of its float twin is compared, and the network's own must
+    reach the image. For a 16-bit network, the gradient of `twin`, the same network in float32, is
+    compared, and the network's own must point in its direction.
 
     Returns:
         The runtime, and the relative error.
@@ -149,7 +149,7 @@ def check_vjp(
         feeds = {image: start.astype(kind), f"grad_{output}": cotangent}
         check_alive(Engine(vjp, {"N": 2}, device).run(feeds)[f"grad_{image}"])
     head = network.logits.producer()
-    # A network that is sure of itself does not move its probabilities, but their logarithms.
+    # Probabilities of a confident network hardly change with its input; their logarithms do.
     in_logarithms = head is not None and head.op_type == "Softmax"
     least = max(float(np.finfo(logits.dtype).tiny), 1e-30)
 
@@ -176,8 +176,8 @@ def check_vjp(
         )
     if not error <= TOLERANCE:
         raise CheckError(
-            f"self-check: the gradient differs from finite differences by {error:.1%}, expected "
-            f"at most {TOLERANCE:.0%}; nothing was written (--no-check skips this)"
+            f"self-check: the gradient differs from finite differences by {error:.1%}, more than "
+            f"the tolerance of {TOLERANCE:.0%}; nothing was written (--no-check skips this)"
         )
     return f"{version()} {engine.providers[0]}", error
 

@@ -1,6 +1,4 @@
-"""Export checks: a gradient that disagrees with finite differences, or a batch whose images mix, is
-never written.
-"""
+"""Export checks: the gradient agrees with finite differences, and images of a batch do not mix."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -43,24 +41,24 @@ sizes.
 """
 
 ALIGNMENT = 0.5
-"""Least cosine between the gradient of a network of 16 bits and that of the same in float32. The
-rules are checked in float32; rounding moves activations across the kinks of Relu and MaxPool, and
-each turns the gradient a little. On EfficientNet-Lite0, a ResNet-18 and the demo model 0.984, 0.991
-and 0.9995 were measured in float16, and 0.883, 0.921 and 0.990 in bfloat16, rounded by casts
-(benchmarks/precision.py). What overflows or vanishes is far below.
+"""The least cosine between a gradient in 16 bits and the same gradient in float32. The rules are
+checked in float32. Rounding moves activations across the kinks of Relu and MaxPool, and each move
+turns the gradient a little. EfficientNet-Lite0, a ResNet-18 and the demo model gave 0.984, 0.991
+and 0.9995 in float16, and 0.883, 0.921 and 0.990 in bfloat16, rounded by casts
+(benchmarks/precision.py). A gradient that overflows or vanishes is far below.
 """
 
 _STEPS = (2.5e-5, 1e-4, 4e-4)
-"""How far the checked function moves, relative to the size of the logits."""
+"""How far a finite difference moves the checked function, relative to the size of the logits."""
 
 _LONG_STEPS = (1e-4, 4e-4, 1.6e-3)
-"""The same where the gradient is averaged along the step."""
+"""The same, for steps along which the gradient is averaged."""
 
 _DIRECTIONS = 5
-"""Random directions; odd, for the median."""
+"""The number of random directions. It is odd, so that their median is one of them."""
 
 _POINTS = 12
-"""Where the gradient is averaged along a step that crosses kinks."""
+"""The number of points over which the gradient is averaged along a step that crosses kinks."""
 
 _MIXING = 1e-3
 """Largest relative change of one image's results when its neighbours change, where the graph itself
@@ -78,16 +76,16 @@ def check_gradient(
 ) -> str:
     """Check the network's gradient on the runtime; return the runtime's name and version.
 
-    Of a quantised network the float twin is checked, where a straight-through gradient is exact,
-    and the network itself for a gradient that is not zero everywhere. Of a network of 16 bits,
-    whose rounding is larger than a difference, `twin` is checked, and that the gradients agree.
+    For a quantised network, the float twin is checked, where a straight-through gradient is exact;
+    the network's own gradient must not be zero everywhere. For a 16-bit network, whose rounding is
+    larger than a finite difference, `twin` is checked, and both gradients must agree.
 
     Args:
-        network: what is checked.
-        preprocessing: between an image in [0, 1] and the network.
-        device: where.
-        weights: by input name, of a network that has them as inputs.
-        twin: the same network in float32, for one of 16 bits.
+        network: the network to check.
+        preprocessing: maps an image in [0, 1] to the network's input.
+        device: "cpu", "cuda" or "cuda:<i>".
+        weights: the weights by input name, for a network that has them as inputs.
+        twin: the same network in float32, for a 16-bit one.
 
     Raises:
         CheckError: the gradient is off by more than TOLERANCE, or images of a batch influence each
@@ -130,8 +128,8 @@ def check_gradient(
         )
     if error > TOLERANCE:
         raise CheckError(
-            f"self-check: the gradient differs from finite differences by {error:.1%}, expected "
-            f"at most {TOLERANCE:.0%}; nothing was written (--no-check skips this)"
+            f"self-check: the gradient differs from finite differences by {error:.1%}, more than "
+            f"the tolerance of {TOLERANCE:.0%}; nothing was written (--no-check skips this)"
             f"{_advice(network)}"
         )
     if size > 1:
@@ -155,10 +153,10 @@ def _check_half(
 
 
 def open_half(model: onnx.ModelProto, sizes: Mapping[str, int], device: str) -> Engine:
-    """Return an engine of a network of 16 bits.
+    """Return an engine of a 16-bit network.
 
     Raises:
-        CheckError: the runtime has no kernels for them.
+        CheckError: the runtime lacks 16-bit kernels for it.
     """
     try:
         return Engine(model, sizes, device)
@@ -167,7 +165,7 @@ def open_half(model: onnx.ModelProto, sizes: Mapping[str, int], device: str) -> 
 
 
 def check_direction(gradient: Array, reference: Array) -> None:
-    """Check that the gradient of a network of 16 bits points where that in float32 does.
+    """Check that a gradient in 16 bits points in the direction of the float32 gradient.
 
     Raises:
         CheckError: it is not finite, or their cosine is less than ALIGNMENT.
@@ -182,14 +180,14 @@ def check_direction(gradient: Array, reference: Array) -> None:
     cosine = float(a @ b) / length if length else 0.0
     if cosine < ALIGNMENT:
         raise CheckError(
-            f"self-check: the gradient in 16 bits has a cosine of {cosine:.2f} with that in "
-            f"float32, expected at least {ALIGNMENT}; use --precision float32 (--no-check skips "
-            "this)"
+            f"self-check: the gradient in 16 bits has a cosine of {cosine:.2f} with the float32 "
+            f"gradient, and at least {ALIGNMENT} is required; use --precision float32 (--no-check "
+            "skips this)"
         )
 
 
 def _advice(network: Classifier) -> str:
-    """Return what to try where the output is flat because the network is sure of itself."""
+    """Return what to try where the output saturates because the network is confident."""
     head = network.logits.producer()
     if head is None or head.op_type not in ("Sigmoid", "Softmax"):
         return ""
@@ -206,17 +204,21 @@ def check_alive(gradient: Array) -> None:
         raise CheckError("self-check: the gradient of a random image is not finite")
     if not gradient.any():
         raise CheckError(
-            "self-check: the straight-through gradient is zero everywhere: on random images, some "
-            "quantiser saturates in every entry; are the mean, std and scale those that the model "
-            "was calibrated with? (--no-check skips this)"
+            "self-check: the straight-through gradient is zero everywhere, because a quantiser "
+            "saturates in every entry on random images; give the mean, std and scale that the "
+            "model was calibrated with (--no-check skips this)"
         )
 
 
 def gradient_graph(
     network: Classifier, preprocessing: Preprocessing, *, rounded: bool = True
 ) -> onnx.ModelProto:
-    """Return the gradient graph of the network, or of its float twin, with its preprocessing:
-    "image", "cotangent" -> "logits", "gradient".
+    """Return the gradient graph with preprocessing: "image", "cotangent" -> "logits", "gradient".
+
+    Args:
+        network: the network to differentiate.
+        preprocessing: maps an image in [0, 1] to the network's input.
+        rounded: False takes the float twin of a quantised network.
     """
     graph = Graph(reserved=("logits", "gradient"))
     batch = network.image_shape[0]
@@ -236,7 +238,7 @@ def gradient_graph(
 
 
 def nchw(network: Classifier, preprocessing: Preprocessing) -> tuple[int, int, int]:
-    """Return (channel, height, width) of the images that go into the preprocessing."""
+    """Return (channel, height, width) of the images before preprocessing."""
     a, b, c = (int(size) for size in network.image_shape[1:])
     return (c, a, b) if preprocessing.layout == "nhwc" else (a, b, c)
 
@@ -266,12 +268,13 @@ def directional_error(
         evaluate: images -> logits, as float64.
         pullback: images -> the gradient of sum(cotangent * logits), as float64.
         images: (batch, ...).
-        cotangent: as the logits.
+        cotangent: in the shape of the logits.
 
-    The gradient's own direction finds what it has too much, random signs find what it lacks. Each
-    direction is judged by the best of three step sizes (large ones cross kinks, small ones drown in
-    rounding), the random ones by their median. Where that is too much for TOLERANCE, kinks may be
-    why: a difference is the mean of the slope along its step, so the gradient is averaged there.
+    The gradient's own direction finds components that it should not have; random signs find
+    components that it lacks. Each direction counts with the best of three step sizes, because large
+    steps cross kinks and small ones drown in rounding. The random directions count with their
+    median. An error above TOLERANCE may come from kinks. A difference is the mean of the slope
+    along its step, so the gradient is then averaged along the step too.
     """
     gradient = pullback(images)
     length = float(np.linalg.norm(gradient))
@@ -313,9 +316,7 @@ def directional_error(
 def _check_mixing(
     run: Callable[[Array], tuple[Float64, Float64]], images: Float64, exact: bool
 ) -> None:
-    """Check that the first, the middle and the last image have the same results beside black and
-    white ones.
-    """
+    """Check that the first, middle and last image give the same results beside other images."""
     alone, again = run(images), run(images)
     exact = exact and all(np.array_equal(a, b) for a, b in zip(alone, again, strict=True))
     limit = 0.0 if exact else _MIXING
@@ -326,8 +327,8 @@ def _check_mixing(
             scale = np.abs(before[i]).max() + 1e-12
             if not np.abs(before[i] - after[i]).max() <= limit * scale:
                 raise CheckError(
-                    f"self-check: an image's {name} change with the other images of its batch; is "
-                    "the model in training mode (batch normalisation)? export it in eval mode"
+                    f"self-check: an image's {name} change with the other images of its batch, as "
+                    "batch normalisation in training mode does; export the model in eval mode"
                 )
 
 
@@ -337,10 +338,10 @@ def check_artifact(
     device: str = "cpu",
     weights: Mapping[str, Array] | None = None,
 ) -> None:
-    """Run one call of the artifact from a zero start.
+    """Run one call of the artifact from a zero start, and check its image.
 
     Raises:
-        CheckError: the image is not finite, leaves [0, 1], or a step leaves it as it is.
+        CheckError: the image is not finite or leaves [0, 1], or a step does not change it.
     """
     size = manifest.batch if isinstance(manifest.batch, int) else 2
     engine = Engine(model, {"N": size, "R": size}, device)
@@ -365,7 +366,7 @@ def check_artifact(
     adversarial = found["adversarial"]
     inside = np.isfinite(adversarial) & (adversarial >= 0) & (adversarial <= 1)
     if not inside.all():
-        raise CheckError("self-check: a call of the attack gives values that are not in [0, 1]")
-    # Of whole attacks that keep the best iterate that may be the start itself.
+        raise CheckError("self-check: a call of the attack returned values outside [0, 1]")
+    # A whole attack that keeps the best iterate may return its start, the clean image.
     if manifest.form == "step" and np.array_equal(adversarial, images):
         raise CheckError("self-check: one step of the attack leaves the image as it is")

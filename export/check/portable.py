@@ -1,6 +1,4 @@
-"""What keeps an artifact from running everywhere: operators that a runtime lacks, opsets it is too
-old for.
-"""
+"""Refuses artifacts that a supported runtime cannot run: a missing operator, or a newer opset."""
 
 from collections.abc import Iterator
 
@@ -12,7 +10,7 @@ from jataug.runtime.unsupported import opset_of
 __all__ = ["check_portable"]
 
 _OPSET, _IR = 26, 13
-"""The newest that onnxruntime-node and onnxruntime-web 1.30 take."""
+"""The newest opset and IR version that onnxruntime-node and onnxruntime-web 1.30 accept."""
 
 _LACKING = {
     "OpenVINO": {
@@ -28,7 +26,7 @@ _LACKING = {
         "TensorScatter", "TfIdfVectorizer", "Upsample",
     },
 }  # fmt: skip
-"""By runtime: what it said it lacks in every one of ONNX's node tests of the operator (openvino
+"""The operators that each runtime lacks: it refused every ONNX node test of the operator (openvino
 2026.4.1, tract 0.23.9). ONNX Runtime has all of them, and so have its builds for Node.js and WASM.
 """
 
@@ -41,15 +39,15 @@ def check_portable(model: onnx.ModelProto) -> None:
     """
     if opset_of(model) > _OPSET or model.ir_version > _IR:
         raise ModelError(
-            f"portable: expected opset {_OPSET} and IR version {_IR} at most, which ONNX Runtime "
-            f"Web and Node.js take, got {opset_of(model)} and {model.ir_version}; convert the "
-            "classifier to an older opset (18 runs everywhere)"
+            f"portable: the artifact has opset {opset_of(model)} and IR version "
+            f"{model.ir_version}; ONNX Runtime Web and Node.js take at most {_OPSET} and {_IR}; "
+            "convert the classifier to an older opset (18 runs everywhere)"
         )
     for node in _nodes(model.graph):
         if node.domain not in ("", "ai.onnx"):
             raise ModelError(
-                f"portable: expected operators of ONNX alone, got {node.domain}.{node.op_type} "
-                f"(node {node.name!r})"
+                f"portable: {node.domain}.{node.op_type} (node {node.name!r}) is not an operator "
+                "of the ONNX standard; leave --for portable out, or change the classifier"
             )
         for runtime, lacking in _LACKING.items():
             if node.op_type in lacking:
@@ -62,7 +60,7 @@ def check_portable(model: onnx.ModelProto) -> None:
 def _advice(op: str) -> str:
     if op == "Loop":
         return "use the form step or unrolled"
-    return "the classifier brings it along: leave --for portable out, or change the classifier"
+    return "it comes from the classifier; leave --for portable out, or change the classifier"
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

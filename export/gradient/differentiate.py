@@ -1,6 +1,4 @@
-"""Reverse-mode differentiation of a classifier's graph: the engine. The rules are in
-jataug.export.rules.
-"""
+"""Reverse-mode differentiation of a classifier's graph. The rules are in jataug.export.rules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from ..model.reach import reached_from, stopped_at
 from ..passes.lowering import lower_masks
 from ..passes.rematerialize import SIZES, order_by_depth, rematerialize
 from ..rules import find_rule
-from .float_twin import Twin
+from .float_twin import FloatTwin
 
 __all__ = ["Trace", "trace", "vjp"]
 
@@ -30,12 +28,12 @@ class Trace:
     """One instance of a network inside a graph under construction.
 
     Attributes:
-        graph: where the instance's nodes are.
-        nodes: each source node beside its instance, in order.
+        graph: the graph that holds the instance.
+        nodes: the source nodes, in order.
         terms: source value -> term, for every value that has been computed.
         image: the source value of the image.
         logits: the term of the logits.
-        opset: of the source.
+        opset: the source's ai.onnx version.
     """
 
     graph: Builder
@@ -46,8 +44,9 @@ class Trace:
     opset: int | None
 
     def pullback(self, cotangent: Term) -> Term:
-        """Add the gradient of sum(cotangent * logits) with respect to the image, and return it: as
-        the image.
+        """Add the gradient of sum(cotangent * logits) with respect to the image, and return it.
+
+        The gradient has the image's shape and type.
 
         Raises:
             UnsupportedOperator: an op between the image and the logits has no rule.
@@ -80,8 +79,10 @@ class Trace:
         return cotangents[self.image]
 
     def _read(self, node: ir.Node, value: ir.Value, active: set[ir.Value]) -> Term:
-        """Return a value as the rules of a node read it: quantised numbers as float, but for the
-        rules of quantised ops; a constant that is stored quantised as a float constant.
+        """Return a value as the rules of a node read it.
+
+        Rules of quantised ops read the term itself. Other rules read quantised numbers as float,
+        and a constant that is stored quantised as a float constant.
         """
         term, maker = self.terms[value], value.producer()
         if is_quantised(node):
@@ -105,36 +106,37 @@ def _unmoved(instance: Trace, logits: ir.Value) -> str:
         return f"the logits {logits.name!r} do not depend on the image"
     return (
         f"the gradient of {logits.name!r} is 0 everywhere: {node.op_type} (node {node.name!r}), "
-        "which lies between the image and it, is flat; attack it without gradients (jataug "
-        "evaluate does), or give the operator a straight-through derivative with "
+        "which lies between the image and it, has a derivative of zero; attack the model without "
+        "gradients (jataug evaluate does), or give the operator a straight-through derivative with "
         "jataug.export.rule"
     )
 
 
 def trace(graph: Builder, network: Classifier, image: Term, *, rounded: bool = True) -> Trace:
-    """Add an instance of `network` that reads `image` to `graph`; weights are shared among
-    instances.
+    """Add an instance of `network` that reads `image` to `graph`, and return it.
+
+    Instances in one graph share their weights.
 
     Args:
-        graph: where to.
-        network: what.
-        image: what it reads.
+        graph: the graph that the nodes are added to.
+        network: the network to copy.
+        image: the term that the instance reads as its image.
         rounded: False writes the float twin of a quantised network.
     """
     terms = {network.image: image}
-    twin = None if rounded else Twin(graph)
+    twin = None if rounded else FloatTwin(graph)
     for node in network.nodes:
         for value in node.inputs:
             if value is not None and value not in terms:
                 terms[value] = graph.adopt(value)
         inputs = [None if v is None else terms[v] for v in node.inputs]
         outputs = [_declared(graph, network, value) for value in node.outputs]
-        written = twin and twin.write(node, inputs, outputs)
-        if not written:
-            _copy(graph, node, twin.adapted(inputs) if twin else inputs, outputs)
+        rewritten = twin and twin.write(node, inputs, outputs)
+        if not rewritten:
+            _copy(graph, node, twin.adapt_inputs(inputs) if twin else inputs, outputs)
             if twin:
-                twin.follow(inputs, outputs)
-        terms.update(zip(node.outputs, written or outputs, strict=True))
+                twin.mark_floats(inputs, outputs)
+        terms.update(zip(node.outputs, rewritten or outputs, strict=True))
     for value in network.outputs:
         if value not in terms:  # a weight
             terms[value] = graph.adopt(value)
@@ -142,7 +144,7 @@ def trace(graph: Builder, network: Classifier, image: Term, *, rounded: bool = T
 
 
 def _declared(graph: Builder, network: Classifier, value: ir.Value) -> Term:
-    """Return a fresh term for a value of the network, with the type and shape it has there."""
+    """Return a new term with the type and shape of a value of the network."""
     info = network.info.get(value.name or "")
     dtype, shape = (None, None) if info is None else (info.dtype.numpy(), info.shape)
     fresh = ir.Value(name=graph.unique(value.name) if value.name else "")
@@ -179,11 +181,11 @@ def unbroadcast(g: Term, x: Term) -> Term:
 
 
 def vjp(network: Classifier, *, rounded: bool = True) -> onnx.ModelProto:
-    """Return what `differentiate` returns, of a network that was prepared.
+    """Return the vector-Jacobian product of a prepared network; see `differentiate`.
 
     Args:
-        network: what is differentiated.
-        rounded: False takes the float twin of a quantised network in its place.
+        network: the network to differentiate.
+        rounded: False differentiates the float twin of a quantised network instead.
 
     Raises:
         ModelError: the output does not depend on the input.
@@ -210,7 +212,7 @@ def _check_shape(gradient: Term, shape: Shape) -> None:
     if gradient.shape is None:
         gradient.shape = shape
     if gradient.shape != shape:
-        raise ModelError(f"the gradient has shape {gradient.shape}, the image {shape}")
+        raise ModelError(f"the gradient has the shape {gradient.shape}, but the image has {shape}")
 
 
 def _name(value: ir.Value) -> str:
@@ -219,5 +221,5 @@ def _name(value: ir.Value) -> str:
 
 def _dtype(value: ir.Value) -> np.dtype[Any]:
     if value.dtype is None:
-        raise ModelError(f"{value.name}: its type is not known")
+        raise ModelError(f"{value.name}: its type cannot be inferred; declare it in the model")
     return value.dtype.numpy()

@@ -1,6 +1,7 @@
-"""The float twin of a quantised network: nothing is rounded, and what saturates still does.
+"""The float twin of a quantised network: it saturates as the network does, but rounds nothing.
 
-There a straight-through gradient is exact, so that finite differences can confirm it.
+A straight-through gradient is the exact gradient of the float twin, so finite differences can check
+it.
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,14 @@ from ..graph.quantised_values import (
 )
 from ..graph.term import Builder, Term
 
-__all__ = ["Twin"]
+__all__ = ["FloatTwin"]
 
 
-class Twin:
+class FloatTwin:
     """Writes nodes of a quantised network without their rounding.
 
-    A value that was whole numbers is float then; its term keeps the type that the network gives it.
+    Values that are integers in the network become floats. Their terms still record the network's
+    type.
     """
 
     def __init__(self, graph: Builder) -> None:
@@ -38,16 +40,16 @@ class Twin:
     def write(
         self, node: ir.Node, inputs: Sequence[Term | None], declared: Sequence[Term]
     ) -> list[Term] | None:
-        """Add what stands for the node; return its results, None where it stays as it is.
+        """Add the replacement of a node and return its results, or None if it needs none.
 
         Args:
-            node: of the network.
-            inputs: what it reads in this graph.
-            declared: what its results are in the network: type and shape.
+            node: a node of the network.
+            inputs: the terms that it reads in this graph.
+            declared: terms with the type and shape of its results in the network.
         """
         quantised = is_quantised(node) and any(t is not None and t.const is None for t in inputs)
         if quantised:
-            first, *others = self._written(node, inputs, declared)
+            first, *others = self._rewrite(node, inputs, declared)
         elif node.op_type == "Cast" and inputs[0] is not None and self._is_float(inputs[0]):
             first, others = _cast(inputs[0], declared[0]), []
         else:
@@ -57,7 +59,7 @@ class Twin:
             self._floats.add(found.value)
         return [found, *others]
 
-    def _written(
+    def _rewrite(
         self, node: ir.Node, inputs: Sequence[Term | None], declared: Sequence[Term]
     ) -> list[Term]:
         key, attributes, result = (node.domain, node.op_type), attributes_of(node), declared[0]
@@ -94,8 +96,8 @@ class Twin:
             raise TypeError(f"{node.name}: expected a tensor")
         return [x / scale + zero.cast(np.float32), *[scale, zero][: len(declared) - 1]]
 
-    def adapted(self, inputs: Sequence[Term | None]) -> list[Term | None]:
-        """Return the inputs of a node that stays: constants beside a float as floats."""
+    def adapt_inputs(self, inputs: Sequence[Term | None]) -> list[Term | None]:
+        """Return the inputs of an unchanged node, with constants beside floats made float."""
         kinds = {t.dtype for t in inputs if t is not None and self._is_float(t)}
         found: list[Term | None] = []
         for term in inputs:
@@ -104,8 +106,8 @@ class Twin:
             found.append(term)
         return found
 
-    def follow(self, inputs: Sequence[Term | None], outputs: Sequence[Term]) -> None:
-        """Learn that a node that stayed gives floats where it reads some."""
+    def mark_floats(self, inputs: Sequence[Term | None], outputs: Sequence[Term]) -> None:
+        """Record that the outputs of an unchanged node are floats if its inputs are."""
         kinds = {t.dtype for t in inputs if t is not None and self._is_float(t)}
         self._floats.update(t.value for t in outputs if t.dtype in kinds)
 

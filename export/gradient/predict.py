@@ -1,4 +1,4 @@
-"""A plain classifier as a function from images to logits, without its gradient."""
+"""A classifier as a function from images to logits, without a gradient."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ def predictor(
     The images are uint8 (batch, height, width, channel), or float32 as a Session takes them.
 
     Raises:
-        ModelError: the model is no classifier.
+        ModelError: the model is not a classifier.
     """
     preprocessing = preprocessing or Preprocessing()
     proto = load_model(model)

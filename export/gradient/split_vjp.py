@@ -1,7 +1,8 @@
-"""A network in two graphs, for whoever learns the cotangent only after the forward pass: forward
-with the values that the gradient needs, and the gradient from those.
+"""The vector-Jacobian product of a network as two graphs, a forward and a backward one.
 
-Nothing is computed twice, where `differentiate` would repeat the forward pass.
+The forward graph also returns the values that the gradient needs, and the backward graph reads
+them. This serves callers that know the cotangent only after the forward pass. `differentiate`
+returns one graph, which would repeat the forward pass for them.
 """
 
 from collections.abc import Sequence
@@ -22,19 +23,20 @@ from ..passes.lowering import lower_masks
 from ..preprocess import into_network, out_of_network
 from .differentiate import Trace, trace
 
-__all__ = ["Halves", "forward_half", "halves", "outer_shape", "row_shapes"]
+__all__ = ["SplitVjp", "forward_graph", "outer_shape", "row_shapes", "split_vjp"]
 
 _IR_VERSION = 10
 
 
 @dataclass(frozen=True)
-class Halves:
-    """The two graphs; all their own inputs and outputs are float32.
+class SplitVjp:
+    """The two graphs. Image, logits, cotangent and gradient are float32.
 
     Attributes:
         forward: "image" -> "logits" and `saved`.
-        backward: "cotangent" (as the logits) and `saved` -> "gradient" (as the image).
-        saved: names of the values that go from one to the other, in the model's own types.
+        backward: "cotangent" (shape of the logits) and `saved` -> "gradient" (shape of the image).
+        saved: names of the values that `forward` returns and `backward` reads, in the model's own
+            types.
     """
 
     forward: onnx.ModelProto
@@ -43,8 +45,8 @@ class Halves:
 
 
 def outer_shape(network: Classifier, preprocessing: Preprocessing | None) -> tuple[int | str, ...]:
-    """Return the shape of what goes in: the network's own input, or with preprocessing the image
-    (batch, channel, height, width).
+    """Return the input's shape: the network's own, or (batch, channel, height, width) of an image
+    before its preprocessing.
     """
     if preprocessing is None:
         return network.image_shape
@@ -57,21 +59,25 @@ def row_shapes(
     """Return the shapes of one image and of its row of the output.
 
     Raises:
-        ModelError: the output has no row per image, or a size is not known.
+        ModelError: the output does not have one row per image, or a size is symbolic.
     """
     image, output = outer_shape(network, preprocessing), network.logits_shape
     if output[:1] != image[:1]:
-        raise ModelError(f"the output has shape {output}: expected one row per image of the batch")
+        raise ModelError(
+            f"the output has the shape {output}, which is not one row for each image of the batch"
+        )
     for shape in (image, output):
         if any(isinstance(size, str) for size in shape[1:]):
-            raise ModelError(f"shape {shape}: expected every size but the batch to be known")
+            raise ModelError(
+                f"the shape {shape} has a symbolic size other than the batch; fix it in the model"
+            )
     return tuple(map(int, image[1:])), tuple(map(int, output[1:]))
 
 
-def forward_half(
+def forward_graph(
     network: Classifier, preprocessing: Preprocessing | None, saved: Sequence[ir.Value] = ()
 ) -> onnx.ModelProto:
-    """Return "image" -> "logits", and an output "saved_<i>" for each source value in `saved`."""
+    """Return the graph "image" -> "logits", with an output "saved_<i>" per value in `saved`."""
     graph = Graph()
     image = graph.input("image", np.float32, outer_shape(network, preprocessing))
     names = [graph.unique(name) for name in ("logits", *_names(saved))]
@@ -83,12 +89,12 @@ def forward_half(
     return ir.to_proto(ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug"))
 
 
-def halves(network: Classifier, preprocessing: Preprocessing | None) -> Halves:
-    """Return both halves of the network's vector-Jacobian product.
+def split_vjp(network: Classifier, preprocessing: Preprocessing | None) -> SplitVjp:
+    """Return the network's vector-Jacobian product as a forward and a backward graph.
 
     Raises:
         UnsupportedOperator: an op on the path has no derivative rule; the message names it.
-        ModelError: the output does not depend on the image, or a shape is not known.
+        ModelError: the output does not depend on the image, or a shape cannot be inferred.
     """
     graph = Graph()
     cotangent = graph.input("cotangent", np.float32, network.logits_shape)
@@ -106,8 +112,8 @@ def halves(network: Classifier, preprocessing: Preprocessing | None) -> Halves:
         terms[value].value.name = name
         finished.inputs.append(terms[value].value)
     model = ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug")
-    forward = forward_half(network, preprocessing, saved)
-    return Halves(forward, ir.to_proto(model), _names(saved))
+    forward = forward_graph(network, preprocessing, saved)
+    return SplitVjp(forward, ir.to_proto(model), _names(saved))
 
 
 def _names(saved: Sequence[ir.Value]) -> list[str]:
@@ -115,7 +121,7 @@ def _names(saved: Sequence[ir.Value]) -> list[str]:
 
 
 def _placeholders(graph: Graph, network: Classifier) -> dict[ir.Value, Term]:
-    """Return a term for every value of the network: weights as they are, the others to be fed."""
+    """Return a term for every value of the network: constants for weights, inputs for the rest."""
     terms: dict[ir.Value, Term] = {}
     computed = [network.image, *(y for node in network.nodes for y in node.outputs)]
     for i, value in enumerate(computed):

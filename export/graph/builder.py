@@ -1,4 +1,4 @@
-"""Building ONNX graphs: a builder that names nodes, shares constants and drops unused nodes."""
+"""A builder of ONNX graphs. It names nodes, shares constants and drops unused nodes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,12 +17,11 @@ Array = NDArray[Any]
 
 
 class Graph:
-    """Nodes in the order they were added, and the constants they share.
+    """A graph under construction: nodes in the order they were added, and shared constants.
 
     Args:
-        parent: the graph around this one, for the body of a control-flow node; constants are kept
-            there.
-        reserved: names that only outputs will have, whatever the values of a network are called.
+        parent: the enclosing graph, for the body of a control-flow node. It holds the constants.
+        reserved: names that are kept for outputs, even if values of a network have them.
     """
 
     def __init__(self, parent: "Graph | None" = None, reserved: Iterable[str] = ()) -> None:
@@ -41,7 +40,7 @@ class Graph:
         return candidate
 
     def input(self, name: str, dtype: Any, shape: Shape) -> Term:
-        """Return a term for a graph input; the caller lists it when the graph is finished."""
+        """Return a term for a new graph input. The caller passes it to `finish`."""
         dtype = np.dtype(dtype)
         value = ir.val(self.unique(name), dtype=ir.DataType.from_numpy(dtype), shape=shape)
         return Term(self, value, dtype, shape)
@@ -75,11 +74,11 @@ class Graph:
     def derived(
         self, source: Term, purpose: str, make: Callable[..., Array], *others: Term
     ) -> Term:
-        """Return make(source.const, *others' constants) as an initializer of its own.
+        """Return make(source.const, *constants of others) as a separate initializer.
 
-        It is shared by equal sources, others and purposes alone: `make` may depend on nothing else.
-        A kernel must not be shared between Conv and ConvTranspose, not even where the numbers
-        agree: OpenVINO 2026.4 then returns wrong gradients.
+        Calls with equal source, others and purpose share it, so `make` may depend on nothing else.
+        Conv and ConvTranspose must not share a kernel, even if the numbers agree: OpenVINO 2026.4
+        then returns wrong gradients.
         """
         terms = (source, *others)
         for term in terms:
@@ -97,7 +96,7 @@ class Graph:
         return self._constant_term(value)
 
     def initializer(self, name: str, array: Array) -> Term:
-        """Add a named constant of its own."""
+        """Add a named constant that is never shared, and return it."""
         name = self.unique(name)
         tensor = ir.Tensor(np.array(array, order="C"), name=name)
         value = ir.Value(
@@ -117,9 +116,7 @@ class Graph:
         return Term(self, value, array.dtype, array.shape, array)
 
     def adopt(self, value: ir.Value) -> Term:
-        """Return another graph's constant as one of this graph's; the same constant is adopted
-        once.
-        """
+        """Return another graph's constant as one of this graph. It is copied only once."""
         key = ("adopted", id(value))
         known = self._known.get(key)
         if known is not None and known.const_value is None:
@@ -133,7 +130,7 @@ class Graph:
         return self._constant_term(known)
 
     def supply(self, value: ir.Value, term: Term) -> None:
-        """Let `term`, an input, stand for another graph's weight wherever that is adopted."""
+        """Make `adopt` return the input `term` for another graph's weight `value`."""
         self._known[("adopted", id(value))] = term.value
 
     def finish(
@@ -144,14 +141,14 @@ class Graph:
         *,
         opsets: Mapping[str, int] | None = None,
     ) -> ir.Graph:
-        """Return the graph: outputs named as given (reserve the names), unneeded nodes left out.
+        """Return the finished graph, without unneeded nodes. Output names must be reserved.
 
         Args:
             inputs: the terms made by `input`, in order.
             outputs: name -> term; every term must have a type and a shape.
             name: the graph's name.
-            opsets: domain -> version, for a main graph; None for a body, whose constants stay with
-                its parent.
+            opsets: domain -> version, for a main graph; None for a body, whose parent holds the
+                constants.
         """
         main = opsets is not None
         finals: list[ir.Value] = []
@@ -184,7 +181,7 @@ def _sizes(value: ir.Value) -> Shape | None:
 
 
 def reads(node: ir.Node) -> Iterable[ir.Value]:
-    """Yield what a node reads, the bodies in it included."""
+    """Yield the values that a node reads, including those that its subgraphs read."""
     yield from (value for value in node.inputs if value is not None)
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
@@ -195,7 +192,7 @@ def reads(node: ir.Node) -> Iterable[ir.Value]:
 
 
 def needed_nodes(nodes: Sequence[ir.Node], outputs: Iterable[ir.Value]) -> list[ir.Node]:
-    """Return the nodes that the outputs need, those that nested graphs read included; in order."""
+    """Return, in order, the nodes that the outputs need, directly or through nested graphs."""
     needed = set(outputs)
     kept = []
     for node in reversed(nodes):

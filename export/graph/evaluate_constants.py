@@ -1,4 +1,4 @@
-"""One node computed from known inputs, as the runtime of the model computes it."""
+"""Evaluates one node on constant inputs, with the same results as the runtime."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -21,11 +21,11 @@ def evaluate(
     feeds: Mapping[str, Array],
     opsets: Iterable[onnx.OperatorSetIdProto],
 ) -> list[Array] | None:
-    """Return a node's outputs for known inputs; None where they cannot be computed.
+    """Return a node's outputs for constant inputs, or None if they cannot be computed.
 
-    ONNX Runtime computes numbers, as it computes the rest of the model. onnx's own evaluator
-    computes what sizes and places are made of, five times sooner; and numbers where ONNX Runtime is
-    not installed or lacks the type, but for the operators that it gets wrong.
+    ONNX Runtime computes floating-point values, as it computes the rest of the model. onnx's
+    reference evaluator computes sizes and indices, five times faster. It also replaces ONNX Runtime
+    where that is not installed or lacks the type, except for operators that it computes wrongly.
     """
     whole = all(array.dtype in _WHOLE for array in feeds.values())
     found = None if whole else _by_runtime(node, feeds, opsets)
@@ -37,7 +37,7 @@ def evaluate(
 _WHOLE = (np.dtype(np.int64), np.dtype(np.int32), np.dtype(bool))
 
 _WRONG = {"GridSample", "LRN", "LpNormalization"}
-"""What onnx's evaluator computes wrongly; the tests' own evaluators replace the same."""
+"""The operators that onnx's evaluator computes wrongly. The tests' evaluators replace them too."""
 
 
 def _by_runtime(
@@ -55,7 +55,7 @@ def _by_runtime(
     single = helper.make_model(graph, opset_imports=list(opsets), ir_version=10)
     try:
         found = Engine(single, {}, "cpu", threads=1).run(feeds)
-    except Exception:  # it is not installed, or has no kernel for the type
+    except Exception:  # ONNX Runtime is not installed, or has no kernel for the type
         return None
     return [found[name] for name in node.output if name]
 
@@ -76,6 +76,6 @@ def _by_onnx(
     try:
         with np.errstate(all="ignore"):
             found = ReferenceEvaluator(single).run(None, dict(feeds))
-    except Exception:  # an op, a type or an option that the evaluator does not have
+    except Exception:  # the evaluator lacks the op, the type or an option
         return None
     return [np.asarray(array) for array in found]

@@ -12,13 +12,15 @@ POOLS = ("AveragePool", "LpPool", "MaxPool")
 
 
 def pool_size(node: ir.Node, sizes: Sequence[Any], inferred: Sequence[Any]) -> list[Any] | None:
-    """Return the result's sizes without windows that lie in the padding behind; None where there
-    are none.
+    """Return a pool's output sizes without windows that lie wholly in the padding at the end.
 
     Args:
         node: any node.
-        sizes: of its first input.
-        inferred: of its first output.
+        sizes: the sizes of its first input.
+        inferred: the sizes of its first output, as ONNX's shape inference gives them.
+
+    Returns:
+        The sizes, or None if there are no such windows.
     """
     if node.domain or node.op_type not in POOLS or not node_attribute(node, "ceil_mode", 0):
         return None

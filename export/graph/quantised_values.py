@@ -1,7 +1,8 @@
-"""Quantised ops: the float op that each stands for, and the numbers behind its integers.
+"""Quantised ops: the float op that each one approximates, and the real values of its integers.
 
-q stands for (q - zero_point) * scale. A quantiser rounds x / scale + zero_point, ties to even, and
-saturates at the ends of its type: it represents x where x rounds to an integer inside.
+The integer q represents (q - zero_point) * scale. A quantiser rounds x / scale + zero_point, ties
+to even, and saturates at the ends of its type. It represents x if x rounds to an integer of the
+type.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,11 +47,11 @@ class Linear:
     Attributes:
         op_type: the float op, of ai.onnx.
         inputs: the positions of the tensors; a scale and a zero point follow each. None: every
-            third from the third on.
+            third input, from the third on.
         output: the position of the result's scale; its zero point follows.
-        bias: the position of a 32-bit bias, whose scale is the product of the inputs'.
-        axis: the output channels of the second tensor, which may have a scale each.
-        extra: attributes that the float op does not have, with the only value that is known here.
+        bias: the position of a 32-bit bias, whose scale is the product of the inputs' scales.
+        axis: the axis of output channels of the second tensor; each may have its own scale.
+        extra: attributes that the float op does not have, with the only supported value.
     """
 
     op_type: str
@@ -87,7 +88,7 @@ LINEAR: dict[Op, Linear] = {
 }
 
 INTEGER: dict[Op, str] = {("", "ConvInteger"): "Conv", ("", "MatMulInteger"): "MatMul"}
-"""Products of whole numbers, not rescaled, and the float op of each."""
+"""Products of integers without rescaling, and the float op of each."""
 
 QUANTISERS: frozenset[Op] = frozenset(
     {("", "QuantizeLinear"), (MICROSOFT, "QuantizeLinear"), ("", "DynamicQuantizeLinear")}
@@ -96,15 +97,15 @@ QUANTISERS: frozenset[Op] = frozenset(
 _DEQUANTISERS = {("", "DequantizeLinear"), (MICROSOFT, "DequantizeLinear")}
 
 STRAIGHT: frozenset[Op] = frozenset({*QUANTISERS, *LINEAR, *INTEGER})
-"""Ops whose whole-number result is differentiated as if it was not rounded: straight-through."""
+"""Ops with an integer result whose derivative is straight-through: it ignores the rounding."""
 
 
 def float_node(node: ir.Node, proto: onnx.NodeProto) -> tuple[onnx.NodeProto | None, str] | None:
-    """Return what tells the type and shape of an op of the runtime's own domain; else None.
+    """Return how to infer type and shape of an op of a runtime's own domain; None for other ops.
 
     Returns:
-        The float op in its place (None: its shape is that of its first input), and the name of a
-        value that has the type of its result.
+        A float op with the same shape (None: the shape is that of the first input), and the name
+        of a value that has the type of the result.
     """
     if node.domain != MICROSOFT:
         return None
@@ -122,7 +123,7 @@ def float_node(node: ir.Node, proto: onnx.NodeProto) -> tuple[onnx.NodeProto | N
 
 
 def is_quantised(node: ir.Node) -> bool:
-    """Tell whether a node takes or makes quantised numbers by the definition of its op."""
+    """Return whether a node's op is defined on quantised numbers."""
     return (node.domain, node.op_type) in STRAIGHT | _DEQUANTISERS
 
 
@@ -156,7 +157,7 @@ def _repeated(numbers: Term, axis: int, block: int) -> Term:
         return numbers
     if numbers.const is None:
         raise UnsupportedOperator(
-            f"{numbers.value.name}: blocks of scales that are no constants have no derivative here"
+            f"{numbers.value.name}: block-wise scales need to be constant to have a derivative"
         )
     return numbers.graph.derived(
         numbers, f"blocks_{axis}_{block}", lambda s: np.repeat(s, block, axis)
@@ -166,7 +167,7 @@ def _repeated(numbers: Term, axis: int, block: int) -> Term:
 def dequantised(
     q: Term, scale: Term, zero_point: Term | None, axis: int = 1, block: int = 0
 ) -> Term:
-    """Return (q - zero_point) * scale: a constant for constants."""
+    """Return (q - zero_point) * scale; it is a constant if the inputs are."""
     s = along(scale, q, axis, block)
     zero = None if zero_point is None else along(zero_point, q, axis, block)
     terms = (s,) if zero is None else (s, zero)
@@ -184,17 +185,17 @@ def _dequantise(q: Array, scale: Array, zero: Array | int = 0) -> Array:
 def interval(
     dtype: ir.DataType, x: Term, scale: Term, zero_point: Term | None, axis: int, block: int = 0
 ) -> tuple[Term, Term]:
-    """Return the least and the largest number that a quantiser rounds to one of its own.
+    """Return the ends of the interval that a quantiser represents without saturation.
 
-    Both lie half a step outside of the least and the largest integer, where rounding leaves the
-    type.
+    They lie half a step beyond the least and the largest integer of the type.
 
     Raises:
-        UnsupportedOperator: the type is not of whole numbers.
+        UnsupportedOperator: the type is not an integer type.
     """
     if dtype.is_floating_point():
         raise UnsupportedOperator(
-            f"{x.value.name}: quantised to {dtype}; straight-through are integers alone"
+            f"{x.value.name}: quantised to {dtype}; only integer types have a straight-through "
+            "derivative"
         )
     bits, signed = int(dtype.bitwidth), not dtype.name.startswith("U")
     least = -(2 ** (bits - 1)) if signed else 0
@@ -219,15 +220,16 @@ def real_result(
     attributes: Mapping[str, Any],
     shape: Any,
 ) -> tuple[Term, list[Term]]:
-    """Return what a QLinear op's float op gives before it is quantised, and that op's inputs.
+    """Return a QLinear op's result before quantisation, and the inputs of its float op.
 
     Raises:
-        UnsupportedOperator: an attribute has a value that is not known here.
+        UnsupportedOperator: an attribute has an unsupported value.
     """
     for name, known in form.extra:
         if attributes.get(name, known) != known:
             raise UnsupportedOperator(
-                f"{form.op_type} of quantised numbers: {name} {attributes[name]} has no derivative"
+                f"{form.op_type} of quantised numbers: {name}={attributes[name]} has no derivative "
+                "rule"
             )
     reals = []
     for number, i in enumerate(form.places(len(inputs))):
@@ -244,7 +246,7 @@ def real_result(
 
 
 def integer_inputs(op_type: str, inputs: Sequence[Term | None]) -> list[Term]:
-    """Return the two tensors of a product of whole numbers, less their zero points, as float32."""
+    """Return the two tensors of an integer product, minus their zero points, as float32."""
     padded = [*inputs, None, None][:4]
     axes = (1, 0) if op_type == "Conv" else (-2, -1)
     reals = []

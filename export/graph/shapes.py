@@ -1,9 +1,8 @@
-"""Shape inference that never loses the batch: every shape is inferred at two batch sizes and
-compared.
+"""Shape inference that never loses the batch: it runs at two batch sizes and compares the shapes.
 
-Inference with a symbolic batch drops its name after some broadcasts and reshapes. At a concrete
-batch everything is a number, and what is computed from shapes can be computed; a size that grows
-with the batch is the batch, or a multiple of it.
+ONNX's inference with a symbolic batch drops its name after some broadcasts and reshapes. At a
+concrete batch size every size is a number, and values that are computed from shapes are constants.
+A size that grows with the batch is the batch, or a multiple of it.
 """
 
 from collections.abc import Mapping
@@ -36,13 +35,13 @@ __all__ = [
 BATCH = "N"
 
 MIXED = "?N"
-"""A size that changes with the batch and is no multiple of it."""
+"""A size that changes with the batch and is not a multiple of it."""
 
 PROBES = (6, 7)
-"""Two batch sizes; coincidences with other sizes do not matter, only the difference counts."""
+"""The two batch sizes. They may equal other sizes of a model, because only differences count."""
 
 _LARGE = 1024
-"""Constants with more entries than this are weights, whose numbers no shape depends on."""
+"""Constants with more entries than this are taken for weights, on which no shape depends."""
 
 _RANDOM = {
     "Bernoulli",
@@ -65,11 +64,12 @@ class Info:
 
 
 def infer_shapes(model: ir.Model, image: str, shape: Shape) -> dict[str, Info]:
-    """Return type and shape of every value, by name; a size that follows the batch is "N", "2N",
-    ..., one that is not known is "?".
+    """Return type and shape of every value, by name.
+
+    A size that follows the batch is "N", "2N" and so on. A size that cannot be inferred is "?".
 
     Args:
-        model: its image input's first axis is the batch.
+        model: the model; the first axis of its image input is the batch.
         image: the name of the image input.
         shape: the image's shape; shape[0] is BATCH, or a number for a model of fixed batch.
 
@@ -83,7 +83,7 @@ def infer_shapes(model: ir.Model, image: str, shape: Shape) -> dict[str, Info]:
 
 
 def merged(first: Mapping[str, Info], second: Mapping[str, Info]) -> dict[str, Info]:
-    """Return what is known at any batch from what is known at both probes."""
+    """Return shapes with a symbolic batch, from the shapes at two batch sizes."""
     return {
         name: Info(info.dtype, tuple(map(_symbolic, info.shape, second[name].shape)))
         for name, info in first.items()
@@ -101,11 +101,11 @@ def _symbolic(a: Dim, b: Dim) -> Dim:
 
 
 class Walk:
-    """Types, shapes and small numbers of a graph's values at one batch size, node by node.
+    """Infers types, shapes and small constants of a graph at one batch size, node by node.
 
     Attributes:
-        infos: type and shape, by name; a size that is not known is "?".
-        data: the values that do not depend on what the image shows, only on its shape.
+        infos: type and shape, by name; a size that cannot be inferred is "?".
+        data: the values that depend on the image's shape only, not on its pixels.
         batch: the size of the image's first axis.
     """
 
@@ -120,7 +120,7 @@ class Walk:
             self.learn(value)
 
     def learn(self, value: ir.Value) -> None:
-        """Take in a graph input or an initializer."""
+        """Record the type and shape of a graph input or an initializer."""
         name = value.name or ""
         known = constant(value)
         if known is not None and known.size <= _LARGE:
@@ -145,7 +145,7 @@ class Walk:
         """Infer the outputs of a node whose inputs were visited.
 
         Raises:
-            ModelError: they do not fit together.
+            ModelError: the inputs do not fit together.
         """
         proto = ir.to_proto(node)
         for name, info in self._infer(node, proto).items():
@@ -189,7 +189,7 @@ class Walk:
     def _infer_quantised(
         self, node: ir.Node, proto: onnx.NodeProto | None, typed: str
     ) -> dict[str, Info]:
-        """Infer an op of a runtime's own domain from its float op, or from its first input."""
+        """Infer the result of an op of a runtime's own domain, from its float op or first input."""
         shape, source = None, self.infos.get(_name(node.inputs[0]))
         if proto is None:
             shape = source.shape if source else None
@@ -210,7 +210,7 @@ class Walk:
         return {_name(node.outputs[0]): Info(kind.dtype, shape)}
 
     def _count_compressed(self, node: ir.Node) -> None:
-        """Compress keeps what its mask says, which onnx's inference does not read."""
+        """Set the result size of Compress from its mask, which onnx's inference ignores."""
         if node.op_type != "Compress" or node.domain:
             return
         source, mask = (_name(value) for value in node.inputs)
@@ -224,7 +224,7 @@ class Walk:
         self.infos[_name(node.outputs[0])] = Info(self.infos[source].dtype, tuple(sizes))
 
     def _correct_size(self, node: ir.Node) -> None:
-        """Take the size of a pool from the runtimes, that of MaxUnpool from its last input."""
+        """Set the size of a pool as runtimes have it, and of MaxUnpool from its last input."""
         source, name = _name(node.inputs[0] if node.inputs else None), _name(node.outputs[0])
         if source not in self.infos or node.domain:
             return
@@ -238,7 +238,7 @@ class Walk:
             self.infos[name] = Info(info.dtype, tuple(self.data[wanted].tolist()))
 
     def _fill_from_declared(self, node: ir.Node) -> None:
-        """Where inference knows nothing, as of an op of another domain, the file's word counts."""
+        """Use the file's declared shape where inference finds none, as for custom operators."""
         for value in node.outputs:
             known, declared = self.infos.get(_name(value)), value.shape
             if declared is None or value.dtype is None or (known and "?" not in known.shape):
@@ -251,7 +251,7 @@ class Walk:
             self.infos[_name(value)] = Info(value.dtype, tuple(sizes))
 
     def _check_reshape(self, node: ir.Node) -> None:
-        """Refuse another number of entries, which onnx's inference lets pass."""
+        """Refuse a Reshape that changes the number of entries, which onnx's inference allows."""
         if node.op_type != "Reshape" or node.domain:
             return
         before, after = (self._size(v) for v in (node.inputs[0], node.outputs[0]))
@@ -267,7 +267,7 @@ class Walk:
         return None if "?" in sizes else int(np.prod([int(s) for s in sizes]))
 
     def _compute(self, node: ir.Node, proto: onnx.NodeProto) -> None:
-        """Compute what depends on shapes and constants alone, and is small."""
+        """Compute small values that depend on shapes and constants only."""
         names = [_name(v) for v in node.inputs if v is not None]
         if node.op_type in ("Shape", "Size") and not node.domain:
             self._compute_shape(node, self.infos.get(names[0]))
@@ -302,14 +302,14 @@ def _misfit(node: ir.Node, shape: Shape, error: Exception) -> str:
 
 
 def constant(value: ir.Value | None) -> Array | None:
-    """Return the array of a constant value, None for a computed one."""
+    """Return the array of a constant value, or None for a computed one."""
     if value is None or value.const_value is None or not value.is_initializer():
         return None
     return value.const_value.numpy()
 
 
 def is_random(node: ir.Node) -> bool:
-    """Tell whether an op draws numbers."""
+    """Return whether an op draws random numbers."""
     return not node.domain and node.op_type in _RANDOM
 
 

@@ -1,4 +1,4 @@
-"""Values of a graph under construction, with operators that make rules read as formulas."""
+"""Terms: values of a graph under construction. Their operators let rules read as formulas."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
@@ -12,10 +12,10 @@ from jataug.errors import ModelError
 __all__ = ["SOURCE", "Builder", "Dim", "Shape", "Term", "broadcast_shapes", "made_by", "source_of"]
 
 Dim = int | str
-"""A static size, or the name of a symbolic one: "N" for the batch, "4N" for a multiple of it."""
+"""A static size, or a symbolic one: "N" is the batch, "4N" a multiple of it."""
 
 SOURCE = "jataug.source"
-"""Where a value that stands for a network's value holds that value, in its `meta`."""
+"""The key in a value's `meta` of the network's value that it stands for."""
 
 Shape = tuple[Dim, ...]
 Array = NDArray[Any]
@@ -23,7 +23,7 @@ Scalar = float | int
 
 
 class Builder(Protocol):
-    """What terms and rules ask of the graph around them; `graph.Graph` is the one there is."""
+    """What terms and rules need from the graph around them. `builder.Graph` implements it."""
 
     def op(
         self,
@@ -60,9 +60,7 @@ class Builder(Protocol):
 
 
 class Term:
-    """A value of a graph under construction: what is known of it, and the operators that extend the
-    graph.
-    """
+    """A value of a graph under construction. Its operators add nodes to that graph."""
 
     __slots__ = ("const", "dtype", "graph", "shape", "value")
 
@@ -175,9 +173,7 @@ class Term:
         return self._binary("Min", self, other)
 
     def where(self, chosen: "Term | Scalar", other: "Term | Scalar") -> "Term":
-        """Return `chosen` where this boolean term holds, `other` elsewhere; one of the two must be
-        a term.
-        """
+        """Return `chosen` where this boolean term is true, else `other`. One must be a term."""
         some = chosen if isinstance(chosen, Term) else other
         if not isinstance(some, Term):
             raise TypeError("where: expected a term among the two values")
@@ -188,7 +184,7 @@ class Term:
         return self.graph.op("Where", self, a, b, dtype=some.dtype, shape=shape)
 
     def cast(self, dtype: Any) -> "Term":
-        """Return the term as `dtype`; itself if it is that already."""
+        """Return the term as `dtype`, or the term itself if it has that type."""
         dtype = np.dtype(dtype)
         if self.dtype == dtype:
             return self
@@ -209,7 +205,7 @@ class Term:
 
     def _reduce(self, op_type: str, axes: Sequence[int], keepdims: bool) -> "Term":
         if not axes:
-            return self  # to the op itself no axes mean all
+            return self  # the ONNX op would reduce all axes if it got none
         shape = None
         if self.shape is not None:
             gone = {axis % len(self.shape) for axis in axes}
@@ -225,9 +221,7 @@ class Term:
         )
 
     def reshape(self, shape: Shape, like: "Term | None" = None) -> "Term":
-        """Return the term in `shape`; where that holds two symbolic sizes, `like` is a term that
-        has it.
-        """
+        """Return the term in `shape`. If that has two symbolic sizes, `like` is a term of it."""
         if self.shape == shape:
             return self
         if sum(isinstance(dim, str) for dim in shape) > 1:
@@ -248,7 +242,7 @@ class Term:
         return self.reshape(other.shape, other)
 
     def unsqueeze(self, axes: Sequence[int]) -> "Term":
-        """Return the term with axes of size 1 at these places of the result; none is negative."""
+        """Return the term with axes of size 1 at these positions of the result, none negative."""
         if not axes:
             return self
         shape: Shape | None = None
@@ -266,9 +260,7 @@ class Term:
         return self.graph.op("Transpose", self, dtype=self.dtype, shape=shape, perm=list(perm))
 
     def expand(self, shape: Shape) -> "Term":
-        """Return the term broadcast to `shape`, whose symbolic sizes the term itself must already
-        have.
-        """
+        """Return the term broadcast to `shape`. The term must already have its symbolic sizes."""
         if self.shape == shape:
             return self
         sizes = np.array([1 if isinstance(dim, str) else dim for dim in shape], np.int64)
@@ -293,7 +285,7 @@ class Term:
         axes: Sequence[int],
         steps: Sequence[int] | None = None,
     ) -> "Term":
-        """Return self[start:end:step] along each axis; bounds as in numpy for static sizes."""
+        """Return self[start:end:step] along each axis, with numpy's bounds for static sizes."""
         steps = [1] * len(axes) if steps is None else steps
         shape = None
         if self.shape is not None:
@@ -313,8 +305,9 @@ class Term:
         mode: str = "constant",
         value: float | None = None,
     ) -> "Term":
-        """Return the term with `before` and `after` entries added along each axis: zeros, `value`,
-        or the edge.
+        """Return the term with `before` and `after` entries added along each axis.
+
+        The entries are zeros, `value`, or copies of the edge.
         """
         if not any(before) and not any(after):
             return self
@@ -339,7 +332,7 @@ _COMPARISONS = frozenset({"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "E
 
 
 def _span(start: int, end: int, step: int) -> slice:
-    # An ONNX end below every index means "to the very first"; in Python that is None.
+    # An ONNX end below every index includes the first entry; Python needs None for that.
     return slice(start, None if step < 0 and end < -(2**31) else end, step)
 
 
@@ -357,9 +350,7 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
 
 
 def made_by(value: ir.Value | None) -> str:
-    """Return the operator that computes a value, in this graph or in that which it comes from; ""
-    where there is none.
-    """
+    """Return the op type that computes a value, in this graph or in its network; "" for none."""
     if value is None:
         return ""
     node = value.producer() or source_of(value).producer()
@@ -367,6 +358,6 @@ def made_by(value: ir.Value | None) -> str:
 
 
 def source_of(value: ir.Value) -> ir.Value:
-    """Return the network's value that a value stands for; itself where it stands for none."""
+    """Return the network's value that a value stands for, or the value itself."""
     found: ir.Value = value.meta.get(SOURCE, value)
     return found

@@ -1,1 +1,1 @@
-"""From a model as it comes to a classifier that can be differentiated."""
+"""Loads a model and prepares it as a classifier that can be differentiated."""

@@ -1,5 +1,6 @@
-"""Pools whose sizes are rounded up: before opset 22 ONNX's shape inference counts one window more,
-which would start in the padding behind the image and which the runtimes leave out.
+"""Pools with ceil_mode. Before opset 22 ONNX's shape inference counts one window too many.
+
+That window would start in the padding at the end of an axis, and runtimes leave it out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,10 @@ __all__ = ["settle_pools"]
 
 
 def settle_pools(model: ir.Model, shapes: Mapping[str, Sequence[Any]]) -> None:
-    """Write such pools, in place, as ones that round down and have the same windows.
+    """Rewrite such pools, in place, as pools with the same windows that round down.
 
     Raises:
-        UnsupportedOperator: an average counts its padding, which the other form would change.
+        UnsupportedOperator: an average pool counts its padding, which rewriting would change.
     """
     if model.opset_imports.get("", 0) >= 22:
         return
@@ -33,16 +34,16 @@ def settle_pools(model: ir.Model, shapes: Mapping[str, Sequence[Any]]) -> None:
             continue
         if node_attribute(node, "count_include_pad", 0):
             raise UnsupportedOperator(
-                f"{node.op_type} (node {node.name!r}): with ceil_mode and count_include_pad its "
-                "last window would lie wholly in the padding, which runtimes leave out and ONNX's "
-                "shape inference counts; export it at opset 22 or newer, or with ceil_mode=0"
+                f"{node.op_type} (node {node.name!r}): its last window lies wholly in the padding, "
+                "which runtimes and ONNX's shape inference treat differently under ceil_mode and "
+                "count_include_pad; export it at opset 22 or newer, or with ceil_mode=0"
             )
         node.attributes["pads"] = ir.AttrInt64s("pads", pads)
         node.attributes["ceil_mode"] = ir.AttrInt64("ceil_mode", 0)
 
 
 def _floored(node: ir.Node, sizes: Sequence[Any], results: Sequence[Any]) -> list[int] | None:
-    """Return the pads of a pool that rounds down; None for one that counts no window too many."""
+    """Return the pads of an equal pool that rounds down; None if no window is too many."""
     rank = len(sizes) - 2
     if not all(isinstance(size, int) for size in (*sizes[2:], *results[2:])):
         return None

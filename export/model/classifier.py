@@ -17,14 +17,14 @@ class Classifier:
     """A folded classifier with every shape known.
 
     Attributes:
-        nodes: in topological order, those that the outputs need.
+        nodes: the nodes that the outputs need, in topological order.
         image: the input to differentiate with respect to.
         logits: the output to differentiate.
-        outputs: all outputs that are kept.
+        outputs: all outputs that the prepared model keeps.
         info: type and shape of every value, by name.
         opsets: the version of every domain that the model imports; "" is ai.onnx.
-        weights: the inputs that are weights; none where they are constants.
-        head: what the model has behind the logits.
+        weights: the inputs that are weights; empty where weights are constants.
+        head: the nodes between the logits and the model's output.
     """
 
     nodes: list[ir.Node]

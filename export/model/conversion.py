@@ -1,4 +1,4 @@
-"""Older models, converted up with their meaning kept: onnx's converter loses that of Resize."""
+"""Converts older models to a newer opset. onnx's own converter loses the meaning of Resize."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from jataug.errors import ModelError
 __all__ = ["convert"]
 
 _RESIZE = 11
-"""From this opset on Resize says how it reads coordinates; before, it was one way only."""
+"""From this opset on, Resize has an attribute for its coordinates. Before, there was one way."""
 
 
 def convert(proto: onnx.ModelProto, opset: int, target: int) -> onnx.ModelProto:
@@ -35,10 +35,10 @@ def convert(proto: onnx.ModelProto, opset: int, target: int) -> onnx.ModelProto:
 
 
 def _pin_coordinates(graph: onnx.GraphProto) -> None:
-    """Write what Upsample and Resize meant before opset 11: coordinates i / scale, and the nearest
-    entry below where they enlarge, above where they reduce.
+    """Write the meaning of Upsample and Resize before opset 11 as attributes.
 
-    The converter leaves the newer default, half_pixel, which gives other numbers.
+    They read coordinates i / scale and round to the nearest entry: down when they enlarge, up when
+    they reduce. onnx's converter leaves the newer default, half_pixel, which gives other numbers.
     """
     for node in graph.node:
         if node.op_type != "Resize" or node.domain:

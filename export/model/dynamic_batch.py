@@ -1,10 +1,9 @@
-"""The batch size: what depends on shapes alone becomes numbers, and a file's own fixed batch is
-freed where that provably changes nothing.
+"""Makes a model run at any batch size.
 
-1. `settle`: Reshape, Expand and Resize whose sizes are computed get constant ones, -1 or 1 for the
-   batch; whatever else is the same at every batch becomes a constant.
-2. `free_batch`: constants that hold the file's batch (Reshape to [1, 512], a class token of batch
-   1) are rewritten for any batch. The rewritten graph is then run beside the original.
+1. `settle` replaces computed sizes of Reshape, Expand and Resize by constants, with -1 or 1 for the
+   batch. Other values that are the same at every batch become constants too.
+2. `free_batch` rewrites constants that hold the file's fixed batch (Reshape to [1, 512], a class
+   token of batch 1) for any batch. The caller then runs the rewritten graph beside the original.
 """
 
 from collections.abc import Callable
@@ -25,11 +24,11 @@ from .gather_rewrite import settle_gather, settle_gather_nd
 __all__ = ["free_batch", "settle", "works_alike"]
 
 _AGREES = 1e-3
-"""Largest difference of the logits, relative to their spread, that rounding may make."""
+"""The largest difference of the logits, relative to their spread, that counts as rounding."""
 
 
 def settle(model: ir.Model, image: str, shape: Shape) -> dict[str, Info]:
-    """Replace, in place, what is computed from shapes by numbers; return every value's shape.
+    """Replace values that are computed from shapes by constants, in place; return all shapes.
 
     Raises:
         ModelError: the shapes do not fit together.
@@ -46,7 +45,7 @@ def settle(model: ir.Model, image: str, shape: Shape) -> dict[str, Info]:
 
 
 def _settle_node(model: ir.Model, node: ir.Node, infos: dict[str, Info], walks: list[Walk]) -> bool:
-    if node.domain or is_quantised(node):  # a runtime fuses a weight that is stored quantised
+    if node.domain or is_quantised(node):  # a runtime can only fuse a weight that stays quantised
         return False
     names = [value.name or "" for value in node.outputs if value.name]
     data = [[walk.data.get(name) for walk in walks] for name in names]
@@ -124,8 +123,8 @@ def free_batch(model: ir.Model, image: str, shape: Shape) -> list[Callable[[], N
         shape: the image's, with the batch size that the file was made for.
 
     Returns:
-        What undoes the rewriting, last first; None where the batch cannot be freed, and nothing is
-        changed.
+        Functions that undo the rewriting, in the order to call them; None where the batch cannot be
+        freed, and then nothing is changed.
     """
     fixed, free = Walk(model, image, shape), Walk(model, image, (PROBES[0], *shape[1:]))
     undo: list[Callable[[], None]] = []
@@ -146,7 +145,7 @@ def free_batch(model: ir.Model, image: str, shape: Shape) -> list[Callable[[], N
 def _free_reshape(
     model: ir.Model, node: ir.Node, fixed: Walk, free: Walk
 ) -> list[Callable[[], None]]:
-    """The target keeps its inner sizes; the outermost one that holds the batch becomes -1."""
+    """Set the outermost size that holds the batch to -1, and keep the inner sizes."""
     before, after = (fixed.infos.get(_name(v)) for v in (node.inputs[0], node.outputs[0]))
     now = free.infos.get(_name(node.inputs[0]))
     target = constant(node.inputs[1])
@@ -166,7 +165,7 @@ def _batch_axis(before: Shape, now: Shape) -> int | None:
 
 
 def _place(before: Shape, axis: int, after: Shape, batch: int) -> int | None:
-    """Return the axis of `after` whose index runs with that of `axis` of `before`."""
+    """Return the axis of `after` that corresponds to `axis` of `before`."""
     if "?" in (*before, *after) or 0 in after:
         return None
     outside = np.prod([int(size) for size in before[:axis]], initial=1)
@@ -179,7 +178,7 @@ def _place(before: Shape, axis: int, after: Shape, batch: int) -> int | None:
 def _free_concat(
     model: ir.Model, node: ir.Node, fixed: Walk, free: Walk
 ) -> list[Callable[[], None]]:
-    """A constant of batch 1, such as a class token, is expanded to the batch of its neighbours."""
+    """Expand constants of batch 1, such as a class token, to the batch of the other inputs."""
     along = node.attributes["axis"].as_int()
     shapes = [(v, free.infos.get(_name(v))) for v in node.inputs]
     others = [(v, info) for v, info in shapes if info is not None and constant(v) is None]
@@ -261,11 +260,11 @@ def _replaced(
 
 
 def works_alike(fixed: Any, free: Any, image: str, shape: tuple[int, ...]) -> bool:
-    """Tell whether the freed model gives each batch of images what the original gave it alone.
+    """Return whether the freed model gives the same logits as the original, batch by batch.
 
     Args:
-        fixed: the original, as a ModelProto of one output.
-        free: the freed one.
+        fixed: the original, as a ModelProto with one output.
+        free: the freed model.
         image: the name of the image input.
         shape: the image's, with the original's batch size.
     """
@@ -279,7 +278,7 @@ def works_alike(fixed: Any, free: Any, image: str, shape: tuple[int, ...]) -> bo
         parts = [images[k : k + batch] for k in range(0, len(images), batch)]
         one = np.concatenate([_first(single.run({image: part})) for part in parts])
         found = _first(whole.run({image: images}))
-    except Exception:  # without a runtime, or where it fails, nothing is proven
+    except Exception:  # a missing or failing runtime proves nothing
         return False
     if one.shape != found.shape or not np.array_equal(np.isfinite(one), np.isfinite(found)):
         return False

@@ -1,7 +1,7 @@
-"""Gathers beside the batch, as one Gather along one static axis.
+"""Rewrites gathers that involve the batch axis as one Gather along a static axis.
 
-1. torch's as_strided, which its exporter writes as a flat Gather over the whole batch.
-2. GatherND over the axes before the batch: torch's adaptive pooling.
+1. torch's exporter writes as_strided as a flat Gather over the whole batch.
+2. It writes adaptive pooling as GatherND over the axes before the batch.
 """
 
 from typing import Any
@@ -22,15 +22,17 @@ Places = NDArray[Any]
 def settle_gather(
     model: ir.Model, node: ir.Node, before: Shape, after: Shape, places: list[Places | None]
 ) -> bool:
-    """Rewrite a Gather along axis 0, in place, as one along axis 1 of (batch, entry); tell whether
-    it was done.
+    """Rewrite a Gather along axis 0, in place, as one along axis 1 of (batch, entry).
 
     Args:
         model: the model.
         node: the Gather; its first axis holds a multiple of the batch.
-        before: its data's shape.
-        after: its result's shape.
-        places: its indices at either probe.
+        before: the shape of its data.
+        after: the shape of its result.
+        places: its indices at both probed batch sizes.
+
+    Returns:
+        Whether it was rewritten.
     """
     along = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
     entry = _per_image(before, places) if along == 0 else None
@@ -49,8 +51,10 @@ def settle_gather(
 
 
 def settle_gather_nd(model: ir.Model, node: ir.Node, before: Shape, after: Shape) -> bool:
-    """Rewrite a GatherND by constant indices whose slices hold the batch, in place; tell whether it
-    was done.
+    """Rewrite a GatherND with constant indices whose slices hold the batch, in place.
+
+    Returns:
+        Whether it was rewritten.
     """
     places = constant(node.inputs[1])
     if places is None or (
@@ -66,7 +70,7 @@ def settle_gather_nd(model: ir.Model, node: ir.Node, before: Shape, after: Shape
     flat = np.ravel_multi_index(tuple(np.moveaxis(index, -1, 0)), tuple(outer))
     merged = [int(outer.prod()), *(-1 if isinstance(size, str) else size for size in rest)]
     data = _inserted(model, node, "Reshape", [node.inputs[0]], merged, "merged")
-    # The rules of Gather want the batch first.
+    # The derivative rule of Gather needs the batch as the first axis.
     batch = next(i for i, size in enumerate(rest) if isinstance(size, str))
     forward = [batch + 1, 0, *(i + 1 for i in range(len(rest)) if i != batch)]
     first = _added(model, node, ir.node("Transpose", [data], {"perm": forward}), "batch_first")
@@ -83,7 +87,7 @@ def settle_gather_nd(model: ir.Model, node: ir.Node, before: Shape, after: Shape
 
 
 def _per_image(before: Shape, places: list[Places | None]) -> Places | None:
-    """Return the places within one image, where every image has the same."""
+    """Return the indices within one image if they are the same for every image, else None."""
     if not before or not isinstance(before[0], str) or not before[0].endswith("N"):
         return None
     count = int(before[0].removesuffix("N") or 1)
@@ -108,7 +112,7 @@ def _inserted(
     suffix: str,
     *attributes: ir.Attr,
 ) -> ir.Value:
-    """Add an op whose last input is constant before `node`; return its result."""
+    """Add an op with a constant last input before `node`; return its result."""
     name = f"{node.name}_{suffix}_constant"
     constant = register(model.graph, name, np.array(numbers, np.int64))
     return _added(

@@ -1,6 +1,4 @@
-"""Models in: an .onnx file, a ModelProto or a torch module becomes a classifier that can be
-differentiated.
-"""
+"""Loads an .onnx file, a ModelProto or a torch module as a classifier to differentiate."""
 
 import hashlib
 import math
@@ -36,10 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["OPSET", "image_shape", "load_model", "model_digest", "prepare"]
 
 OPSET = 18
-"""Older models are converted up to this; a newer one keeps its own."""
+"""Older models are converted to this opset; newer ones keep their own."""
 
 _LARGEST = 2**30
-"""Numbers in an image, or in a batch that the model fixes."""
+"""The most numbers in an image, or in a batch of a fixed size."""
 
 _NEWEST = 28
 """The newest opset whose ops this version has been checked against."""
@@ -57,11 +55,11 @@ def load_model(
         model: an .onnx file, a ModelProto, or a torch module.
         example: for a torch module, an input tensor of the right shape: (batch, channel, height,
             width).
-        optimize: let torch's exporter fold what it can.
+        optimize: let torch's exporter optimise the graph.
 
     Raises:
-        ModelError: the file is missing, truncated or no ONNX file, or its weights lie outside its
-            folder; a torch module came without an example.
+        ModelError: the file is missing, truncated or not an ONNX file; its weights are outside its
+            folder; or `example` is missing for a torch module.
     """
     if isinstance(model, onnx.ModelProto):
         return model
@@ -71,7 +69,7 @@ def load_model(
 
 
 def model_digest(model: onnx.ModelProto) -> str:
-    """Return the sha256 of the model as it came in."""
+    """Return the sha256 of the model before any preparation."""
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
@@ -97,7 +95,7 @@ def _from_torch(module: Any, example: Any, optimize: bool) -> onnx.ModelProto:
         ) from None
     modes = {part: part.training for part in module.modules()}
     module.eval()
-    # Two images: torch would take an example batch of one for a fixed size.
+    # torch would treat an example batch of one image as a fixed size.
     pair = torch.cat([example[:1], example[:1]])
     try:
         with warnings.catch_warnings():
@@ -115,7 +113,7 @@ def _from_torch(module: Any, example: Any, optimize: bool) -> onnx.ModelProto:
             )
     except Exception as error:
         first = str(error).strip().splitlines()[:1]
-        raise ModelError(f"torch.onnx.export refuses the module: {' '.join(first)}") from error
+        raise ModelError(f"torch.onnx.export cannot export it: {' '.join(first)}") from error
     finally:
         for part, mode in modes.items():
             part.training = mode
@@ -140,14 +138,14 @@ def prepare(
         proto: the model; it is not changed.
         wrt: the image input's name; default the only floating-point input.
         of: the name of the output to differentiate; default the only output.
-        preprocessing: for a classifier: what the output is. None differentiates any output as it
-            is.
+        preprocessing: for a classifier, says what the output is. None differentiates any output
+            unchanged.
         size: (height, width) for a model that leaves them open.
         weights: the initializers that become inputs.
-        opset: an older model is converted up to this.
+        opset: older models are converted to this opset.
 
     Raises:
-        ModelError: the model is no classifier, or its shapes cannot be inferred.
+        ModelError: the model is not a classifier, or its shapes cannot be inferred.
         UnsupportedOperator: a node draws random numbers, or mixes the images of a batch.
     """
     with explain_invalid(proto):
@@ -164,12 +162,12 @@ def prepare(
 
 
 class _OtherBatch(ModelError):
-    """The graph does not run at any batch in this way."""
+    """The graph cannot be made to run at any batch size in this way."""
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """The arguments of `prepare`, the model normalized."""
+    """The arguments of `prepare`, with the model normalized."""
 
     proto: onnx.ModelProto
     wrt: str | None
@@ -179,7 +177,7 @@ class _Plan:
     weights: tuple[str, ...] = ()
 
     def folded(self) -> tuple[ir.Model, ir.Value, ir.Value, list[Any]]:
-        """Return a fresh folded model, its image, its logits, and the image's declared sizes."""
+        """Return a new folded model, its image, its logits, and the image's declared sizes."""
         model, wanted = ir.from_proto(self.proto), self.preprocessing
         graph = model.graph
         image = _image_input(graph, self.wrt)
@@ -189,7 +187,7 @@ class _Plan:
         if wanted is not None:
             graph.outputs[:] = [logits]
         dims = _image_shape(image, wanted.layout if wanted else _layout(image), self.size)
-        if dims:  # loops and sequences are written out as long as the image makes them
+        if dims:  # the image's size decides how often loops and sequences are unrolled
             image.shape = ir.Shape([dims[0] or BATCH, *dims[1:]])
         fold(model)
         return model, image, graph.outputs[place], dims
@@ -216,12 +214,12 @@ def _prepared(plan: _Plan, way: str) -> Classifier:
     _require_apart(plan, dims, find_mixing(list(model.graph), image, logits, info))
     if way != "fixed" and (way == "freed" or (dims and dims[0])):
         original, old_image, old_logits, _ = plan.folded()
-        if head.inner is not None:  # a head that is sure of itself hides a difference
+        if head.inner is not None:  # a saturated head would hide a difference
             old_logits = choose_output(original.graph, head.inner, inner=True)
             plain = choose_output(model.graph, head.inner, inner=True)
         alone = _one_output(original, old_image, old_logits, fixed)
         if not works_alike(alone, _one_output(model, image, plain, shape), image_name, fixed):
-            raise _OtherBatch("at another batch the logits change")
+            raise _OtherBatch("the logits change with the batch size")
     drop_unused(model)
     refuse_random(list(model.graph), model.graph.outputs)
     for value in (v for node in model.graph for v in node.outputs):
@@ -250,7 +248,7 @@ def _free(model: ir.Model, image: str, fixed: Shape, classifier: bool) -> None:
 
 
 def _require_batch(plan: _Plan, way: str, dims: list[Any], output: Info | None) -> None:
-    """The logits must follow the batch; any other output may where the file leaves it open."""
+    """Refuse logits without a batch axis. Other outputs pass if the file leaves the batch open."""
     if way == "fixed" or (output is not None and output.shape[:1] == (BATCH,)):
         return
     if plan.preprocessing is not None or way == "freed" or not dims or dims[0]:
@@ -258,14 +256,14 @@ def _require_batch(plan: _Plan, way: str, dims: list[Any], output: Info | None) 
 
 
 def _require_apart(plan: _Plan, dims: list[Any], mixing: str | None) -> None:
-    """The images of a batch must not mix; a file of one image may do with it as it likes."""
+    """Refuse a graph that mixes the images of a batch, unless the file's batch is one image."""
     if mixing is None or plan.preprocessing is None:
         return
     raise _OtherBatch(mixing) if dims and dims[0] == 1 else UnsupportedOperator(mixing)
 
 
 def _one_output(model: ir.Model, image: ir.Value, logits: ir.Value, shape: Shape) -> Any:
-    """Return the model as a ModelProto from an image of this shape to the logits alone."""
+    """Return the model as a ModelProto with an image of this shape and the logits as output."""
     proto = ir.to_proto(model)
     for value in proto.graph.input:
         if value.name == image.name:
@@ -279,10 +277,11 @@ def _one_output(model: ir.Model, image: ir.Value, logits: ir.Value, shape: Shape
 def _at_opset(proto: onnx.ModelProto, wanted: int) -> onnx.ModelProto:
     opset = {entry.domain: entry.version for entry in proto.opset_import}.get("")
     if opset is None:
-        raise ModelError("the model imports no ai.onnx opset")
+        raise ModelError("the model imports no ai.onnx opset; export it again")
     if opset > _NEWEST:
         raise ModelError(
-            f"the model's opset is {opset}; the newest that is known here is {_NEWEST}"
+            f"the model's opset is {opset}, and this version supports at most {_NEWEST}; export "
+            "the model at an older opset, or update jataug"
         )
     if opset >= wanted:
         return proto
@@ -300,7 +299,7 @@ def _image_input(graph: ir.Graph, wrt: str | None) -> ir.Value:
     if len(inputs) != 1:
         named = ", ".join(f"{v.name} ({v.dtype}{v.shape})" for v in graph.inputs) or "none"
         wanted = f"named {wrt!r}" if wrt is not None else "of a floating-point type"
-        raise ModelError(f"expected one input {wanted}, the model's inputs are: {named}")
+        raise ModelError(f"the model does not have one input {wanted}; its inputs are: {named}")
     if others := [v.name for v in graph.inputs if v is not inputs[0]]:
         raise ModelError(
             f"the model needs more than an image: inputs {', '.join(map(str, others))}"
@@ -309,7 +308,7 @@ def _image_input(graph: ir.Graph, wrt: str | None) -> ir.Value:
 
 
 def _layout(image: ir.Value) -> str:
-    """Return the layout of an image whose channels alone are known."""
+    """Return the layout of an image of which only the number of channels is known."""
     sizes = [d if isinstance(d, int) and d > 0 else None for d in image.shape or ()]
     return "nhwc" if len(sizes) == 4 and sizes[1] is None and sizes[3] is not None else "nchw"
 
@@ -317,8 +316,8 @@ def _layout(image: ir.Value) -> str:
 def _image_shape(image: ir.Value, layout: str, size: tuple[int, int] | None) -> list[Any]:
     if image.shape is None:
         raise ModelError(
-            f"input {image.name!r}: expected a declared shape, such as (N, 3, 224, 224), found "
-            "none; declare it in the file, the batch left symbolic"
+            f"input {image.name!r} has no declared shape; declare it in the file, such as "
+            "(N, 3, 224, 224) with a symbolic batch"
         )
     dims = [d if isinstance(d, int) and d > 0 else None for d in image.shape]
     if len(dims) == 4 and size is not None:
@@ -333,7 +332,8 @@ def _image_shape(image: ir.Value, layout: str, size: tuple[int, int] | None) -> 
             dims[axis] = wanted
     if math.prod(d or 1 for d in dims) > _LARGEST:
         raise ModelError(
-            f"input {image.name!r} has shape {image.shape}: expected at most {_LARGEST} numbers"
+            f"input {image.name!r} has the shape {image.shape}, which is too large; at most "
+            f"{_LARGEST} numbers are supported"
         )
     if any(d is None for d in dims[1:]):
         raise ModelError(
@@ -347,18 +347,20 @@ def image_shape(network: Classifier, preprocessing: Preprocessing) -> tuple[int,
     """Return (channel, height, width) of the images a network takes.
 
     Raises:
-        ModelError: they are no images of 1 or 3 channels.
+        ModelError: the input is not a batch of images with 1 or 3 channels.
     """
     if len(network.image_shape) != 4:
         raise ModelError(
-            f"the image input has shape {network.image_shape}: expected rank 4, a batch of images"
+            f"the image input has the shape {network.image_shape}, which is not a batch of images; "
+            "4 axes are needed"
         )
     _, *sizes = (int(d) if isinstance(d, int) else 0 for d in network.image_shape)
     if preprocessing.layout == "nhwc":
         sizes = [sizes[2], sizes[0], sizes[1]]
     if sizes[0] not in (1, 3):
         raise ModelError(
-            f"the image input has shape {network.image_shape}: expected 1 or 3 channels in layout "
-            f"{preprocessing.layout}, got {sizes[0]}; choose with --layout nchw|nhwc"
+            f"the image input has the shape {network.image_shape}: {sizes[0]} channels in the "
+            f"layout {preprocessing.layout}, where 1 or 3 are supported; choose the layout with "
+            "--layout nchw|nhwc"
         )
     return sizes[0], sizes[1], sizes[2]

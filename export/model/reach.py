@@ -1,4 +1,4 @@
-"""What the image moves: the values that a gradient has to pass."""
+"""Finds the values of a network that change with the image, through which a gradient passes."""
 
 import onnx_ir as ir
 
@@ -18,8 +18,9 @@ _INTEGERS = {
 
 
 def reached_from(image: ir.Value, nodes: list[ir.Node]) -> set[ir.Value]:
-    """Return the values that the image moves: not through flat ops; floating point, and the whole
-    numbers that a quantiser makes of it.
+    """Return the values through which a gradient with respect to the image passes.
+
+    They are floating point, or integers of a quantiser. Ops with a derivative of zero end them.
     """
     active = {image}
     for node in nodes:
@@ -30,12 +31,13 @@ def reached_from(image: ir.Value, nodes: list[ir.Node]) -> set[ir.Value]:
 
 
 _NUMBERS_ONLY = {"Shape", "Size", "ConstantOfShape", "EyeLike"}
-"""What reads a value's shape alone."""
+"""Ops that read only the shape of a value."""
 
 
 def stopped_at(image: ir.Value, logits: ir.Value, nodes: list[ir.Node]) -> ir.Node | None:
-    """Return the first node on the way to the logits that the image moves and whose derivative is
-    zero; None where no way leads there.
+    """Return the first node between image and logits whose derivative is zero.
+
+    Return None if no path leads from the image to the logits.
     """
     active, needed = reached_from(image, nodes), {logits}
     found = None
@@ -49,7 +51,7 @@ def stopped_at(image: ir.Value, logits: ir.Value, nodes: list[ir.Node]) -> ir.No
 
 
 def _moved(node: ir.Node, active: set[ir.Value]) -> list[ir.Value]:
-    if node.op_type == "DynamicQuantizeLinear":  # the scale and the zero point count as given
+    if node.op_type == "DynamicQuantizeLinear":  # scale and zero point are treated as constants
         return list(node.outputs[:1])
     quantised = (node.domain, node.op_type) in STRAIGHT
     quantised |= any(v in active and v.dtype in _INTEGERS for v in node.inputs)
@@ -58,9 +60,7 @@ def _moved(node: ir.Node, active: set[ir.Value]) -> list[ir.Value]:
 
 
 def straight_through(image: ir.Value, logits: ir.Value, nodes: list[ir.Node]) -> list[ir.Node]:
-    """Return the nodes between the image and the logits whose gradient is a straight-through
-    estimate.
-    """
+    """Return the nodes between image and logits whose gradient is a straight-through estimate."""
     active = reached_from(image, nodes)
     return [
         node
@@ -75,8 +75,8 @@ def require_shapes(
     """Check that every value between the image and the logits has a type and a shape.
 
     Raises:
-        ModelError: one has not.
-        UnsupportedOperator: the size of one mixes images.
+        ModelError: the shape of a value cannot be inferred.
+        UnsupportedOperator: the size of a value is not a multiple of the batch.
     """
     needed = {logits, *(v for node in needed_nodes(nodes, [logits]) for v in reads(node))}
     reached = {image}
@@ -94,18 +94,18 @@ def require_shapes(
                 continue
             if known is not None and MIXED in known.shape:
                 raise UnsupportedOperator(
-                    f"{node.op_type} (node {node.name!r}): the size of its result is no multiple "
-                    "of the batch; it mixes images and has no derivative here"
+                    f"{node.op_type} (node {node.name!r}): the size of its result is not a "
+                    "multiple of the batch, so it mixes images and cannot be differentiated"
                 )
             if known is None or "?" in known.shape:
                 if node.domain == MICROSOFT and not has_rule(node.domain, node.op_type):
                     raise UnsupportedOperator(
                         f"no derivative rule for {node.op_type} (domain {node.domain}, node "
-                        f"{node.name!r}); has ONNX Runtime optimised this file? use the original "
-                        "file, or optimise it at the level basic alone"
+                        f"{node.name!r}), an operator that ONNX Runtime's optimiser may have "
+                        "written; use the original file, or one optimised at the level basic"
                     )
                 raise ModelError(
                     f"the shape of {value.name!r} cannot be inferred ({node.op_type}, domain "
-                    f"{node.domain or 'ai.onnx'}, node {node.name!r}); declare it: an entry of "
-                    "the graph's value_info with its type and sizes, the batch left symbolic"
+                    f"{node.domain or 'ai.onnx'}, node {node.name!r}); declare its type and shape "
+                    "in the graph's value_info, with a symbolic batch"
                 )

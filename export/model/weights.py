@@ -1,4 +1,4 @@
-"""Weights as inputs: the parameters stay where they are, for attacks on live weights."""
+"""Weights as graph inputs, for attacks on a model that is being trained."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["PREFIX", "Weights", "open_weights", "weight_arrays", "weight_inputs", "weight_names"]
 
 Weights = Literal["constant", "input"]
-"""Whether the weights are constants of the file, folded, or inputs of the graph, as they are."""
+"""Whether the weights are folded constants of the file, or inputs of the graph."""
 
 PREFIX = "weights/"
-"""Before a parameter's own name: no input of the attack can have the same."""
+"""The prefix of a parameter's name. It keeps the name distinct from the attack's inputs."""
 
 
 def weight_names(module: "torch.nn.Module") -> list[str]:
     """Return the names of the floating-point parameters and buffers that a checkpoint would hold.
 
     Raises:
-        ModelError: the model is no torch module.
+        ModelError: the model is not a torch module.
     """
     if not hasattr(module, "state_dict"):
         raise ModelError(
@@ -39,13 +39,13 @@ def weight_names(module: "torch.nn.Module") -> list[str]:
 
 
 def weight_arrays(module: "torch.nn.Module") -> dict[str, Any]:
-    """Return the weights as they are now, by input name, as numpy arrays on the same memory."""
+    """Return the current weights by input name, as numpy arrays that share their memory."""
     state: Mapping[str, Any] = module.state_dict()
     return {f"{PREFIX}{name}": state[name].cpu().numpy() for name in weight_names(module)}
 
 
 def open_weights(graph: ir.Graph, names: Sequence[str]) -> list[ir.Value]:
-    """Turn initializers into inputs, in place, so that no pass can fold them; return them."""
+    """Turn initializers into inputs, in place, and return them. No pass can fold an input."""
     opened = []
     for name in names:
         value = graph.initializers.pop(name, None)
@@ -58,7 +58,7 @@ def open_weights(graph: ir.Graph, names: Sequence[str]) -> list[ir.Value]:
 
 
 def weight_inputs(graph: Graph, network: "Classifier") -> list[Term]:
-    """Add an input for each weight of a network that has them open; return them, in order."""
+    """Add an input for each weight of a network with weights as inputs; return them in order."""
     terms = []
     for value in network.weights:
         info = network.info[value.name or ""]

@@ -1,1 +1,1 @@
-"""Passes over a finished graph: cheaper nodes, and less memory."""
+"""Passes over a finished graph, for speed and memory."""

@@ -1,10 +1,9 @@
-"""Masks of activations in cheaper nodes, in a finished graph: the rules write what is plain to
-read, this what a processor computes soonest.
+"""Rewrites activation masks into cheaper nodes. Rules stay readable; this pass makes them fast.
 
 A mask is 1 where an activation let its input through and 0 elsewhere. HardSigmoid, which is
-max(0, min(1, alpha * x + beta)), is such a mask where alpha is so steep that the next number beyond
-the bound gives 1: one pass over the memory, where Clip, Equal and Cast are three, and one that is
-vectorised, which ONNX Runtime's Sign is not (benchmarks/README.md).
+max(0, min(1, alpha * x + beta)), is such a mask if alpha is so steep that the next number beyond
+the bound gives 1. It passes over the memory once, where Clip, Equal and Cast pass three times. It
+is also vectorised, and ONNX Runtime's Sign is not (benchmarks/README.md).
 """
 
 import math
@@ -21,22 +20,23 @@ __all__ = ["lower_masks"]
 
 _OTHER_FLOATS = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 _STEEPEST = 100
-"""The largest exponent of alpha. Beside a bound of 0 the next number is 2**-149, beyond its reach:
-there the mask is exact from 2**-100 on, and activations stay finite under it up to 2**28.
+"""The largest exponent of alpha. Next to a bound of 0 the next number is 2**-149, which this alpha
+does not raise to 1. There the mask is exact from 2**-100 on, and it stays finite for activations up
+to 2**28.
 """
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).smallest_normal)
 
 
 def lower_masks(graph: ir.Graph, network: Classifier) -> None:
-    """Rewrite the masks of Relu and of Clip as an activation, in place, bodies of loops included.
+    """Rewrite the masks of Relu and Clip as HardSigmoid, in place, in loop bodies too.
 
-    Only in a network of float32: so steep a slope leaves the range of float16, and ONNX Runtime has
-    no HardSigmoid in float64.
+    This applies to float32 networks only: the slope exceeds the range of float16, and ONNX Runtime
+    has no HardSigmoid in float64.
 
     Args:
-        graph: a finished graph: outputs named, unneeded nodes left out.
-        network: what it differentiates.
+        graph: a finished graph, with its outputs named and unneeded nodes removed.
+        network: the network that the graph differentiates.
     """
     if any(info.dtype in _OTHER_FLOATS for info in network.info.values()):
         return
@@ -52,7 +52,7 @@ def lower_masks(graph: ir.Graph, network: Classifier) -> None:
 
 
 def _of_sign(node: ir.Node) -> list[ir.Node]:
-    """Return the mask that is the sign of what is never negative."""
+    """Return the mask for a node Sign whose input is never negative; empty for any other node."""
     (value,) = node.inputs
     if value is None or made_by(value) != "Relu":
         return []
@@ -60,7 +60,7 @@ def _of_sign(node: ir.Node) -> list[ir.Node]:
 
 
 def _of_inside(node: ir.Node) -> list[ir.Node]:
-    """Return the masks whose product is Cast(Clip(y, low, high) == y), of the rule of Clip."""
+    """Return masks whose product is Cast(Clip(y, low, high) == y), as the rule of Clip writes."""
     if node.op_type != "Cast" or node.attributes["to"].as_int() != ir.DataType.FLOAT:
         return []
     equal = _maker(node.inputs[0], "Equal")
@@ -79,7 +79,7 @@ def _of_inside(node: ir.Node) -> list[ir.Node]:
 
 
 def _between(y: ir.Value, low: object, high: object) -> list[ir.Node]:
-    """Return nodes whose product is 1 where low <= y <= high; none where they cannot be exact."""
+    """Return nodes whose product is 1 where low <= y <= high; empty if they cannot be exact."""
     nodes = []
     for limit, outwards, mask in ((low, -np.inf, _above), (high, np.inf, _below)):
         if limit is None:
@@ -103,19 +103,19 @@ def _below(y: ir.Value, bound: np.float32) -> ir.Node:
 
 
 def _mask(y: ir.Value, bound: np.float32, slope: float) -> ir.Node:
-    # OpenVINO 2026.4 reads a beta of 0 as one left out, which is 0.5.
+    # OpenVINO 2026.4 treats a beta of 0 as absent and uses the default, 0.5.
     beta = -slope * float(bound) or -_SMALLEST
     return ir.node("HardSigmoid", [y], {"alpha": slope, "beta": beta})
 
 
 def _slope(bound: np.float32, inwards: float) -> float:
-    """Return a power of two, which rounds nothing, that gives 1 at the next number."""
+    """Return the slope that gives 1 at the next number. It is a power of two, so it is exact."""
     gap = abs(float(np.nextafter(bound, np.float32(inwards))) - float(bound))
     return 2.0 ** min(_STEEPEST, math.ceil(-math.log2(gap)))
 
 
 def _replace(node: ir.Node, masks: list[ir.Node], names: set[str | None]) -> None:
-    """Let the readers of a node read the product of the masks; what only it read goes, too."""
+    """Replace a node by the product of the masks, and remove nodes that only it read."""
     (old,) = node.outputs
     graph = node.graph
     assert graph is not None
@@ -144,6 +144,6 @@ def _remove_unread(node: ir.Node | None) -> None:
 
 
 def _maker(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    """Return the node that computes a value, where it is of this type."""
+    """Return the node that computes a value if it has this op type, else None."""
     node = None if value is None else value.producer()
     return node if node is not None and node.op_type == op_type else None

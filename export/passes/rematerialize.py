@@ -1,11 +1,10 @@
-"""Memory of a finished graph: what is cheap is computed again where the gradient reads it, and not
-kept over the whole pass.
+"""Saves memory in a finished graph: cheap values are computed again where the gradient reads them.
 
-A Gelu that is written out keeps x, x / sqrt(2) and 1 + erf for its gradient; the first is enough.
-Two things must hold for that on ONNX Runtime. Equal nodes are merged there, so that a copy reads a
-scalar constant in another shape, () in place of (1,) or the other way round. And nodes run in depth
-first order from the outputs, the operand with the higher number first, so that nodes are ordered by
-depth: what waits for the cotangent runs before what waits for nothing (benchmarks/README.md).
+A Gelu that is written out keeps x, x / sqrt(2) and 1 + erf for its gradient, and x alone is enough.
+ONNX Runtime needs two measures for this to work. It merges equal nodes, so a copy reads a scalar
+constant in another shape: () instead of (1,), or the reverse. It runs nodes depth first from the
+outputs, the operand with the higher number first, so nodes are sorted by depth: nodes that wait for
+the cotangent then run before nodes that wait for nothing (benchmarks/README.md).
 """
 
 import math
@@ -18,14 +17,14 @@ from ..graph.builder import reads
 __all__ = ["SIZES", "order_by_depth", "rematerialize"]
 
 SIZES = "jataug.sizes"
-"""Where a value's sizes are noted in its `meta`; values without are kept."""
+"""The key of a value's sizes in its `meta`. Values without sizes are never computed again."""
 
 _FAR = 32
-"""Nodes one after the other between a value and a reader, from which on it is computed again."""
+"""The least number of consecutive nodes between a value and a reader that computes it again."""
 _LONGEST = 8
-"""Nodes that are computed again for one value."""
+"""The most nodes that are computed again for one value."""
 _SMALLEST = 1024
-"""Entries of an image's value, below which keeping costs nothing."""
+"""Values with fewer entries per image are kept, because they take little memory."""
 
 _BROADCAST = frozenset({"Add", "Div", "Mul", "Sub", "Where"})
 _CHEAP = _BROADCAST | {
@@ -35,10 +34,10 @@ _CHEAP = _BROADCAST | {
 
 
 def rematerialize(graph: ir.Graph) -> None:
-    """Compute cheap values again for readers far behind, in place, bodies of loops included.
+    """Compute cheap values again for readers that run much later, in place, in loop bodies too.
 
-    The numbers stay the same to the bit. Only what is elementwise, large, and follows by a few
-    nodes from values that are kept anyway.
+    The results stay bit-identical. A value is computed again only if it is elementwise, large, and
+    a few nodes away from values that are kept anyway.
     """
     constants = _Constants(graph)
     for part in (graph, *graph.subgraphs()):
@@ -47,7 +46,7 @@ def rematerialize(graph: ir.Graph) -> None:
 
 
 def order_by_depth(graph: ir.Graph) -> None:
-    """Sort nodes by the length of the longest way to them, in place, bodies of loops included."""
+    """Sort nodes by the longest path that leads to them, in place, in loop bodies too."""
     for part in (graph, *graph.subgraphs()):
         depths = _depths(part)
         nodes = sorted(part, key=depths.__getitem__)
@@ -56,7 +55,7 @@ def order_by_depth(graph: ir.Graph) -> None:
 
 
 class _Copies:
-    """The second computations of a graph's values."""
+    """Writes the copies of a graph's cheap nodes."""
 
     def __init__(self, graph: ir.Graph, constants: "_Constants") -> None:
         self.graph, self.constants = graph, constants
@@ -73,15 +72,17 @@ class _Copies:
                         reader.replace_input_with(place, copy)
 
     def _far(self, value: ir.Value) -> list[tuple[ir.Node, int]]:
-        """Return the readers in this graph that come much later, and where they read."""
+        """Return the readers in this graph that run much later, with their input positions."""
         maker = value.producer()
         start = 0 if maker is None else self.times.get(maker, 0)
         uses = [(use.node, use.idx) for use in value.uses()]
         return [use for use in uses if self.times.get(use[0], 0) - start > _FAR]
 
     def _follows(self, value: ir.Value) -> bool:
-        """Return whether a few cheap nodes compute a value from such as are kept anyway, and a copy
-        of them is not merged with them.
+        """Return whether a value can be computed again.
+
+        It can if a few cheap nodes compute it from values that are kept anyway, and the runtime
+        would not merge their copies with the originals.
         """
         found: set[ir.Node] = set()
         waiting = [value]
@@ -113,7 +114,7 @@ class _Copies:
         return self.again[value]
 
     def _source(self, node: ir.Node, value: ir.Value | None) -> ir.Value | None:
-        """Return what a node's copy reads in place of a value."""
+        """Return the value that a node's copy reads instead of `value`."""
         if value is None or value in self.again:
             return value and self.again[value]
         if value.const_value is not None:
@@ -122,7 +123,7 @@ class _Copies:
 
 
 class _Constants:
-    """Names and constants of a main graph."""
+    """Adds names and constants to a main graph."""
 
     def __init__(self, graph: ir.Graph) -> None:
         self.graph = graph
@@ -132,13 +133,13 @@ class _Constants:
         self.reshaped: dict[ir.Value, ir.Value] = {}
 
     def unique(self, name: str) -> str:
-        """Return `name`, with a number where it is taken."""
+        """Return `name`, with a number added if it is taken."""
         free = next(n for i in count() if (n := f"{name}_{i}" if i else name) not in self.names)
         self.names.add(free)
         return free
 
     def in_other_shape(self, value: ir.Value) -> ir.Value:
-        """Return a scalar as one of shape () where it has (1,), and of (1,) where it has ()."""
+        """Return a scalar of shape () as one of shape (1,), and the reverse."""
         if value not in self.reshaped:
             assert value.const_value is not None
             array = value.const_value.numpy()
@@ -151,7 +152,7 @@ class _Constants:
 
 
 def _merge(graph: ir.Graph) -> None:
-    """Let equal cheap nodes be one, as the runtime does: a copy of a rule's own would be lost."""
+    """Merge equal cheap nodes, as the runtime does, so that copies made here stay distinct."""
     known: dict[tuple[object, ...], ir.Value] = {}
     for node in list(graph):
         value = node.outputs[0]
@@ -166,7 +167,7 @@ def _merge(graph: ir.Graph) -> None:
 
 
 def _identity(value: ir.Value | None) -> object:
-    """Return what tells an input from another: a scalar's number, any other value itself."""
+    """Return a key for an input: the number of a scalar, or the value itself."""
     if value is None or value.const_value is None or value.const_value.size != 1:
         return value
     array = value.const_value.numpy()
@@ -185,7 +186,7 @@ def _is_large(value: ir.Value) -> bool:
 
 
 def _depths(graph: ir.Graph) -> dict[ir.Node, int]:
-    """Return for each node of a graph how many nodes are on the longest way to it."""
+    """Return, for each node of a graph, the number of nodes on the longest path to it."""
     depths: dict[ir.Node, int] = {}
     for node in graph:
         makers = [value.producer() for value in reads(node)]
@@ -194,7 +195,7 @@ def _depths(graph: ir.Graph) -> dict[ir.Node, int]:
 
 
 def _times(graph: ir.Graph) -> dict[ir.Node, int]:
-    """Return for each node of a graph when it runs at the latest: one before its first reader."""
+    """Return, for each node of a graph, when it runs at the latest: before its first reader."""
     times = _depths(graph)
     latest: dict[ir.Value, int] = {}
     for node in reversed(graph):

@@ -1,4 +1,4 @@
-"""Derivative rules, by family; importing the package fills the table."""
+"""Derivative rules, one module per family of ops. Importing the package fills the table."""
 
 from . import (
     convolution,

@@ -1,7 +1,7 @@
-"""Rules of Conv and ConvTranspose, each the other's adjoint; and of Col2Im.
+"""Rules of Conv and ConvTranspose, which are adjoints of each other, and of Col2Im.
 
-Conv: a convolution with the flipped, transposed kernel, or a ConvTranspose where it strides.
-ConvTranspose: a Conv with the same kernel.
+The derivative of Conv is a convolution with the flipped, transposed kernel, or a ConvTranspose if
+it has strides. The derivative of ConvTranspose is a Conv with the same kernel.
 """
 
 from collections.abc import Sequence
@@ -60,8 +60,8 @@ def _by_conv(g: Term, X: Term, W: Term, group: int, geometry: Window) -> Term:
 
 
 def _by_conv_transpose(g: Term, X: Term, W: Term, group: int, geometry: Window) -> Term:
-    # Where the last window ends inside the input, the rest gets no gradient: output_padding adds
-    # it.
+    # If the last window ends inside the input, the rest gets no gradient. output_padding adds
+    # zeros for it.
     rest = [max(-a, 0) for a in geometry.after]
     small = all(r < s for r, s in zip(rest, geometry.strides, strict=True))
     kernel = g.graph.derived(W, "transposed_kernel", np.copy) if W.const is not None else W
@@ -99,7 +99,7 @@ def conv_transpose(
     strides: Sequence[int] | None = None,
 ) -> Term:
     kernel = [int(size) for size in (W.shape or ())[2:]]
-    # The window of the adjoint: it slides over Y, and X is its result.
+    # The adjoint's window slides over Y and gives X.
     geometry = window(Y, X, kernel, "NOTSET", dilations, pads, strides)
     extra = output_padding or [0] * len(kernel)
     same = auto_pad in ("SAME_UPPER", "SAME_LOWER")
@@ -135,7 +135,7 @@ def _extend(grown: Term, X: Term, rest: Sequence[int]) -> Term:
 
 
 def _crop_negative(g: Term, before: Sequence[int], after: Sequence[int]) -> tuple[list[int], Term]:
-    """Cut what a negative pad would remove, since Conv itself takes no negative pads."""
+    """Crop what a negative pad would remove, because Conv accepts no negative pads."""
     pads = [max(p, 0) for p in (*before, *after)]
     if min(*before, *after, 0) == 0:
         return pads, g
@@ -146,8 +146,9 @@ def _crop_negative(g: Term, before: Sequence[int], after: Sequence[int]) -> tupl
 
 
 def flip(w: NDArray[Any], group: int) -> NDArray[Any]:
-    """Return the kernel (M, C / group, ...) with in- and output channels exchanged and every
-    spatial axis reversed.
+    """Return the kernel with input and output channels swapped and spatial axes reversed.
+
+    The kernel has the shape (M, C / group, ...).
     """
     grouped = w.reshape(group, w.shape[0] // group, *w.shape[1:]).swapaxes(1, 2)
     merged = grouped.reshape(-1, *grouped.shape[2:])
@@ -174,7 +175,7 @@ def col2im(
     for i in range(rank):
         reach = sizes[i] + p[i] + p[rank + i] - (d[i] * (block[i] - 1) + 1)
         starts = np.arange(reach // s[i] + 1) * s[i] - p[i]
-        # Where each entry of each block lies along this axis: (block, position).
+        # The position of each entry of each block along this axis: (block, position).
         places = starts + np.arange(block[i])[:, None] * d[i]
         total = np.add.outer(total * sizes[i], places)
         inside = np.logical_and.outer(inside, (places >= 0) & (places < sizes[i]))

@@ -1,6 +1,4 @@
-"""Rules of elementwise ops; one line each where the formula fits one. Broadcasting is the engine's
-business.
-"""
+"""Rules of elementwise ops. `differentiate` undoes their broadcasting."""
 
 import math
 from collections.abc import Callable
@@ -79,7 +77,7 @@ rule("Mod", "B")(lambda g, C, A, B, *, fmod=0: -g * C.same("Round", (A - C) / B)
 @rule("Max", "inputs")
 @rule("Min", "inputs")
 def extreme(g: Term, Y: Term, *inputs: Term, index: int) -> Term:
-    """The first of tied inputs takes the whole cotangent."""
+    """Give the whole cotangent to the first of tied inputs."""
     mask = inputs[index].equals(Y)
     for earlier in inputs[:index]:
         tied = earlier.equals(Y)
@@ -91,7 +89,7 @@ def extreme(g: Term, Y: Term, *inputs: Term, index: int) -> Term:
 def pow_base(g: Term, Z: Term, X: Term, Y: Term) -> Term:
     if Y.const is None:
         y = Y.cast(X.dtype)
-        # 0 * x^-1 would be no number at x = 0.
+        # 0 * x^-1 would be NaN at x = 0.
         return g * y * X ** (y - 1 + step(y.equals(0.0), X))
     p = np.asarray(Y.const, X.dtype)
     if p.size == 1 and p.item() in _POWERS:
@@ -105,12 +103,12 @@ _POWERS: dict[float, Callable[[Term, Term], Term | float]] = {
     2.0: lambda Z, X: X * 2,
     3.0: lambda Z, X: X * X * 3,
 }
-"""Exponents whose derivative needs no Pow."""
+"""Exponents for which the derivative needs no Pow."""
 
 
 @rule("Pow", "Y")
 def pow_exponent(g: Term, Z: Term, X: Term, Y: Term) -> Term:
-    # 0^y is 0 for every y > 0: its derivative is 0, and 0 * log(0) no number.
+    # 0^y is 0 for every y > 0, so its derivative is 0, but 0 * log(0) is NaN.
     return (g * Z * X.equals(0.0).where(1.0, X).log()).cast(Y.dtype)
 
 
@@ -120,14 +118,15 @@ def leaky_relu(g: Term, Y: Term, X: Term, *, alpha: float = 0.01) -> Term:
 
 
 _LAYERS = {"Conv", "ConvTranspose", "BatchNormalization", "Gemm"}
-"""What ReLU6, a Clip in ONNX, comes after."""
+"""The ops after which a Clip is a ReLU6."""
 
 
 @rule("Clip", "X")
 def clip(g: Term, Y: Term, X: Term, min: Term | None = None, max: Term | None = None) -> Term:
-    # Clip passes the gradient where it left its input alone, the bounds included: pixels at exactly
-    # 0 or 1 under a model's own clip must keep theirs. Not so ReLU6, in torch as here: what lies
-    # inside is told from the output alone, and a runtime may fuse it with the layer before.
+    # Clip passes the gradient where it leaves its input unchanged, bounds included: pixels at
+    # exactly 0 or 1 must keep their gradient under a model's own clip. ReLU6 stops it at its
+    # bounds, as in torch. Its mask then needs only the output, and a runtime can fuse the ReLU6
+    # with the layer before it.
     bounds = [bound for bound in (min, max) if bound is not None]
     fixed = all(bound.const is not None and bound.const.size == 1 for bound in bounds)
     if made_by(X.value) not in _LAYERS or not bounds or not fixed:
@@ -136,7 +135,7 @@ def clip(g: Term, Y: Term, X: Term, min: Term | None = None, max: Term | None = 
 
 
 def _inside(Y: Term, min: Term | None, max: Term | None) -> Term:
-    """Return Y, moved by one rounding where it is at a bound."""
+    """Return a term that equals Y only where Y is strictly inside the bounds."""
     moved = [_beside(min, Y, np.inf), _beside(max, Y, -np.inf)]
     given = moved if moved[1] is not None else moved[:1]
     return Y.graph.op("Clip", Y, *given, dtype=Y.dtype, shape=Y.shape)

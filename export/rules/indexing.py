@@ -1,7 +1,8 @@
-"""Rules of Gather, Scatter and TopK. No derivative scatters with a reduction: runtimes overwrite
-silently there.
+"""Rules of Gather, Scatter and TopK.
 
-Constant indices collect by Gather and a sum; computed ones multiply by a one-hot table.
+No derivative uses a scatter with a reduction, because some runtimes silently overwrite there. With
+constant indices the derivative is a Gather and a sum; with computed ones, a product with a one-hot
+table.
 """
 
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ def gather_nd(g: Term, Y: Term, data: Term, indices: Term, *, batch_dims: int = 
     strides = np.cumprod([1, *map(int, inner[:0:-1])])[::-1]
     sizes = indices.graph.constant(np.array(inner, np.int64))
     whole = indices.cast(np.int64)
-    # Mod has the sign of the divisor: an index counted from the end becomes one from the front.
+    # Mod has the sign of the divisor, so it turns negative indices into positive ones.
     front = whole.same("Mod", whole, sizes) * indices.graph.constant(strides.astype(np.int64))
     places_term = front.sum([-1], False).reshape((*outer, count))
     table = one_hot(places_term, size, g, "GatherND")
@@ -102,7 +103,7 @@ def scatter_elements_data(
 ) -> Term:
     if _adds(reduction, "ScatterElements"):
         return g
-    # Every place is overwritten by the same zero, so their order is of no matter.
+    # All updates are the same zero, so their order does not matter.
     return g.same("ScatterElements", g, indices, zeros_like(updates), axis=axis)
 
 
@@ -153,7 +154,7 @@ def _adds(reduction: str, op_type: str) -> bool:
 def _refuse_repeats(index: NDArray[Any], op_type: str) -> None:
     if len(np.unique(index, axis=0)) < len(index):
         raise UnsupportedOperator(
-            f"{op_type}: an index occurs twice without a reduction; which update stays is undefined"
+            f"{op_type}: an index occurs twice without a reduction, so the result is undefined"
         )
 
 
@@ -180,6 +181,6 @@ def top_k(
 ) -> Term:
     g, places = gs[0], Ys[1]
     if g is None or prod(size for size in g.shape or () if isinstance(size, int)) == 0:
-        raise UnsupportedOperator("TopK: only its values have a derivative rule")
+        raise UnsupportedOperator("TopK: its indices have no derivative rule; use its values")
     axis %= len(X.shape or ())
     return _collect_elements(g, places, axis, static(X, axis, "TopK"))

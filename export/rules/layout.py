@@ -1,4 +1,4 @@
-"""Rules of ops that move entries and change none of them."""
+"""Rules of ops that move entries without changing them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -59,7 +59,7 @@ def split(
         return gs[0]
     rank = len(input.shape or ())
     sizes = [static(Y, axis, "Split") for Y in Ys]
-    # A part that nothing reads is padding of the one before it, or behind it.
+    # A part that nothing reads becomes zero padding of a neighbouring part.
     parts: list[Term] = []
     missing = 0
     for g, size in zip(gs, sizes, strict=True):
@@ -73,7 +73,7 @@ def split(
 
 
 def joined(parts: Sequence[Term], axis: int, shape: Shape | None) -> Term:
-    """Return the parts in a row along `axis`; together they have `shape`."""
+    """Return the parts concatenated along `axis`; the result has `shape`."""
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
@@ -112,7 +112,7 @@ def slice_(
         places = np.arange(size)[slice(first, last, step)]
         if len(places) != static(Y, axis, "Slice"):
             raise UnsupportedOperator(
-                f"Slice: [{first}:{last}:{step}] of {size} entries is read in two ways; write it "
+                f"Slice: runtimes disagree on [{first}:{last}:{step}] of {size} entries; write it "
                 "with a start inside the axis"
             )
         g = collect(g, axis, places, size)

@@ -79,7 +79,7 @@ def gemm_c(
 
 @rule("Einsum", "Inputs")
 def einsum(g: Term, Y: Term, *Inputs: Term, index: int, equation: str) -> Term:
-    """The einsum of the cotangent and the other inputs, to the axes of this one."""
+    """Return the einsum of the cotangent and the other inputs over the axes of this input."""
     *axes, result = _spelled(equation, [_rank(term) for term in Inputs])
     wanted = Inputs[index]
     own = "".join(dict.fromkeys(axes[index]))
@@ -101,7 +101,7 @@ def einsum(g: Term, Y: Term, *Inputs: Term, index: int, equation: str) -> Term:
         shape=tuple(sizes.get(letter, 1) for letter in kept),
         equation=f"{','.join([result, *(letters for letters, _ in others)])}->{kept}",
     )
-    # An axis that is summed within this input alone, or stretched in it alone, comes back constant.
+    # The cotangent is constant along an axis that is summed or broadcast in this input only.
     summed = [i for i, letter in enumerate(own) if letter not in present]
     whole = _on_diagonals(found.unsqueeze(summed), own, axes[index], lengths)
     grown = [i for i, n in enumerate(whole.shape or ()) if n == 1 != (wanted.shape or ())[i]]
@@ -109,7 +109,7 @@ def einsum(g: Term, Y: Term, *Inputs: Term, index: int, equation: str) -> Term:
 
 
 def _on_diagonals(found: Term, own: str, axes: str, lengths: Mapping[str, Dim]) -> Term:
-    """Return a term of the axes `own`, each named once, on the diagonals of `axes`."""
+    """Return a term with the distinct axes of `own`, placed on the diagonals of `axes`."""
     for i, letter in enumerate(axes):
         first = axes.index(letter)
         if first == i:
@@ -124,7 +124,7 @@ def _on_diagonals(found: Term, own: str, axes: str, lengths: Mapping[str, Dim]) 
 
 
 def _spelled(equation: str, ranks: list[int]) -> list[str]:
-    """Return the axes of every input and of the result, one letter each, ellipses spelled out."""
+    """Return the axes of every input and of the result as letters, with ellipses expanded."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     widths = [
@@ -153,14 +153,14 @@ def one_hot(g: Term, Y: Term, indices: Term, depth: Term, values: Term, *, axis:
 @rule("Softmax", "input")
 def softmax(g: Term, Y: Term, input: Term, *, axis: int = -1) -> Term:
     if _is_sifted(Y.value):
-        # A row that is masked out whole is no number here, and zero from the next Where on.
+        # A fully masked row is NaN here, and the network's next Where makes it zero.
         wrong = Y.graph.op("IsNaN", Y, dtype=np.dtype(bool), shape=Y.shape)
         Y = wrong.where(0.0, Y)
     return Y * (g - (g * Y).sum([axis]))
 
 
 def _is_sifted(value: ir.Value) -> bool:
-    """Tell whether a Where of the network reads the value, as it is or in another form."""
+    """Return whether a Where of the network reads the value, directly or through casts or moves."""
     readers = [use.node for use in source_of(value).uses()]
     passed = (node.outputs[0] for node in readers if node.op_type in _FORMS)
     return any(node.op_type == "Where" for node in readers) or any(map(_is_sifted, passed))
@@ -187,7 +187,7 @@ def _column(B: Term) -> Term:
 
 
 def _as_matrix(g: Term, A: Term, B: Term) -> Term:
-    """Give the cotangent the axes that MatMul dropped for an operand of rank 1."""
+    """Return the cotangent with the axes that MatMul dropped for an operand of rank 1."""
     shape: Any = g.shape or ()
     if _rank(B) == 1:
         shape = (*shape, 1)

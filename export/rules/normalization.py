@@ -1,4 +1,4 @@
-"""Rules of normalizations; statistics of the data are differentiated through."""
+"""Rules of normalizations. Gradients pass through statistics that are computed from the data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -137,7 +137,7 @@ def group_normalization(
     num_groups: int,
     stash_type: int = 1,
 ) -> Term:
-    """The scale is one number a group in opset 18, one a channel from 21 on."""
+    """Group normalization: the scale is per group in opset 18, and per channel from 21 on."""
     batch, channels, *spatial = X.shape or ()
     if not isinstance(channels, int) or not all(isinstance(size, int) for size in spatial):
         raise UnsupportedOperator(f"{X.value.name}: its channels and sizes must be known at export")
@@ -159,7 +159,7 @@ def mean_variance_normalization(
     centred = X - X.mean(axes)
     deviation = (centred * centred).mean(axes).sqrt()
     inverse = 1 / (deviation + 1e-9)
-    # The derivative of the deviation, which has none where all entries are equal: 0 there.
+    # The deviation has no derivative where all entries are equal; 0 is used there.
     slope = centred / deviation.equals(0.0).where(1.0, deviation)
     return inverse * (g - g.mean(axes) - slope * (g * centred * inverse).mean(axes))
 
@@ -170,7 +170,7 @@ def lp_normalization(g: Term, Y: Term, input: Term, *, axis: int = -1, p: int = 
         norm, slope = input.abs().sum([axis]), input.sign()
     else:
         norm, slope = (input * input).sum([axis]).sqrt(), Y
-    # A norm of 0 gives 0 by the standard, and has no derivative.
+    # By the standard a norm of 0 gives 0; it has no derivative there, so 0 is used.
     zero = norm.equals(0.0)
     safe = zero.where(1.0, norm)
     return zero.where(0.0, (g - slope * (g * Y).sum([axis])) / safe)
@@ -190,13 +190,13 @@ def lrn(
     """Y = X / d^beta, where d = bias + alpha / size * the sum of squares over nearby channels."""
     before, after = (size - 1) // 2, size // 2
     d = _nearby(X * X, before, after) * (alpha / size) + bias
-    # Who sees a channel lies the other way round than whom it sees.
+    # The window of channels that read a channel is the mirror image of the window that it reads.
     seen = _nearby(g * Y / d, after, before)
     return g * d ** (-beta) - X * seen * (2 * alpha * beta / size)
 
 
 def _nearby(term: Term, before: int, after: int) -> Term:
-    """Return the sum over the channels from `before` behind to `after` ahead of each."""
+    """Return, per channel, the sum from `before` channels before it to `after` after it."""
     channels = (term.shape or ())[1]
     if not isinstance(channels, int):
         raise UnsupportedOperator(f"{term.value.name}: its channels must be known at export")
@@ -214,7 +214,7 @@ def _from(axis: int, X: Term) -> list[int]:
 
 
 def _wide(X: Term) -> Term:
-    """Return half precision as float32, in which the standard takes the statistics."""
+    """Return a 16-bit term as float32, in which the standard computes the statistics."""
     return X.cast(np.float32) if X.dtype is not None and X.dtype.itemsize < 4 else X
 
 

@@ -1,4 +1,4 @@
-"""Rules of ops that pad and crop: Pad in its four modes, CenterCropPad."""
+"""Rules of ops that pad and crop: Pad in its four modes, and CenterCropPad."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,7 +40,7 @@ def pad(
 
 
 def _cut(g: Term, data: Term, before: list[int], after: list[int], moved: Sequence[int]) -> Term:
-    """Return what the entries of `data` received; those that a negative pad cropped get a zero."""
+    """Return the cotangent of `data`, which is zero at entries that a negative pad cropped."""
     sizes = [static(data, axis, "Pad") for axis in moved]
     starts = [max(before[axis], 0) for axis in moved]
     ends = [
@@ -52,7 +52,7 @@ def _cut(g: Term, data: Term, before: list[int], after: list[int], moved: Sequen
 
 
 def _places(size: int, before: int, after: int, mode: str) -> Any:
-    """Return which entry each padded place copies; negative pads crop first."""
+    """Return the entry that each padded position copies. Negative pads crop first."""
     kept = np.arange(size)[max(-before, 0) : size - max(-after, 0)]
     reach = len(kept) - (mode == "reflect")
     if max(before, after) > reach and mode != "edge":

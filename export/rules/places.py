@@ -1,8 +1,7 @@
-"""Adjoints of moving entries along one axis: by constant places, by a constant matrix, by computed
-places.
+"""Adjoints of reading entries along one axis: at constant positions, with a constant matrix, or at
+computed positions.
 
-None needs a scatter: an entry that was read twice collects its two cotangents by a Gather and a
-sum.
+None needs a scatter. An entry that was read twice sums its two cotangents by a Gather and a sum.
 """
 
 from collections.abc import Sequence
@@ -21,34 +20,34 @@ __all__ = ["along", "collect", "constant", "one_hot", "product", "static"]
 Places = NDArray[np.int64]
 
 _GATHERED = 8
-"""An entry that was read more often than this collects by a matrix product instead."""
+"""If an entry is read more often than this, its cotangents are summed by a matrix product."""
 
 ONE_HOT = 2**24
-"""The most entries that a one-hot table may have for one image."""
+"""The most entries of a one-hot table per image."""
 
 
 def constant(term: Term | None, op_type: str, what: str) -> NDArray[Any]:
-    """Return a term's array.
+    """Return the array of a constant term.
 
     Raises:
-        UnsupportedOperator: it is computed from data.
+        UnsupportedOperator: the term is computed.
     """
     if term is None or term.const is None:
-        raise UnsupportedOperator(f"{op_type}: its {what} must be constant for it to have a rule")
+        raise UnsupportedOperator(f"{op_type}: it has a derivative only if its {what} is constant")
     return term.const
 
 
 def static(term: Term, axis: int, op_type: str) -> int:
-    """Return the size of an axis that may not be the batch.
+    """Return the static size of an axis.
 
     Raises:
-        UnsupportedOperator: the axis is the batch, or its size is not known.
+        UnsupportedOperator: the axis is the batch, or its size cannot be inferred.
     """
     size = (term.shape or ())[axis]
     if isinstance(size, str):
         raise UnsupportedOperator(
-            f"{op_type} along the batch mixes images and has no derivative here: axis {axis} of "
-            f"{term.value.name} with shape {term.shape}"
+            f"{op_type} along axis {axis} of {term.value.name}, with the shape {term.shape}, mixes "
+            "the images of a batch and cannot be differentiated"
         )
     return size
 
@@ -56,7 +55,7 @@ def static(term: Term, axis: int, op_type: str) -> int:
 def collect(g: Term, axis: int, places: Places, size: int) -> Term:
     """Return the adjoint of y[k] = x[places[k]] along `axis`, where x has `size` entries.
 
-    A place of -1 is no entry of x: its cotangent is dropped.
+    A place of -1 stands for no entry of x; its cotangent is dropped.
     """
     rank = len(g.shape or ())
     axis %= rank
@@ -74,9 +73,7 @@ def collect(g: Term, axis: int, places: Places, size: int) -> Term:
 
 
 def _gather(g: Term, axis: int, places: Places, counts: Places) -> Term:
-    """Read every cotangent of an entry; where there are fewer than the most, a zero behind the
-    last.
-    """
+    """Return the cotangents of every entry along a new axis, filled up with zeros."""
     table = np.full((max(int(counts.max(initial=0)), 1), len(counts)), len(places))
     order = np.argsort(places, kind="stable")
     order = order[places[order] >= 0]
@@ -105,7 +102,7 @@ def _pad(g: Term, axis: int, before: int, after: int) -> Term:
 
 
 def along(g: Term, matrix: NDArray[np.float64], axis: int) -> Term:
-    """Contract `axis` of `g` with the rows of a constant matrix: the columns take its place."""
+    """Multiply `axis` of `g` by a constant matrix: its rows are contracted, its columns remain."""
     shape = g.shape or ()
     axis %= len(shape)
     rows, columns = matrix.shape
@@ -122,8 +119,9 @@ def along(g: Term, matrix: NDArray[np.float64], axis: int) -> Term:
 
 
 def one_hot(places: Term, size: int, like: Term, op_type: str) -> Term:
-    """Return (places == 0 .. size - 1) as 0 and 1 along a new last axis; negative places count from
-    the end.
+    """Return (places == 0 .. size - 1) as 0 and 1 along a new last axis.
+
+    Negative places count from the end.
 
     Raises:
         UnsupportedOperator: the table would have more than ONE_HOT entries.
@@ -132,8 +130,8 @@ def one_hot(places: Term, size: int, like: Term, op_type: str) -> Term:
     entries = prod(entry for entry in shape if isinstance(entry, int))
     if entries > ONE_HOT:
         raise UnsupportedOperator(
-            f"{op_type}: with computed indices its derivative needs a table of {shape} entries; "
-            f"at most {ONE_HOT} are made"
+            f"{op_type}: with computed indices its derivative needs a table of {shape} entries, "
+            f"more than the limit of {ONE_HOT}"
         )
     wide = places.cast(np.int64).reshape((*shape[:-1], 1), None)
     steps = np.arange(size, dtype=np.int64)

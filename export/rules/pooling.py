@@ -31,12 +31,12 @@ def max_pool(
     strides: Sequence[int] | None = None,
 ) -> Term:
     geometry = window(X, Y, kernel_shape, auto_pad, dilations, pads, strides)
-    # numpy's finfo knows no bfloat16.
+    # numpy's finfo does not support bfloat16.
     lowest = float(ml_dtypes.finfo(X.dtype or np.float32).min)  # type: ignore[no-untyped-call]
     before, after = [0, 0, *geometry.before], [0, 0, *(max(a, 0) for a in geometry.after)]
     padded = X.pad(before, after, value=lowest)
-    # The first maximum of a window takes the whole cotangent, as in every framework; what is left
-    # for the later entries is then zero. Ties are common: plateaus, and pixels clipped to 0 or 1.
+    # The first maximum of a window takes the whole cotangent, as in every framework, and later
+    # ones get zero. Ties are common: plateaus, and pixels clipped to 0 or 1.
     parts, left = {}, g
     for offset in geometry.offsets:
         part = left * step(_entries(padded, offset, geometry).equals(Y), X)
@@ -68,14 +68,14 @@ def average_pool(
     strides: Sequence[int] | None = None,
 ) -> Term:
     geometry = window(X, Y, kernel_shape, auto_pad, dilations, pads, strides)
-    # Under auto_pad all that the windows reach is padding; what ceil_mode adds beyond it is not.
+    # Under auto_pad everything beyond the input is padding, except what ceil_mode adds.
     behind = pads[len(geometry.kernel) :] if pads else [0] * len(geometry.kernel)
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         behind = geometry.after
     counts = window_counts(geometry, behind, bool(count_include_pad))
     if set(geometry.strides) == set(geometry.dilations) == {1}:
         return _averaged(g, counts, geometry, X)
-    # Measured on ONNX Runtime, also for windows side by side: faster than expanding the cotangent.
+    # On ONNX Runtime this is faster than expanding the cotangent, for adjacent windows too.
     for i, count in enumerate(counts):
         g = along(g, window_matrix(geometry, i) / count[:, None], 2 + i)
     return g
@@ -98,7 +98,7 @@ def _averaged(g: Term, counts: Sequence[Array], geometry: Window, X: Term) -> Te
 
 
 def _shared(g: Term, counts: Sequence[Array]) -> Term:
-    """Divide each cotangent by the entries of its window; one number where all have the same."""
+    """Divide each cotangent by its window's count, which is one number if all are equal."""
     if all((count == count[0]).all() for count in counts):
         return g * (1 / prod(float(count[0]) for count in counts))
     shares: Array = np.ones((1, 1))
@@ -108,21 +108,22 @@ def _shared(g: Term, counts: Sequence[Array]) -> Term:
 
 
 def _places(geometry: Window, axis: int) -> NDArray[np.int64]:
-    """Return which padded place each entry of each window takes along a spatial axis."""
+    """Return the padded position of each entry of each window along a spatial axis."""
     entry = np.arange(geometry.kernel[axis]) * geometry.dilations[axis]
     return np.arange(geometry.outputs[axis])[:, None] * geometry.strides[axis] + entry
 
 
 def window_matrix(geometry: Window, axis: int) -> Array:
-    """Return 1 where a window (row) holds an entry (column) along a spatial axis."""
+    """Return a matrix with 1 where a window (row) holds an entry (column) along a spatial axis."""
     places = _places(geometry, axis) - geometry.before[axis]
     hits = places[..., None] == np.arange(geometry.inputs[axis])
     return np.asarray(hits.sum(1), np.float64)
 
 
 def window_counts(geometry: Window, behind: Sequence[int], include_pad: bool) -> list[Array]:
-    """Return, for each axis, over how many entries each window averages; what ceil_mode adds beyond
-    the padding never counts.
+    """Return, for each axis, the number of entries that each window averages.
+
+    Entries that ceil_mode adds beyond the padding never count.
     """
     counts = []
     for i, n in enumerate(geometry.inputs):
@@ -159,7 +160,7 @@ def global_lp_pool(g: Term, Y: Term, X: Term, *, p: int = 2) -> Term:
 
 
 def _powers(g: Term, Y: Term, p: int) -> Term:
-    """Return g / Y^(p - 1); where a norm is zero, so is every entry under it."""
+    """Return g / Y^(p - 1), and 0 where the norm Y is 0, because all its entries are 0 too."""
     return g if p == 1 else g / (Y + step(Y.equals(0.0), Y)) ** float(p - 1)
 
 
@@ -179,7 +180,7 @@ def max_unpool(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Term:
-    """Its places count through the whole result, all images of it."""
+    """MaxUnpool: its indices count through the whole result, across images."""
     everything = g.graph.constant(np.array([-1]))
     flat = g.graph.op("Reshape", g, everything, dtype=g.dtype)
     return X.same("Gather", flat, I)
@@ -190,7 +191,7 @@ def global_max_pool(g: Term, Y: Term, X: Term) -> Term:
     batch, channels, *sizes = X.shape or ()
     size = product(sizes, "GlobalMaxPool")
     flat = X.reshape((batch, channels, size))
-    # The first maximum takes it all, as in torch.
+    # The first maximum takes the whole cotangent, as in torch.
     first = flat.graph.op(
         "ArgMax", flat, dtype=np.dtype(np.int64), shape=(batch, channels, 1), axis=2, keepdims=1
     )

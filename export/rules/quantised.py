@@ -1,9 +1,9 @@
-"""Straight-through rules of quantised ops: rounding is taken for the identity, saturation is not.
+"""Straight-through rules of quantised ops: they ignore rounding, but not saturation.
 
-The cotangent of a quantised value is float, by its integers. A quantiser passes it where x rounds
-to an integer of the type and stops it where it saturates, as torch's fake_quantize does. An op
-between quantised tensors goes through its float op, computed once more from the dequantised inputs:
-the numbers before saturation are nowhere else.
+The cotangent of a quantised value is a float, with respect to its integers. A quantiser passes it
+where x rounds to an integer of the type, and stops it where x saturates, as torch's fake_quantize
+does. An op between quantised tensors is differentiated as its float op. That is computed again from
+the dequantised inputs, because the graph does not hold the numbers before saturation.
 """
 
 from collections.abc import Sequence
@@ -52,15 +52,15 @@ def quantize(
 def _represented(
     g: Term, Y: Term, x: Term, scale: Term, zero: Term | None, axis: int = 1, block: int = 0
 ) -> Term:
-    """Return the cotangent where x is no further out than rounding brings back, zero elsewhere."""
+    """Return the cotangent where the quantiser represents x, and zero where it saturates."""
     low, high = interval(_type(Y), x, scale, zero, axis, block)
-    # The bounds are constants as a rule; one Clip reads less memory than two comparisons.
+    # The bounds are usually constants, and one Clip reads less memory than two comparisons.
     return x.maximum(low).minimum(high).equals(x).where(g, 0.0)
 
 
 def _type(Y: Term) -> ir.DataType:
     if Y.dtype is None:
-        raise UnsupportedOperator(f"{Y.value.name}: the type it is quantised to is not known")
+        raise UnsupportedOperator(f"{Y.value.name}: its quantised type cannot be inferred")
     return ir.DataType.from_numpy(Y.dtype)
 
 
@@ -104,15 +104,15 @@ def _refused(Y: Term) -> UnsupportedOperator:
     node = source_of(Y.value).producer()
     where = f"{Y.value.name!r}" if node is None else f"{node.op_type} (node {node.name!r})"
     return UnsupportedOperator(
-        f"{where}: its scale or zero point depends on the image; straight-through needs constant "
-        "ones, or those of DynamicQuantizeLinear"
+        f"{where}: its scale or zero point depends on the image, and a straight-through derivative "
+        "needs constant ones, or those of DynamicQuantizeLinear"
     )
 
 
 @rule("DynamicQuantizeLinear", "x", every_output=True)
 def dynamic_quantize(g: Sequence[Term | None], Y: Sequence[Term], x: Term) -> Term:
-    # Its range is that of x: nothing saturates. What the scale owes to x cancels where the result
-    # is scaled back, so the scale counts as given.
+    # Its range is that of x, so nothing saturates. The scale's dependence on x cancels when the
+    # result is scaled back, so the scale counts as a constant.
     own = g[0]
     if own is None:
         raise _refused(Y[0])

@@ -1,4 +1,4 @@
-"""Rules of reductions: the cotangent goes back to every entry that was reduced."""
+"""Rules of reductions. The cotangent is broadcast to every entry that was reduced."""
 
 from collections.abc import Callable
 from math import prod
@@ -13,8 +13,10 @@ Formula = Callable[[Term, Term, Term, list[int]], Term]
 
 
 def _reduction(op_type: str, formula: Formula) -> None:
-    """Register a reduction; its formula takes the cotangent and the result with the reduced axes
-    kept, the data and the axes. Its result may be of size 1 along them.
+    """Register the rule of a reduction.
+
+    The formula takes the cotangent and the result with the reduced axes kept, the data, and the
+    axes. Its own result may have size 1 along them.
     """
 
     def pullback(
@@ -37,7 +39,7 @@ def _reduction(op_type: str, formula: Formula) -> None:
 def _axes(data: Term, axes: Term | None, noop: int) -> list[int]:
     if data.shape is None or (axes is not None and axes.const is None):
         raise UnsupportedOperator(
-            f"{data.value.name}: it is reduced along axes that are not known at export"
+            f"{data.value.name}: it is reduced along axes that are not constant at export"
         )
     rank = len(data.shape)
     chosen = [] if axes is None or axes.const is None else axes.const.reshape(-1).tolist()
@@ -54,13 +56,13 @@ def _mean(g: Term, Y: Term, X: Term, axes: list[int]) -> Term:
 
 
 def _extreme(g: Term, Y: Term, X: Term, axes: list[int]) -> Term:
-    # Tied entries share equally, as in torch's amax; max over one axis there picks one of them.
+    # Tied entries share the cotangent equally, as in torch's amax.
     mask = step(X.equals(Y), X)
     return g * mask / mask.sum(axes)
 
 
 def _product(g: Term, Y: Term, X: Term, axes: list[int]) -> Term:
-    """The product of the others, for any number of zeros among them."""
+    """Return the cotangent times the product of the other entries, with any number of zeros."""
     zero = X.equals(0.0)
     others = zero.where(1.0, X)
     product, zeros = others.prod(axes), step(zero, X).sum(axes)
@@ -91,7 +93,7 @@ def cumsum(g: Term, y: Term, x: Term, axis: Term, *, exclusive: int = 0, reverse
 
 @rule("CumProd", "x")
 def cumprod(g: Term, y: Term, x: Term, axis: Term, *, exclusive: int = 0, reverse: int = 0) -> Term:
-    """With one zero the products behind it miss only that factor; with two they are constant."""
+    """Cumulative product: derivatives after one zero lack that factor, and after two are zero."""
 
     def back(term: Term) -> Term:
         return x.same("CumSum", term, axis, exclusive=exclusive, reverse=1 - reverse)

@@ -1,8 +1,7 @@
-"""Rule of Resize: it is linear and works axis by axis, so its adjoint is a product with each axis's
-matrix.
+"""Rule of Resize. It is linear along each axis, so its adjoint is a matrix product per axis.
 
-The matrices follow ONNX Runtime where the standard leaves room; tests hold the two together entry
-by entry.
+Where the standard leaves a choice, the matrices follow ONNX Runtime. Tests compare them entry by
+entry.
 """
 
 from collections.abc import Sequence
@@ -37,14 +36,14 @@ class Axis:
     exclude_outside: bool = False
     antialias: bool = False
     span: tuple[float, float] = (0.0, 1.0)
-    """Of tf_crop_and_resize: what is cut out, in parts of the axis."""
+    """The cropped part for tf_crop_and_resize, as fractions of the axis."""
 
     @property
     def is_cut(self) -> bool:
         return self.coordinates == "tf_crop_and_resize"
 
     def outside(self, place: Array) -> Array:
-        """Tell which results read beyond the axis: a constant, where it is cut out."""
+        """Return which results read beyond the axis; a cropped axis gives a constant there."""
         return np.asarray(self.is_cut & ((place < 0) | (place > self.size - 1)))
 
 
@@ -63,7 +62,7 @@ def resize_matrix(axis: Axis) -> Array:
 
 
 def _coordinates(axis: Axis) -> Array:
-    """Return where each result lies among the input's entries, in float32 as runtimes do."""
+    """Return the input coordinate of each result, computed in float32 as runtimes do."""
     i, scale, half = (
         np.arange(axis.result, dtype=np.float32),
         np.float32(axis.scale),
@@ -94,7 +93,7 @@ def _coordinates(axis: Axis) -> Array:
 
 
 def nearest_places(axis: Axis) -> Array | None:
-    """Return which entry each result copies; None where that hangs on how a runtime rounds."""
+    """Return the entry that each result copies; None if it depends on a runtime's rounding."""
     place = _coordinates(axis)
     near = 1e-5 * (1 + abs(place))
     found = [_rounded(axis, shifted) for shifted in (place - near, place, place + near)]
@@ -107,7 +106,7 @@ def nearest_places(axis: Axis) -> Array | None:
 
 
 def _is_exact(scale: float) -> bool:
-    """Tell whether a division by the scale that has a short result gives just that."""
+    """Return whether the scale is an integer or a power of two, so that quotients are exact."""
     return scale.is_integer() or (scale < 1 and np.frexp(scale)[0] == 0.5)
 
 
@@ -131,7 +130,7 @@ def _cubic(axis: Axis, distance: Array) -> Array:
 
 
 def _antialiased(axis: Axis, place: Array) -> Array:
-    """Return the kernel stretched by the reduction, as Pillow does."""
+    """Return the kernel, stretched by the reduction factor as in Pillow."""
     stretch = max(1.0, 1 / axis.scale)
     support = (1 if axis.mode == "linear" else 2) * stretch
     first = np.floor(place + 0.5 - support).min(initial=0).astype(np.int64)
@@ -143,7 +142,7 @@ def _antialiased(axis: Axis, place: Array) -> Array:
 
 
 def _spread(axis: Axis, entries: Array, weights: Array) -> Array:
-    """Put weights on entries; those beyond the border go to the border's entry, or are left out."""
+    """Return the weights as a matrix. Weights beyond the border go to the border or are dropped."""
     outside = (entries < 0) | (entries >= axis.size)
     if axis.exclude_outside:
         weights = np.where(outside, 0.0, weights)
@@ -176,7 +175,7 @@ def resize(
 ) -> Term:
     cut = coordinate_transformation_mode == "tf_crop_and_resize"
     if X.shape == Y.shape and not cut:
-        # Whatever the scales: ONNX Runtime copies.
+        # ONNX Runtime copies the input, whatever the scales are.
         return g
     rank = len(X.shape or ())
     chosen = [axis % rank for axis in (range(rank) if axes is None else axes)]
@@ -188,8 +187,8 @@ def resize(
     for axis, scale, span in zip(chosen, factors, spans, strict=True):
         if scale == 1 and span != (0.0, 1.0):
             raise UnsupportedOperator(
-                "Resize: a box cut out at a scale of 1 has two readings: the standard resizes it, "
-                "ONNX Runtime copies the whole axis"
+                "Resize: cropping at a scale of 1 has two readings: the standard resizes the crop, "
+                "and ONNX Runtime copies the whole axis"
             )
         if scale == 1:
             continue
@@ -215,12 +214,13 @@ def resize(
 
 
 def _asked(g: Term, axis: Axis, i: int, by_size: bool) -> Term:
-    """Let the runtime say which entries it copies, by resizing a ramp; it does so once, when it
-    folds constants.
+    """Return the entries that the runtime copies, as nodes that resize a ramp.
+
+    The runtime computes them once, when it folds constants.
     """
     graph, rank = g.graph, len(g.shape or ())
     if not by_size and int(np.float32(axis.size) * np.float32(axis.scale)) != axis.result:
-        raise UnsupportedOperator(f"Resize: {axis} has more than one reading")
+        raise UnsupportedOperator(f"Resize: runtimes may disagree on {axis}")
     ramp = np.arange(axis.size).reshape([-1 if k == i else 1 for k in range(rank)])
     target = np.ones(rank, np.int64 if by_size else np.float32)
     target[i] = axis.result if by_size else axis.scale

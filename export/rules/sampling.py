@@ -1,9 +1,9 @@
-"""Rule of GridSample, which reads an image at computed places.
+"""Rule of GridSample, which reads an image at computed positions.
 
-The weight of an entry factors into one weight along each axis, so the image's derivative is a
-product of computed matrices: no scatter. Along an axis the grid's derivative is a sum of readings
-at whole places there, which GridSample itself makes. Borders are ONNX Runtime's: each entry that a
-kernel reaches is folded back.
+The weight of an entry is a product of one weight per axis, so the derivative with respect to the
+image is a product of computed matrices and needs no scatter. The grid's derivative is, along each
+axis, a sum of readings at whole positions, which GridSample makes. Borders follow ONNX Runtime,
+which folds back each entry that a kernel reaches beyond the border.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from .places import ONE_HOT, product, static
 from .table import rule
 
 _MODES = {"linear": 1, "bilinear": 1, "nearest": 0, "cubic": 2, "bicubic": 2}
-"""How far the kernel of each mode reaches; the longer names are those before opset 20."""
+"""How far the kernel of each mode reaches. Longer names are those before opset 20."""
 
 _CUBIC = -0.75
 
@@ -81,7 +81,7 @@ def grid_sample_grid(
     places = [_pixels(grid, i, size, align_corners) for i, size in enumerate(sizes)]
 
     def read(axis: int, place: Term) -> Term:
-        """Return the reading with another place along one axis."""
+        """Return the reading with another position along one axis."""
         moved = [*places[:axis], place, *places[axis + 1 :]]
         columns = [
             _normalised(at, size, align_corners) for at, size in zip(moved, sizes, strict=True)
@@ -115,12 +115,12 @@ def _sizes(X: Term) -> list[int]:
 
 
 def _parts(rows: int, points: int) -> int:
-    """Return into how many parts the points are cut, for tables of at most ONE_HOT entries."""
+    """Return the number of parts of the points that keeps tables within ONE_HOT entries."""
     parts = -(-rows * points // ONE_HOT) or 1
     if parts > _PARTS:
         raise UnsupportedOperator(
             f"GridSample: its derivative with respect to the image needs {rows * points} "
-            f"intermediate numbers an image; at most {_PARTS * ONE_HOT} are made"
+            f"intermediate numbers per image, more than the limit of {_PARTS * ONE_HOT}"
         )
     return parts
 
@@ -142,8 +142,9 @@ def _all_pairs(weights: Sequence[Term]) -> Term:
 
 
 def _pixels(grid: Term, axis: int, size: int, corners: int) -> Term:
-    """Return the places along a spatial axis, in pixels: (N, ..., 1); the grid has the last axis
-    first.
+    """Return the positions along a spatial axis, in pixels: (N, ..., 1).
+
+    The grid holds the axes in reverse order.
     """
     rank = len(grid.shape or ())
     i = rank - 3 - axis
@@ -165,7 +166,7 @@ def _weights(place: Term, size: int, reach: int, corners: int, padding: str) -> 
         place = place.same("Round", place)
     beyond = 0 if padding == "zeros" else reach + 1
     if padding == "border":
-        # Farther away all that a kernel reaches is the border.
+        # Farther away, a kernel reaches only the border.
         place = place.maximum(float(-reach)).minimum(size - 1.0 + reach)
     if padding == "reflection":
         place = _reflected(place, size, corners)
@@ -207,7 +208,7 @@ def _cubic_slope(f: Term, entries: Sequence[Term]) -> Term:
 
 
 def _reflected(place: Term, size: int, corners: int) -> Term:
-    """Return places folded back into the image: a triangular wave."""
+    """Return positions folded back into the image, by a triangular wave."""
     low, span = _mirrors(size, corners)
     turns = (place - low) * (1 / (2 * span))
     turn = place - low - turns.same("Floor", turns) * (2 * span)
@@ -222,5 +223,5 @@ def _mirrored(entries: NDArray[np.int64], size: int, corners: int) -> NDArray[np
 
 
 def _mirrors(size: int, corners: int) -> tuple[float, float]:
-    """Return where the lower mirror is, and how far away the upper one."""
+    """Return the position of the lower mirror, and the distance to the upper one."""
     return (0.0, max(size - 1.0, 1e-6)) if corners else (-0.5, float(size))

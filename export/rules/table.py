@@ -1,6 +1,4 @@
-"""The table of derivative rules: how the cotangent of an op's output becomes that of one of its
-inputs.
-"""
+"""The table of derivative rules, from the cotangent of an op's output to that of an input."""
 
 import inspect
 from collections.abc import Callable
@@ -23,7 +21,7 @@ Pullback = Callable[..., Term]
 
 @dataclass(frozen=True)
 class Rule:
-    """One entry of the table: the pullback of one input (or of any, for a variadic one)."""
+    """One entry of the table: the pullback of one input, or of all inputs of a variadic list."""
 
     pullback: Pullback
     attributes: frozenset[str]
@@ -33,9 +31,7 @@ class Rule:
     """The pullback takes the cotangents and values of all outputs, as tuples."""
 
     def __call__(self, g: Any, y: Any, node: ir.Node, inputs: list[Term | None], i: int) -> Term:
-        """Return the cotangent of input `i`, which may still be broadcast beyond that input's
-        shape.
-        """
+        """Return the cotangent of input `i`, which may still have the broadcast shape."""
         attributes = {name: _plain(attribute) for name, attribute in node.attributes.items()}
         if unknown := sorted(set(attributes) - self.attributes):
             raise UnsupportedOperator(
@@ -50,9 +46,7 @@ class Rule:
 _RULES: dict[tuple[str, str], dict[str | int, Rule]] = {}
 
 FLAT: set[tuple[str, str]] = set()
-"""Ops whose derivative is zero wherever it is defined: nothing flows back through them, and that is
-no gap.
-"""
+"""Ops whose derivative is zero wherever it is defined, so that no rule is missing."""
 
 
 def rule(
@@ -61,11 +55,11 @@ def rule(
     """Register the derivative of `op_type` with respect to its input `wrt`.
 
     The function's signature is the op's schema: (g, Y, *inputs in order, *, attributes with the
-    standard's defaults). g is the cotangent of the first output, Y that output, an optional input
-    that is absent is None. It returns the cotangent of `wrt`; broadcasting is undone by the engine.
-    For a variadic input the function takes *inputs and a keyword `index`. A flat operator, such as
-    the Sign of a binarised network, has this derivative from then on. An attribute that the
-    signature does not name is refused when a node carries it::
+    standard's defaults). g is the cotangent of the first output, and Y is that output. An absent
+    optional input is None. The function returns the cotangent of `wrt`; `differentiate` undoes
+    broadcasting. For a variadic input it takes *inputs and a keyword `index`. The rule replaces a
+    derivative of zero, such as that of Sign in a binarised network. A node with an attribute that
+    the signature does not name is refused::
 
         @rule("Swish", "X", domain="com.example")
         def swish(g, Y, X, *, beta=1.0):
@@ -76,7 +70,7 @@ def rule(
         op_type: the op's name.
         wrt: the name of the input in the function's signature.
         domain: the op's domain; "" is ai.onnx.
-        every_output: g and Y are tuples over all outputs; a cotangent that is zero is None.
+        every_output: g and Y are tuples over all outputs. A zero cotangent is None.
     """
 
     def register(pullback: Pullback) -> Pullback:
@@ -94,23 +88,23 @@ def rule(
 
 
 def add_rule(domain: str, op_type: str, key: str | int, entry: Rule) -> None:
-    """Put an entry into the table, for the input at position `key`, or for any where it is "*"."""
+    """Add an entry to the table, for the input at position `key`, or for all inputs if "*"."""
     _RULES.setdefault((domain, op_type), {})[key] = entry
 
 
 def rule_of(op_type: str, i: int) -> Rule:
-    """Return the rule for input `i` of an ai.onnx op that is known to have one."""
+    """Return the rule for input `i` of an ai.onnx op, which must have one."""
     rules = _RULES["", op_type]
     return rules[i] if i in rules else rules["*"]
 
 
 def has_rule(domain: str, op_type: str) -> bool:
-    """Tell whether the op has a rule for at least one input, or is flat."""
+    """Return whether the op has a rule for at least one input, or a derivative of zero."""
     return (domain, op_type) in _RULES or (domain, op_type) in FLAT
 
 
 def custom_rules() -> list[str]:
-    """Return the ops that have a rule from outside jataug."""
+    """Return the ops with a rule that was registered outside jataug."""
     return sorted(
         op_type
         for (_, op_type), entries in _RULES.items()

@@ -1,6 +1,4 @@
-"""Sliding windows: the geometry that Conv and the pools share, and the adjoint of taking their
-entries apart.
-"""
+"""Sliding windows: the geometry that Conv and pools share, and the adjoint of slicing windows."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -17,36 +15,36 @@ __all__ = ["Window", "scatter", "window"]
 
 @dataclass(frozen=True)
 class Window:
-    """The static geometry of a sliding window, one entry a spatial axis."""
+    """The static geometry of a sliding window, with one entry per spatial axis."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     before: tuple[int, ...]
-    """Padding in front; padding behind follows from the sizes."""
+    """Padding at the start of each axis. Padding at the end follows from the sizes."""
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
 
     @property
     def extent(self) -> tuple[int, ...]:
-        """What one window covers, dilation included."""
+        """The size of one window, dilation included."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
 
     @property
     def covered(self) -> tuple[int, ...]:
-        """What all windows together cover, counted from the first padded entry."""
+        """The size that all windows together cover, from the first padded entry."""
         sizes = zip(self.outputs, self.strides, self.extent, strict=True)
         return tuple((o - 1) * s + e for o, s, e in sizes)
 
     @property
     def after(self) -> tuple[int, ...]:
-        """The padding behind that the last window reaches; negative where it ends in the input."""
+        """The padding at the end that the last window reaches; negative if it ends in the input."""
         sizes = zip(self.covered, self.before, self.inputs, strict=True)
         return tuple(c - b - i for c, b, i in sizes)
 
     @property
     def offsets(self) -> list[tuple[int, ...]]:
-        """Where each entry of a window lies, in scan order, from the window's first."""
+        """The offset of each entry from the window's first entry, in scan order."""
         axes = zip(self.kernel, self.dilations, strict=True)
         return list(itertools.product(*(range(0, k * d, d) for k, d in axes)))
 
@@ -63,13 +61,13 @@ def window(
     """Return the geometry of a Conv or pool from its attributes and the static sizes of X and Y.
 
     Raises:
-        UnsupportedOperator: a spatial size is not known at export.
+        UnsupportedOperator: a spatial size is symbolic.
     """
     sizes, results = (X.shape or ())[2:], (Y.shape or ())[2:]
     if not all(isinstance(size, int) for size in (*sizes, *results)) or not sizes:
         raise UnsupportedOperator(
-            f"{X.value.name}: its height and width must be known at export, got {X.shape}; fix "
-            "them in the model"
+            f"{X.value.name} has the shape {X.shape}, and its height and width must be known at "
+            "export; fix them in the model"
         )
     rank = len(sizes)
     d, s = tuple(dilations or [1] * rank), tuple(strides or [1] * rank)
@@ -83,11 +81,10 @@ def window(
 
 
 def scatter(parts: Mapping[tuple[int, ...], Term], geometry: Window, X: Term) -> Term:
-    """Return the adjoint of slicing: part[o] is added at input position o * stride + offset -
-    padding.
+    """Return the adjoint of slicing: part[o] is added at o * stride + offset - padding.
 
-    Written without a scatter op: parts whose offsets agree modulo the stride are shifted and added,
-    and the residues are interleaved.
+    It uses no scatter op. Parts whose offsets agree modulo the stride are shifted and added, and
+    the residues are interleaved.
     """
     strides = geometry.strides
     reach = [max(o[i] for o in parts) // s for i, s in enumerate(strides)]
@@ -118,7 +115,7 @@ def _interleave(residues: Mapping[tuple[int, ...], Term], strides: Sequence[int]
         axis=1,
     )
     sizes = tuple(int(size) * s for size, s in zip(shape[2:], strides, strict=True))
-    # Twice as fast as the general transpose on ONNX Runtime, which has it in these types alone.
+    # On ONNX Runtime this is twice as fast as the general transpose, and has only these types.
     if rank == 2 and strides[0] == strides[1] and some.dtype in (np.float32, np.float64):
         return some.graph.op(
             "DepthToSpace",

@@ -1,4 +1,4 @@
-"""The joint attack in torch: what the ONNX graph is held to, and what a torch trainer calls."""
+"""The joint attack in torch. Tests compare the ONNX graph with it, and torch trainers call it."""
 
 from ..errors import MissingExtra
 

@@ -1,6 +1,4 @@
-"""Which of an attack's iterates is kept: misclassified first, then the highest value of the
-configuration's ranked objective.
-"""
+"""Selects the best iterate of an attack: misclassified first, then the highest ranked objective."""
 
 from dataclasses import dataclass
 
@@ -16,7 +14,7 @@ __all__ = ["Candidate", "better", "judge"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A state, and per image whether it is misclassified and its loss, both (batch,)."""
+    """A state, with each image's misclassification and loss, both (batch,)."""
 
     state: State
     wrong: Tensor
@@ -24,13 +22,13 @@ class Candidate:
 
 
 def judge(problem: Problem, state: State, logits: Tensor, value: Tensor | None = None) -> Candidate:
-    """Return `state` as a candidate; where its loss is not finite it beats no finite one.
+    """Return `state` as a candidate. A loss that is not finite never beats a finite one.
 
     Args:
-        problem: what is attacked.
+        problem: the attacked batch.
         state: one iterate.
         logits: (batch, classes), of that iterate.
-        value: (batch,), of the reported objective, where it is known.
+        value: (batch,), of the reported objective, if it is already computed.
     """
     ranked = problem.config.ranked_objective
     if value is None or ranked != problem.config.reported_objective:
@@ -41,7 +39,7 @@ def judge(problem: Problem, state: State, logits: Tensor, value: Tensor | None =
 
 
 def better(held: Candidate | None, challenger: Candidate) -> Candidate:
-    """Return the better of two for each image; a tie goes to `held`, the earlier one."""
+    """Return the better of two candidates for each image. A tie goes to `held`, the earlier one."""
     if held is None:
         return challenger
     level = challenger.wrong == held.wrong

@@ -1,4 +1,4 @@
-"""From the state an attack ends in to the image of a result: jataug.finalize, in torch."""
+"""Turns the final state of an attack into an image: jataug.finalize in torch."""
 
 import torch
 from torch import Tensor
@@ -10,13 +10,13 @@ from .render import State, base, clip, render
 __all__ = ["finalize", "from_levels", "quantize", "to_half"]
 
 _SLACK = 1e-6
-"""As in jataug.finalize: how far the bounds of an 8-bit level are widened."""
+"""How far the bounds of an 8-bit level are widened; see jataug.finalize."""
 
 
 def from_levels(levels: Tensor) -> Tensor:
     """Return 8-bit images (batch, height, width, channel) as float32 in [0, 1], channels first."""
     planes = levels.permute(0, 3, 1, 2).contiguous().float()
-    # By a tensor on the device: on CUDA a Python number becomes a multiplication by 1/255.
+    # On CUDA a Python number would become a multiplication by 1/255, which rounds differently.
     return planes / planes.new_tensor(255)
 
 
@@ -24,7 +24,7 @@ def to_half(flow: Tensor) -> Tensor:
     """Return `flow` truncated towards zero to float16, so that no vector grows."""
     half = flow.half()
     grew = half.to(flow.dtype).abs() > flow.abs()
-    # One less in the bits is one step towards zero, for either sign.
+    # Subtracting 1 from the bits is one step towards zero, for both signs.
     return torch.where(grew, (half.view(torch.int16) - 1).view(torch.float16), half)
 
 
@@ -63,7 +63,7 @@ def finalize(
 def quantize(adversarial: Tensor, warped: Tensor, radius: Tensor) -> Tensor:
     """Return the 8-bit level nearest `adversarial` within `radius` of `warped`.
 
-    Where there is none, the level nearest `warped`.
+    If there is none, it is the level nearest `warped`.
 
     Args:
         adversarial: (batch, channel, height, width), float32 in [0, 1].

@@ -1,4 +1,4 @@
-"""The joint attack of claims 1-14: flow and perturbation ascend in turns, each in its budget."""
+"""The joint attack of claims 1-14: flow and perturbation ascend in turn, each in its budget."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -23,7 +23,7 @@ from .render import State, base, render
 __all__ = ["JointAttack", "Measure", "ascent", "finish", "iterate", "move", "start"]
 
 Measure = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Images (batch, channel, height, width) to logits (batch, classes) and losses (batch,)."""
+"""Maps images (batch, channel, height, width) to logits (batch, classes) and losses (batch,)."""
 
 
 class JointAttack:
@@ -50,34 +50,36 @@ class JointAttack:
         pixel: Any = None,
         steps: int | None = None,
     ) -> AttackResult:
-        """Attack a batch and return what was found, measured on exactly the images returned.
+        """Attack a batch and return the result, measured on exactly the images that it holds.
 
-        The model is in evaluation mode meanwhile, and every module's own mode is restored; no
-        parameter gets a gradient. The result depends on each image, its label, index and radii,
-        `seed` and `epoch`, not on the batch.
+        The model is in evaluation mode during the call; every module's own mode is restored after
+        it. No parameter gets a gradient. Each image's result depends on the image, its label,
+        index and radii, `seed` and `epoch`, and not on the other images.
 
         Args:
             model: images in [0, 1] to logits (batch, classes), or to an output that names them
                 `logits`.
             images: (batch, channel, height, width), float32 in [0, 1]; or uint8, with 1, 3 or 4
                 channels first or last. 8-bit results have the layout of the images.
-            labels: (batch,), integers; default the model's own prediction.
-            indices: (batch,), integers >= 0 that name the random streams; default 0 to batch - 1.
-            seed: with `epoch`, what else names the random streams.
+            labels: (batch,), integers. Default: the model's own prediction.
+            indices: (batch,), integers >= 0 that select the random streams. Default: 0 to
+                batch - 1.
+            seed: selects the random streams, together with `epoch` and the index.
             epoch: see `seed`.
-            targets: (batch,), the adversarial-generation labels; default drawn uniformly. Given
-                ones are kept, whatever `redraw_targets` says. Refused where no objective depends on
-                them.
-            flow: flow radius in pixels, one or (batch,); default the configuration's.
-            pixel: pixel radius, one ("8/255" too) or (batch,); default the configuration's.
-            steps: iterations; default the configuration's.
+            targets: (batch,), the adversarial-generation labels. Default: drawn uniformly. Given
+                targets are never redrawn, whatever `redraw_targets` is. They are refused if no
+                objective depends on them.
+            flow: flow radius in pixels, one or (batch,). Default: the configuration's.
+            pixel: pixel radius, one or (batch,); "8/255" is accepted. Default: the
+                configuration's.
+            steps: iterations. Default: the configuration's.
 
         Raises:
             DataError: images that are not finite or leave [0, 1]; 8-bit ones whose channels could
                 be either axis; labels or targets outside [0, classes), or equal.
             BudgetError: a radius or step count outside its domain, or for a branch that the
                 configuration leaves out.
-            ModelError: the model's output is not logits that depend on the image.
+            ModelError: the output is not logits, or does not depend on the image.
         """
         config = self.config if steps is None else self.config.replace(steps=steps)
         radius: dict[Branch, Any] = {"flow": flow, "pixel": pixel}
@@ -96,14 +98,14 @@ class JointAttack:
 
 
 def _channels_first(images: Any) -> bool:
-    """Whether images are 8-bit levels with their channels first."""
+    """Return whether images are 8-bit levels with their channels first."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
         return False
     axis = channel_axis(images.shape)
     if axis is None:
         raise DataError(
-            f"images: 8-bit images {tuple(images.shape)} do not say whether their channels are "
-            "first or last; give float32 in [0, 1], channels first: images / 255"
+            f"images: the shape {tuple(images.shape)} of 8-bit images does not tell whether "
+            "channels are first or last; give float32 in [0, 1], channels first: images / 255"
         )
     return axis == 1
 
@@ -113,7 +115,7 @@ def _attack(problem: Problem) -> tuple[Problem, State]:
     if not len(problem.image):
         return problem, state
     for iteration in range(problem.config.steps if problem.config.branches else 0):
-        problem = problem.at(iteration)
+        problem = problem.for_iteration(iteration)
         moved, logits = iterate(problem, state)
         if problem.config.keep == "best":
             held = better(held, judge(problem, state, logits))
@@ -125,7 +127,7 @@ def _attack(problem: Problem) -> tuple[Problem, State]:
 
 
 def start(problem: Problem) -> State:
-    """Return the state that the attack starts from: zero, or drawn in the budgets and projected."""
+    """Return the start of the attack: zero, or drawn within the budgets and projected."""
     batch, _, height, width = problem.image.shape
     zero: State = {
         "flow": problem.image.new_zeros(batch, 2, height, width),
@@ -135,10 +137,10 @@ def start(problem: Problem) -> State:
 
 
 def iterate(problem: Problem, state: State) -> tuple[State, Tensor]:
-    """Return the state one iteration on, and the logits (batch, classes) of the incoming one.
+    """Return the state after one iteration, and the logits (batch, classes) of the state before it.
 
-    The second branch is updated from the image that the first one's update has led to
-    (Gauss-Seidel, claims 1 and 8); with `simultaneous`, both are updated from the incoming image
+    The second branch is updated from the image that already has the first branch's update
+    (Gauss-Seidel, claims 1 and 8). With `simultaneous`, both are updated from the incoming image
     (Jacobi).
     """
     branches = problem.config.branches
@@ -166,14 +168,17 @@ def ascent(problem: Problem, state: State, branches: Iterable[Branch]) -> tuple[
         leaf = {b: value.detach().requires_grad_(b in wanted) for b, value in state.items()}
         logits = predict(problem.model, render(problem.image, leaf, config.composition))
     if not logits.requires_grad:
-        raise ModelError("model: expected logits with a gradient for the image, got none")
+        raise ModelError(
+            "model: expected logits with a gradient for the image, got none; the model may detach "
+            "its input or run under torch.no_grad"
+        )
     seen = logits.detach()
     gradients = {
         branch: torch.autograd.grad(
             logits,
             leaf[branch],
             cotangent(objectives[branch], seen, problem.label, problem.target),
-            # A compiled network frees its buffers with the last one.
+            # The last gradient frees the graph, and a compiled network its buffers with it.
             retain_graph=branch != wanted[-1],
             materialize_grads=True,
         )[0]
@@ -202,8 +207,9 @@ def _step(problem: Problem, branch: Branch, gradient: Tensor) -> Tensor:
 
 
 def finish(problem: Problem, state: State, measure: Measure) -> AttackResult:
-    """Return the result of an attack that ended in `state`: finalised, then measured on exactly the
-    image that is returned.
+    """Return the result of an attack that ended in `state`.
+
+    The image is finalised first, and everything is measured on exactly that image.
     """
     config, radius = problem.config, problem.radius["pixel"]
     exact, warped, flow, delta = finalize(problem.image, state, problem.radius, config)

@@ -1,4 +1,4 @@
-"""A torch module in evaluation mode for a while, in several threads at once if need be."""
+"""A context in which a torch module is in evaluation mode, safe in several threads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +11,14 @@ __all__ = ["evaluating"]
 
 _LOCK = Lock()
 _ENTERED: dict[nn.Module, tuple[int, list[tuple[nn.Module, bool]]]] = {}
-"""How many calls a module is in, and its modes before the first of them."""
+"""The number of active contexts of a module, and its modes before the first one."""
 
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Put a module in evaluation mode; every submodule's own mode comes back, whatever happens,
-    when the last thread leaves. Other callables are left alone.
+    """Put a module in evaluation mode. Callables that are not modules are left alone.
+
+    Every submodule's own mode is restored when the last thread leaves, also after an error.
     """
     if not isinstance(model, nn.Module):
         yield

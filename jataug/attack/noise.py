@@ -1,4 +1,4 @@
-"""Random starts in torch, of the words of jataug.streams, on any device that has float64."""
+"""Random starts in torch from the words of jataug.streams, on any device with float64."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ _WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 _ROUNDS = 10
 _HALF = 0xFFFFFFFF
 _AT_ONCE = 1 << 22
-"""Words that are drawn at a time: a dozen 64-bit integers are held for each."""
+"""Words that are drawn at a time. Each one needs about a dozen 64-bit integers of memory."""
 
 
 def starts(
@@ -30,18 +30,17 @@ def starts(
     seed: int,
     epoch: int,
 ) -> State:
-    """Return one uniform start for each image, before it is projected; of no branch for a start at
-    zero.
+    """Return one uniform start for each image, before projection; empty for a start at zero.
 
-    Numbers are those of streams.flow_start and streams.pixel_start: every word and every uniform
-    perturbation to the bit; a cosine or a logarithm may differ in its last.
+    Numbers are those of streams.flow_start and streams.pixel_start. Words and uniform perturbations
+    are bit-identical; a cosine or logarithm may differ in its last bit.
 
     Args:
         shape: (batch, channel, height, width).
         indices: (batch,), sample indices.
         radius: per branch (batch,), on the device that draws.
         config: the branches and their norms.
-        seed: with `epoch`, what else names the streams.
+        seed: selects the streams, together with `epoch` and the index.
         epoch: see `seed`.
 
     Raises:
@@ -70,8 +69,9 @@ def starts(
 
 
 def flow_noise(u: Tensor, radius: Tensor, norm: Norm) -> Tensor:
-    """Return a flow of numbers in [0, 1): float32, as `u`, (batch, 2, height, width); see
-    streams.flow_start.
+    """Return a flow from numbers in [0, 1): (batch, 2, height, width), float32.
+
+    `u` has the same shape; see streams.flow_start.
     """
     radius = radius.to(u.dtype).view(-1, 1, 1)
     if norm == "linf":
@@ -81,8 +81,9 @@ def flow_noise(u: Tensor, radius: Tensor, norm: Norm) -> Tensor:
 
 
 def pixel_noise(u: Tensor, radius: Tensor, norm: Norm) -> Tensor:
-    """Return a perturbation (batch, n), float32, of numbers in [0, 1): (batch, pixel_words(n)); see
-    streams.pixel_start.
+    """Return a perturbation (batch, n), float32, from numbers in [0, 1).
+
+    `u` has the shape (batch, pixel_words(n)); see streams.pixel_start.
     """
     radius = radius.to(u.dtype)[:, None]
     if norm == "linf":
@@ -95,7 +96,7 @@ def pixel_noise(u: Tensor, radius: Tensor, norm: Norm) -> Tensor:
 
 
 def pixel_words(n: int, norm: Norm) -> int:
-    """Return how many words a perturbation of n entries reads."""
+    """Return the number of words that a perturbation of n entries needs."""
     return n if norm == "linf" else 1 + 2 * n
 
 
@@ -122,8 +123,9 @@ def words(
     epoch: int,
     device: torch.device,
 ) -> Tensor:
-    """Return the first words of each sample's stream: (batch, count), int64 with the bits of
-    uint64; see jataug.streams.words.
+    """Return the first words of each sample's stream: (batch, count), int64.
+
+    They have the bits of the uint64 words of jataug.streams.words.
 
     Raises:
         BudgetError: a number does not fit an unsigned 64-bit word.
@@ -145,7 +147,7 @@ def words(
 
 
 def _product(multiplier: int, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both halves of an unsigned 128-bit product; int64 multiplication wraps."""
+    """Return the high and low word of an unsigned 128-bit product. int64 multiplication wraps."""
     high, low = multiplier >> 32, multiplier & _HALF
     value_high, value_low = _upper(value), value & _HALF
     middle = high * value_low + _upper(low * value_low)

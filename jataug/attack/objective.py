@@ -10,7 +10,7 @@ __all__ = ["cotangent", "loss"]
 
 
 def loss(objective: Objective, logits: Tensor, label: Tensor, target: Tensor) -> Tensor:
-    """Return what each image's attack ascends: (batch,); never summed or averaged.
+    """Return the objective of each image: (batch,). It is never summed or averaged.
 
     Args:
         objective: "truth" CE(a, y) (claims 5, 12), "target" -CE(a, t) (claims 1, 8), "margin"
@@ -27,11 +27,11 @@ def loss(objective: Objective, logits: Tensor, label: Tensor, target: Tensor) ->
 
 
 def cotangent(objective: Objective, logits: Tensor, label: Tensor, target: Tensor) -> Tensor:
-    """Return the direction of ascent at the logits: (batch, classes), each row's largest entry 1 in
-    size.
+    """Return the direction of ascent at the logits: (batch, classes).
 
-    It is the gradient of the loss up to a positive factor per image. The gradient itself would not
-    do: the entry of the true class is exactly 0 in float32 for many confident images.
+    It is the gradient of the loss up to a positive factor per image; the largest entry of each row
+    is 1 in size. The gradient itself is unusable, because its entry of the true class is exactly 0
+    in float32 for many confident images.
     """
     towards, away = _unit(logits, target), _unit(logits, label)
     if objective == "truth":

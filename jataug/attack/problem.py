@@ -1,4 +1,4 @@
-"""One call of the attack: its arguments read, checked, and brought to the images' device."""
+"""Reads and checks the arguments of one attack, and moves them to the images' device."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +21,14 @@ from .render import State
 __all__ = ["Draws", "Model", "Problem", "logits_of", "predict", "read"]
 
 Model = Callable[[Tensor], Any]
-"""Images (batch, channel, height, width), float32 in [0, 1], to logits (batch, classes), or to an
-output that names them; see `logits_of`.
+"""Maps images (batch, channel, height, width), float32 in [0, 1], to logits (batch, classes), or to
+an output that holds them; see `logits_of`.
 """
 
 
 @dataclass(frozen=True)
 class Draws:
-    """The random streams of a batch: functions of (seed, epoch, sample index) alone."""
+    """The random streams of a batch. They depend only on seed, epoch and sample index."""
 
     seed: int
     epoch: int
@@ -57,7 +57,7 @@ class Draws:
 
     def target(self, label: Tensor, classes: int, iteration: int = 0) -> Tensor:
         """Return labels other than `label`, uniformly drawn: (batch,), int64."""
-        # The distance from the label: it is the same for every label, which stays on its device.
+        # Its distance from the label does not depend on the label, which can stay on its device.
         distance = streams.target_labels(
             self.seed,
             self.indices,
@@ -71,11 +71,11 @@ class Draws:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is attacked and how far the attack may go; `radius` and `step` are (batch,), per branch.
+    """A batch to attack, with its budgets; `radius` and `step` are (batch,) for each branch.
 
-    `levels` are the images as they came where they came as 8-bit levels, `drawn` the starts before
-    they are projected; `given` says that the caller chose the targets, which are then never drawn.
-    `clean` are the logits of the images, where they are known already.
+    `levels` are the original images if they were 8-bit levels. `drawn` are the starts before
+    projection. `given` is true if the caller chose the targets, which are then never redrawn.
+    `clean` are the logits of the images, if they are already computed.
     """
 
     model: Model
@@ -92,16 +92,17 @@ class Problem:
     draws: Draws
     clean: Tensor | None = None
 
-    def at(self, iteration: int) -> "Problem":
-        """Return the problem of this iteration: the same, or with targets drawn anew."""
+    def for_iteration(self, iteration: int) -> "Problem":
+        """Return the problem of an iteration: the same, or with redrawn targets."""
         if not self.config.redraw_targets or self.given or iteration == 0:
             return self
         return replace(self, target=self.draws.target(self.label, self.classes, iteration))
 
 
 def logits_of(output: Any) -> Any:
-    """Return what the output of a model names logits, as a mapping or by an attribute (classifiers
-    of transformers do); any other output as it is.
+    """Return the entry or attribute `logits` of a model's output, or the output itself.
+
+    Classifiers of transformers return such outputs.
     """
     if isinstance(output, Mapping):
         return output.get("logits", output)
@@ -111,10 +112,10 @@ def logits_of(output: Any) -> Any:
 def predict(model: Model, image: Tensor) -> Tensor:
     """Return the logits of `image`: (batch, classes), float32.
 
-    The model is never called with no image: its number of classes is asked with a black one.
+    For an empty batch the model is called with one black image, to learn the number of classes.
 
     Raises:
-        ModelError: the model returns something else, or fewer than two classes.
+        ModelError: the model does not return logits, or returns fewer than two classes.
     """
     if not len(image):
         return predict(model, image.new_zeros(1, *image.shape[1:]))[:0]
@@ -145,7 +146,7 @@ def read(
     seed: int,
     epoch: int,
 ) -> Problem:
-    """Return the problem these arguments pose; `JointAttack.__call__` has their meaning."""
+    """Return the problem for the arguments of `JointAttack.__call__`, after checking them."""
     image = _images(images)
     count = image.shape[0]
     draws = Draws(seed, epoch, _indices(indices, count))
@@ -206,7 +207,7 @@ def _images(images: Tensor) -> Tensor:
     if outside.any():
         place = int(outside.nonzero()[0])
         raise DataError(f"images: expected finite values in [0, 1], got others at position {place}")
-    # A copy: no result shares the caller's memory, and an inference tensor could take no gradient.
+    # The copy keeps results out of the caller's memory, and an inference tensor has no gradient.
     return images.detach().to(torch.float32, copy=True)
 
 
@@ -247,11 +248,12 @@ def _radii(value: Any, budget: FlowBudget | PixelBudget, count: int, branch: Bra
         raise BudgetError(
             f"{branch}: expected one radius or {count}, one per image, got {len(entries)}"
         )
-    # In float32 from the start: a number, an array and the artifact's input are then one radius.
+    # Rounding to float32 first makes a number, an array and the artifact's input the same radius.
     radii = [float(np.float32(radius_of(entry, f"{branch} radius"))) for entry in entries]
     if budget.radius == 0 and any(radii):
         raise BudgetError(
-            f"{branch}: expected radius 0, as the configuration leaves it out, got {max(radii)}"
+            f"{branch}: the configuration leaves it out, got {max(radii)} as its radius; give 0, "
+            "or use a configuration with this branch"
         )
     return radii
 

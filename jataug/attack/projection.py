@@ -1,4 +1,4 @@
-"""Directions of ascent, and the balls they end in."""
+"""Directions of ascent, and projections onto balls."""
 
 from typing import Literal
 
@@ -13,14 +13,14 @@ __all__ = ["Branch", "ball", "direction"]
 Branch = Literal["flow", "pixel"]
 
 _VECTOR: dict[Branch, tuple[int, ...]] = {"flow": (1,), "pixel": (1, 2, 3)}
-"""The axes that one vector of a branch runs along."""
+"""Branch -> the axes of one of its vectors: per pixel for flow, per image for pixel."""
 
 
 def direction(branch: Branch, gradient: Tensor, norm: Norm) -> Tensor:
     """Return the generalized gradient sign (claims 5, 6): the sign for "linf", g / ||g|| for "l2".
 
-    A zero vector stays zero, a non-finite entry counts as 0, and a vector of 1e-24 or 1e30 neither
-    vanishes nor overflows.
+    A zero vector stays zero. A non-finite entry counts as 0. Vectors of length 1e-24 or 1e30
+    neither vanish nor overflow.
 
     Args:
         branch: "flow", whose vectors are per pixel, or "pixel", whose vectors are per image.
@@ -38,15 +38,16 @@ def direction(branch: Branch, gradient: Tensor, norm: Norm) -> Tensor:
 def ball(
     branch: Branch, value: Tensor, radius: Tensor, norm: Norm, base: Tensor | None = None
 ) -> Tensor:
-    """Return `value` with no vector (l2) or entry (linf) above its image's radius; inside, it is
-    unchanged.
+    """Return `value` projected onto the ball: no vector (l2) or entry (linf) exceeds its radius.
+
+    Values inside the ball are unchanged.
 
     Args:
         branch: "flow" or "pixel", as in `direction`.
         value: (batch, channel, height, width).
         radius: (batch,), in the unit of `value`.
         norm: the norm of the branch's budget.
-        base: of "pixel" alone, what `value` is added to: as in jataug.finalize.project.
+        base: for "pixel" only, the image that `value` is added to; see jataug.finalize.project.
     """
     radius = radius.view(-1, 1, 1, 1)
     if norm == "linf":
@@ -54,8 +55,8 @@ def ball(
     if base is not None:
         return value * _share(value, (base + value).clamp(0, 1) - base, radius)
     length = _length(branch, value)
-    # The margin takes up the rounding: no vector ends above the radius, and a second projection
-    # changes nothing.
+    # The margin absorbs rounding: no vector exceeds the radius, and a second projection changes
+    # nothing.
     inner = value * (radius * INSIDE) / length.clamp_min(1e-30)
     return torch.where(length <= radius, value, inner)
 

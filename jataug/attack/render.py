@@ -1,4 +1,4 @@
-"""The image of a state: both compositions, with clips that gradients pass through."""
+"""Renders the image of a state, in both compositions. Gradients pass through the clips."""
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ def render(image: Tensor, state: State, composition: Composition) -> Tensor:
     Args:
         image: (batch, channel, height, width), in [0, 1]; x.
         state: w and d.
-        composition: which comes first.
+        composition: "spatial-pixel" or "pixel-spatial".
     """
     if composition == "spatial-pixel":
         return _added(_moved(image, state), state)
@@ -36,7 +36,7 @@ def base(image: Tensor, state: State, composition: Composition) -> Tensor:
 def clip(image: Tensor) -> Tensor:
     """Return `image` clipped to [0, 1].
 
-    A gradient passes as if it were not, for the clip belongs to the projection.
+    Gradients pass through it unchanged, because the clip belongs to the projection.
     """
     return image.detach().clamp(0, 1) + (image - image.detach())
 

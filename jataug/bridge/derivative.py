@@ -1,4 +1,4 @@
-"""The derivative as torch's autograd records it."""
+"""The autograd functions of OnnxModule."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ __all__ = ["Differentiable"]
 
 
 class Differentiable(torch.autograd.Function):
-    """images -> logits, by `Sessions`."""
+    """Maps images to logits with `Sessions`."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, sessions: Sessions) -> Tensor:
@@ -40,5 +40,5 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> Any:
         raise UnsupportedOperator(
-            "OnnxModule: expected at most one derivative, got a call for the second one"
+            "OnnxModule supports at most one derivative, and a second one was asked for"
         )

@@ -1,4 +1,4 @@
-"""What runs an .onnx file inside one process."""
+"""Runs an .onnx file in one process, forward and backward."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ Kept = list[list[Any]]
 
 
 @dataclass(frozen=True)
-class _Halves:
+class _Split:
     first: Engine
     second: Engine
     saved: list[str]
 
 
 class Sessions:
-    """The network, and its engines, each made when it is first needed.
+    """A network and its engines. Each engine is compiled when it is first needed.
 
     Attributes:
-        shapes: of one image, and of its row of logits.
+        shapes: the shapes of one image and of its row of logits.
     """
 
     def __init__(
@@ -65,26 +65,26 @@ class Sessions:
             check_logits(proto, self._network, preprocessing)
 
     def device_for(self, images: Tensor) -> torch.device:
-        """Return where the runtime takes a tensor from: CUDA if both are there, else the CPU."""
+        """Return the device from which the runtime reads: CUDA if both are on it, else the CPU."""
         if images.is_cuda and self._plain.device == "cuda":
             return torch.device("cuda", self._number)
         return torch.device("cpu")
 
     @cached_property
     def _plain(self) -> Engine:
-        from jataug.export.gradient.split_vjp import forward_half
+        from jataug.export.gradient.split_vjp import forward_graph
 
-        return self._engine(forward_half(self._network, self._preprocessing))
+        return self._engine(forward_graph(self._network, self._preprocessing))
 
     @cached_property
-    def _halves(self) -> "_Halves | JataugError":
-        from jataug.export.gradient.split_vjp import halves
+    def _split(self) -> "_Split | JataugError":
+        from jataug.export.gradient.split_vjp import split_vjp
 
         try:
-            found = halves(self._network, self._preprocessing)
+            found = split_vjp(self._network, self._preprocessing)
         except JataugError as error:
             return error
-        return _Halves(self._engine(found.forward), self._engine(found.backward), found.saved)
+        return _Split(self._engine(found.forward), self._engine(found.backward), found.saved)
 
     def _engine(self, model: "onnx.ModelProto") -> Engine:
         return Engine(model, {}, self._device, self._threads)
@@ -94,11 +94,11 @@ class Sessions:
         return self._forward(self._plain, images, ())[0]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Kept]:
-        """Return the logits, and what `backward` needs. Without a gradient that is nothing."""
-        halves = self._halves
-        if isinstance(halves, JataugError):
+        """Return the logits and the values for `backward`, which are empty without a gradient."""
+        split = self._split
+        if isinstance(split, JataugError):
             return self.predict(images), []
-        return self._forward(halves.first, images, halves.saved)
+        return self._forward(split.first, images, split.saved)
 
     def _forward(self, engine: Engine, images: Tensor, kept: Sequence[str]) -> tuple[Tensor, Kept]:
         images = images.detach().contiguous()
@@ -113,16 +113,16 @@ class Sessions:
         """Return the gradient of sum(cotangent * logits) by the images.
 
         Raises:
-            UnsupportedOperator, ModelError: there is none.
+            UnsupportedOperator, ModelError: the network has no gradient.
         """
-        halves = self._halves
-        if isinstance(halves, JataugError):
-            raise type(halves)(*halves.args)  # a new one: the first keeps no traceback alive
+        split = self._split
+        if isinstance(split, JataugError):
+            raise type(split)(*split.args)  # raising the kept error would keep its frames alive
         gradient = cotangent.new_empty((len(cotangent), *self.shapes[0]))
         chunks = self._chunks(cotangent.contiguous(), gradient)
         for (part, out), values in zip(chunks, kept, strict=True):
-            feeds = {"cotangent": part, **dict(zip(halves.saved, values, strict=True))}
-            self._run(halves.second, feeds, {"gradient": out}, ())
+            feeds = {"cotangent": part, **dict(zip(split.saved, values, strict=True))}
+            self._run(split.second, feeds, {"gradient": out}, ())
         return gradient
 
     def _run(
@@ -133,8 +133,9 @@ class Sessions:
         return run_shared(engine, feeds, results, kept, self._number)
 
     def _chunks(self, rows: Tensor, results: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Cut both to the batch that the model wants; what is asked of a padded chunk is copied
-        when the next one is asked for.
+        """Yield both arrays in chunks of the model's batch size.
+
+        The results of a padded chunk are copied when the next chunk is requested.
         """
         size = self._batch or max(len(rows), 1)
         for first in range(0, len(rows), size):

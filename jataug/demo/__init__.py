@@ -21,7 +21,7 @@ DEMO_ATTACK = AttackConfig.preset(
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made and measured, and of what; without speed where it was there already."""
+    """The results of the demo. The speed is absent if the data set already existed."""
 
     model: Path
     source: Path
@@ -44,10 +44,10 @@ def run_demo(
     threads: int | None = None,
     progress: Callable[[Any], object] | None = None,
 ) -> Demo:
-    """Export the shipped classifier's attack, generate, verify and draw; all into `destination`.
+    """Export the attack on the shipped classifier, generate, verify and draw, into `destination`.
 
     Raises:
-        DataError: the destination holds something else, or cannot be written.
+        DataError: the destination holds other files, or cannot be written.
         MissingExtra: ONNX Runtime is not installed.
     """
     from jataug.dataset import verify
@@ -115,9 +115,9 @@ def _folder(root: Path) -> Path:
             {p.name for p in root.iterdir()} - {"attack.onnx", "dataset", "preview.png"}
         )
     except OSError as error:
-        raise DataError(
-            f"{root}: expected a folder that can be written: {error.strerror}"
-        ) from None
+        raise DataError(f"{root}: the folder cannot be written: {error.strerror}") from None
     if foreign:
-        raise DataError(f"{root}: expected a new or empty folder, it holds {foreign[0]!r}")
+        raise DataError(
+            f"{root}: it holds {foreign[0]!r}, not the demo's files; choose a new or empty folder"
+        )
     return root

@@ -1,7 +1,7 @@
-"""Attacks at many radii: curves, the map of both, and the smallest radius of every image.
+"""Attacks at many radii: curves, the map over both radii, and every image's smallest radius.
 
-The sets of allowed changes are nested, so an image that is broken at some radii is broken at all
-larger ones: it leaves, and no curve rises.
+A larger radius allows every change that a smaller one allows. So an image that is broken at one
+radius counts as broken at all larger ones and is not attacked again, and no curve rises.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 
 from .attacks.ascent import Ascent
 from .attacks.perturbation import Branch
-from .attacks.restarts import drive
+from .attacks.restarts import run_tries
 from .attacks.tries import Rows
 from .models.model import Array
 from .outcome import measure
@@ -32,17 +32,17 @@ def sweep_curve(
     """Return which images are broken at each radius, and the smallest radius found for each.
 
     Args:
-        runner: of the model.
-        clean: what the model says without an attack.
-        branch: "flow" or "pixel"; the other one's radius is 0.
+        runner: the runner of the model.
+        clean: the model's results without an attack.
+        branch: "flow" or "pixel"; the radius of the other one is 0.
         radii: ascending, above 0.
-        steps: of the attack.
+        steps: steps of the attack.
         rounds: bisections between the last radius that an image withstood and the first that broke
-            it; every image has its own radius, in one batch.
+            it. In one batch, every image has its own radius.
 
     Returns:
-        "broken" (images, radii), bool; "radius" (images,), float64, NaN where none was found, 0
-        where the image is wrong without an attack.
+        "broken" (images, radii), bool; "radius" (images,), float64: NaN if no radius was found, 0
+        if the image is misclassified without an attack.
     """
     attack = Ascent(branches=(branch,), steps=steps)
 
@@ -93,19 +93,19 @@ _BRANCHES: tuple[Branch, ...] = ("flow", "pixel")
 
 
 class _Trial:
-    """One batch of images, attacked again and again at other radii."""
+    """One batch of images, attacked repeatedly at different radii."""
 
     def __init__(self, runner: Runner, clean: Clean, where: slice, images: Array) -> None:
         self._runner, self._logits = runner, clean.logits[where]
         index = runner.images.indices[where]
-        self._rows = Rows.of(images, clean.label[where], index, 0.0, 0.0)
+        self._rows = Rows.first_tries(images, clean.label[where], index, 0.0, 0.0)
 
     def __call__(self, attack: Ascent, branch: Branch, who: Array, radius: Array) -> Array:
-        """Return which of the images `who` (mask) are broken, each at its own radius."""
+        """Attack the images of the mask `who`, each at its own radius; return which are broken."""
         return self._run(attack, who, self._rows.replace(**{branch: radius.astype(np.float32)}))
 
     def both(self, attack: Ascent, who: Array, flow: float, pixel: float) -> Array:
-        """Likewise, with a flow and a pixel radius."""
+        """Attack the images of the mask `who` with a flow and a pixel radius; return the same."""
         ones = np.ones(len(self._rows), np.float32)
         return self._run(attack, who, self._rows.replace(flow=flow * ones, pixel=pixel * ones))
 
@@ -114,7 +114,7 @@ class _Trial:
         part = np.flatnonzero(who)
         if len(part):
             taken, runner = rows.take(part), self._runner
-            found = drive(attack, runner.calls, taken, self._logits[part], runner.context)
+            found = run_tries(attack, runner.calls, taken, self._logits[part], runner.context)
             broken[part] = measure(runner.calls, taken, found.view, runner.levels).broken
         return broken
 
@@ -136,10 +136,10 @@ def _gathered(
 def curve(
     branch: Branch, radii: Sequence[float], arrays: Mapping[str, Array], clean: Clean, steps: int
 ) -> Curve:
-    """Return the record of a curve; its first point is the clean accuracy, at radius 0."""
+    """Return the record of a curve. Its first point is the clean accuracy, at radius 0."""
     standing = [clean.right, *(~column for column in arrays["broken"].T)]
     points = [
-        CurvePoint(float(r), Rate.of(int(right.sum()), len(right)))
+        CurvePoint(float(r), Rate.from_counts(int(right.sum()), len(right)))
         for r, right in zip([0.0, *radii], standing, strict=True)
     ]
     return Curve(_ATTACK[branch], _UNIT[branch], _parameters(steps), tuple(points))
@@ -151,7 +151,9 @@ def heat_map(
     """Return the record of the map."""
     broken = arrays["broken"]
     accuracy = tuple(
-        tuple(Rate.of(int((~broken[:, i, j]).sum()), len(broken)) for j in range(len(pixel)))
+        tuple(
+            Rate.from_counts(int((~broken[:, i, j]).sum()), len(broken)) for j in range(len(pixel))
+        )
         for i in range(len(flow))
     )
     return Map("joint", _parameters(steps), tuple(flow), tuple(pixel), accuracy)
@@ -160,7 +162,7 @@ def heat_map(
 def minimal(
     branch: Branch, radii: Sequence[float], arrays: Mapping[str, Array], clean: Clean, rounds: int
 ) -> Minimal | None:
-    """Return the record of the smallest radii, or None where no image is right to begin with."""
+    """Return the record of the smallest radii, or None if no clean image is classified right."""
     radius = arrays["radius"][clean.right]
     if not len(radius):
         return None

@@ -1,4 +1,4 @@
-"""How robust a model is: attacks, curves, sanity checks, and the report that says so."""
+"""Measures how robust a model is: attacks, curves, sanity checks, and a report."""
 
 import json
 import platform
@@ -19,8 +19,8 @@ from ..errors import BudgetError, DataError
 from ..preprocessing import Preprocessing
 from .attacks.suite import SUITES, Suite, attacks_of
 from .images import Images, open_images
-from .model_report import Assessment
-from .models.named import Subject, default_batch_size, open_subjects
+from .model_report import ModelEvaluation
+from .models.named import NamedModel, default_batch_size, open_models
 from .report.contents import FORMAT_VERSION, Report
 from .results_folder import Folder
 from .runner import Progress, Runner
@@ -63,46 +63,48 @@ def evaluate(
     on_error: OnError = "stop",
     progress: Callable[[Progress], object] | None = None,
 ) -> Report:
-    """Attack one or more models on the same images and return what was found.
+    """Attack one or more models on the same images, and return the report.
 
-    With `output`, every attack is kept as soon as it is finished, report.json and the galleries'
-    arrays are written at the end, and the same call goes on where it was stopped.
+    With `output`, every attack is saved as soon as it is finished, and report.json and the
+    galleries' arrays are written at the end. The same call resumes an interrupted evaluation.
 
     Args:
         model: an .onnx file, a ModelProto, a torch module of images in [0, 1], an object with the
             methods of evaluation.model.Model; or a list of these.
-        source: what jataug.data.open_source takes, or a source.
-        output: a new or empty folder, or one where the same evaluation was begun; None keeps
+        source: a source, or anything that jataug.data.open_source accepts.
+        output: a new or empty folder, or one where the same evaluation was begun. None writes
             nothing.
-        attacks: names from evaluation.suite.ATTACKS, with options where wanted
-            ("pgd:steps=50:restarts=3"); default those of the suite.
+        attacks: names from evaluation.attacks.suite.ATTACKS, with options if wanted
+            ("pgd:steps=50:restarts=3"). Default: those of the suite.
         suite: "quick", or "strong": all attacks, with more steps, restarts and targets.
         flow: pixels, or a budget with its norm.
         pixel: image units, or a budget; its norm is linf.
-        transfer: models that see the adversarial images too, and whose own are tried on `model`.
+        transfer: models that are tested on the adversarial images of `model`, and whose own
+            adversarial images are tested on `model`.
         curves: measure accuracy against the radii, and every image's smallest radius.
         sanity: check for masked gradients.
         measured: "float" measures the images as found; "uint8" quantises them first.
-        seed: of all random draws.
+        seed: the seed of all random draws.
         limit: use the first `limit` images.
-        batch_size: rows in a call of a model; default by the size of the images.
-        labels: "source", or "predicted" for each model's own prediction.
-        classes: what class folders mean to the model; see generate.
+        batch_size: rows per call of a model. Default: by the size of the images.
+        labels: "source" takes labels from the source; "predicted" uses each model's own
+            predictions.
+        classes: maps class folders to classes of the model; see generate.
         class_order: how class folders are numbered; see generate.
         resize: length of the shorter side, pixels.
         crop: side of the centre crop, or (height, width), pixels.
-        preprocessing: what the ONNX models want done to images in [0, 1].
+        preprocessing: the preprocessing of ONNX models, for images in [0, 1].
         size: (height, width) for models that leave them open.
         device: for ONNX models: "auto", "cpu", "cuda" or "cuda:<i>".
-        threads: of the runtime, for ONNX models; default its own choice.
-        tf32: let CUDA round products to TF32, of ONNX models alone: another evaluation.
-        names: one a model; default the file's stem.
-        identity: a string that you change whenever code changes that decides the figures: that of
-            models which are no .onnx files, of attacks and of derivative rules of your own. Without
-            it, an evaluation that depends on such code is not resumed.
-        command: what was typed, for the report.
-        on_error: "stop" at an image that cannot be used, or "skip" it: the report names it, and the
-            figures of the other images do not change.
+        threads: threads of the runtime, for ONNX models. Default: the runtime's own choice.
+        tf32: allow TF32 on CUDA, for ONNX models. It changes the results.
+        names: one per model. Default: the stem of its file.
+        identity: names the version of your own code that decides the results: models that are not
+            .onnx files, your own attacks and derivative rules. Change it whenever that code
+            changes. Without it, an evaluation that depends on such code is not resumed.
+        command: the command line, for the report.
+        on_error: "stop" at an image that cannot be used, or "skip" it. The report names skipped
+            images, and the results of the other images do not change.
         progress: called when a part begins and after every batch.
 
     Raises:
@@ -110,7 +112,7 @@ def evaluate(
         BudgetError: a radius, an attack or an option of it is unknown or outside its domain.
         ModelError: a model cannot be used, or the models differ in images or classes.
         MissingExtra: a package that an attack or a model needs is not installed.
-        RuntimeUnavailable: the device is not there, or has no TF32.
+        RuntimeUnavailable: the device is not available, or has no TF32.
     """
     settings = Settings(
         attacks=attacks_of(_names(suite, attacks), suite),
@@ -131,7 +133,7 @@ def evaluate(
     models = list(model) if isinstance(model, list | tuple) else [model]
     if not models:
         raise DataError("model: expected at least one, got none")
-    subjects = open_subjects(
+    named_models = open_models(
         [*models, *transfer],
         held,
         Geometry(resize, crop),
@@ -144,7 +146,7 @@ def evaluate(
         on_error=on_error,
         names=None if names is None else [*names, *(f"transfer-{k}" for k in range(len(transfer)))],
     )
-    first = subjects[0].model
+    first = named_models[0].model
     images = open_images(
         held,
         first.image_shape,
@@ -160,7 +162,7 @@ def evaluate(
     rows = default_batch_size(first.image_shape) if batch_size is None else batch_size
     root = None if output is None else Path(output)
     evaluation = _Evaluation(
-        subjects, len(models), images, settings, rows, root, identity, progress
+        named_models, len(models), images, settings, rows, root, identity, progress
     )
     return evaluation.report(command)
 
@@ -175,8 +177,8 @@ def _check_integer(name: str, value: Any) -> None:
 def _check_flow(flow: FlowBudget, shape: tuple[int, int, int]) -> None:
     if flow.radius > max(shape[1:]):
         raise BudgetError(
-            f"flow radius: expected at most {max(shape[1:])} pixels for images of {shape[1]} x "
-            f"{shape[2]}, got {flow.radius:g}"
+            f"flow radius: {flow.radius:g} pixels are too many; images of {shape[1]} x {shape[2]} "
+            f"allow at most {max(shape[1:])}"
         )
 
 
@@ -190,13 +192,13 @@ class _Evaluation:
     """All models, their images, and the folder.
 
     Args:
-        subjects: the models under evaluation, then those for transfer alone.
-        count: of the former.
+        named_models: the models under evaluation, then those that are only for transfer.
+        count: the number of models under evaluation.
     """
 
     def __init__(
         self,
-        subjects: Sequence[Subject],
+        named_models: Sequence[NamedModel],
         count: int,
         images: Images,
         settings: Settings,
@@ -206,13 +208,13 @@ class _Evaluation:
         progress: Callable[[Progress], object] | None,
     ) -> None:
         _check_integer("batch_size", batch_size)
-        _check_flow(settings.flow, subjects[0].model.image_shape)
-        self._subjects, self._count, self._images = list(subjects), count, images
+        _check_flow(settings.flow, named_models[0].model.image_shape)
+        self._models, self._count, self._images = list(named_models), count, images
         self._settings, self._batch_size, self._progress = settings, batch_size, progress
-        _check_alike(subjects)
+        _check_alike(named_models)
         if root is not None:
             check_outside(root, images.source)
-        code = _own_code(subjects, settings) if identity is None else None
+        code = _own_code(named_models, settings) if identity is None else None
         self._folder = Folder(root, {**self._plan(), "identity": identity}, code)
 
     def _plan(self) -> dict[str, Any]:
@@ -222,8 +224,8 @@ class _Evaluation:
         return {
             "format_version": FORMAT_VERSION,
             "jataug": __version__,
-            "models": [s.planned() for s in self._subjects[: self._count]],
-            "transfer": [s.planned() for s in self._subjects[self._count :]],
+            "models": [s.planned() for s in self._models[: self._count]],
+            "transfer": [s.planned() for s in self._models[self._count :]],
             "settings": self._settings.to_dict(),
             "batch_size": self._batch_size,
             "source": {k: v for k, v in images.described.items() if k not in ("path", "skipped")},
@@ -235,23 +237,23 @@ class _Evaluation:
         }
 
     def report(self, command: str | None) -> Report:
-        """Measure what is not there yet, and write the report."""
-        assessed = [self._assessment(k) for k in range(len(self._subjects))]
+        """Run the parts that are not finished, and write the report."""
+        evaluations = [self._evaluate_model(k) for k in range(len(self._models))]
         found = [
-            one.report(f"gallery-{k}.npz", {o.subject.name: o for o in assessed if o is not one})
-            for k, one in enumerate(assessed[: self._count])
+            one.report(f"gallery-{k}.npz", {o.named.name: o for o in evaluations if o is not one})
+            for k, one in enumerate(evaluations[: self._count])
         ]
         report = self._record(command, found)
         text = json.dumps(report.to_dict(), indent=1, allow_nan=False)
         self._folder.write(REPORT, f"{text}\n".encode())
         return report
 
-    def _assessment(self, k: int) -> Assessment:
-        others = [s for s in self._subjects if s is not self._subjects[k]]
-        settings, subject = self._settings, self._subjects[k]
+    def _evaluate_model(self, k: int) -> ModelEvaluation:
+        others = [s for s in self._models if s is not self._models[k]]
+        settings, named = self._settings, self._models[k]
         runner = Runner(
-            subject.name,
-            subject.model,
+            named.name,
+            named.model,
             self._images,
             settings.context,
             settings.radii,
@@ -262,7 +264,7 @@ class _Evaluation:
             others=[s.model for s in others],
             progress=self._progress,
         )
-        return Assessment(subject, runner, settings, others)
+        return ModelEvaluation(named, runner, settings, others)
 
     def _record(self, command: str | None, models: Sequence[Any]) -> Report:
         from .. import __version__
@@ -289,23 +291,23 @@ class _Evaluation:
         )
 
 
-def _check_alike(subjects: Sequence[Subject]) -> None:
-    first = subjects[0].model
-    for subject in subjects[1:]:
-        here = (tuple(subject.model.image_shape), subject.model.classes)
+def _check_alike(named_models: Sequence[NamedModel]) -> None:
+    first = named_models[0].model
+    for named in named_models[1:]:
+        here = (tuple(named.model.image_shape), named.model.classes)
         if here != (tuple(first.image_shape), first.classes):
             raise DataError(
-                f"{subject.name}: expected images {tuple(first.image_shape)} and {first.classes} "
-                f"classes, as {subjects[0].name} has them, got {here[0]} and {here[1]}"
+                f"{named.name}: expected images {tuple(first.image_shape)} and {first.classes} "
+                f"classes, as in {named_models[0].name}, got {here[0]} and {here[1]}"
             )
 
 
-def _own_code(subjects: Sequence[Subject], settings: Settings) -> str | None:
-    """Return what decides the figures and is told by no file: code of the caller's; else None."""
+def _own_code(named_models: Sequence[NamedModel], settings: Settings) -> str | None:
+    """Return which of the caller's own code decides the results, or None if there is none."""
     from jataug.export.rules import custom_rules
 
-    if (model := next((s.name for s in subjects if not s.is_onnx), None)) is not None:
-        return f"the model {model} is no .onnx file"
+    if (model := next((s.name for s in named_models if not s.is_onnx), None)) is not None:
+        return f"the model {model} is not an .onnx file"
     for name, attack in settings.attacks.items():
         if not type(attack).__module__.startswith("jataug."):
             return f"the attack {name} is not one of jataug's"
@@ -315,11 +317,11 @@ def _own_code(subjects: Sequence[Subject], settings: Settings) -> str | None:
 
 
 def _environment() -> Mapping[str, Any]:
-    """Return the build that decides the last bits."""
+    """Return the versions and platform that may affect the last bits of the results."""
     loaded = {
         name: module.__version__
         for name in ("onnxruntime", "torch")
-        # Read, not imported: what is not loaded took no part.
+        # Only loaded modules count, because others took no part.
         if (module := sys.modules.get(name)) is not None
     }
     return {

@@ -29,14 +29,14 @@ __all__ = ["Images", "open_images"]
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Samples of a source, as a model of `shape` takes them: the first ones that can be used.
+    """The first usable samples of a source, in the shape that a model takes.
 
     Attributes:
-        labels: (count,), int64, in the model's numbering; None for the model's own prediction.
-        names: of the classes, as far as they are known.
-        described: kind, count and fingerprint of the source, and its path; `skipped`, where samples
-            were left out: index, key and reason of each.
-        indices: (count,), int64: their positions in the source.
+        labels: (count,), int64, in the model's numbering; None for the model's own predictions.
+        names: names of the classes, as far as they are known.
+        described: kind, count, fingerprint and path of the source. If samples were skipped,
+            `skipped` has the index, key and reason of each.
+        indices: (count,), int64; positions of the samples in the source.
         skipped: the samples between them that cannot be used.
     """
 
@@ -85,8 +85,9 @@ def open_images(
     limit: int | None,
     on_error: OnError = "stop",
 ) -> Images:
-    """Return the images of a source, checked as far as that goes without reading one; where those
-    that cannot be used are left out, each is read once.
+    """Return the images of a source, after checks that read none of them.
+
+    To skip unusable images, each image is read once.
 
     Raises:
         DataError: the source or its labels do not fit the model, it has fewer images than
@@ -140,9 +141,10 @@ def _count(source: Source, limit: int | None) -> int:
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise DataError(f"limit: expected an integer >= 1, got {limit!r}")
     if not len(source):
-        raise DataError("source: expected at least one image, got none")
+        raise DataError("source: it has no images")
     if limit is not None and limit > len(source):
         raise DataError(
-            f"limit: expected at most {len(source)}, the images of the source, got {limit}"
+            f"limit: {limit} images were asked for, and the source has {len(source)}; lower the "
+            "limit"
         )
     return limit or len(source)

@@ -1,4 +1,4 @@
-"""Everything about one model: its attacks, curves, checks and warnings, as a ModelReport."""
+"""Evaluates one model: attacks, curves, checks and warnings, as a ModelReport."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from .attacks.perturbation import Branch
 from .attacks.restarts import Attack
 from .curves import curve, heat_map, minimal, sweep_curve, sweep_map
 from .models.model import Array
-from .models.named import Subject
+from .models.named import NamedModel
 from .outcome import Outcome
 from .report.contents import Curve, Map, Minimal, ModelReport, Rate, Sanity, Transfer
 from .report.gallery import gallery, gallery_arrays
@@ -20,13 +20,13 @@ from .runner import Clean, Runner
 from .sanity import gradients, probes, verdicts, with_head
 from .settings import Settings
 
-__all__ = ["MANY", "Assessment"]
+__all__ = ["MANY", "ModelEvaluation"]
 
 _NAMED = 3
-"""How many images a warning names."""
+"""The most images that a warning names."""
 
 MANY = "many steps"
-"""The probe whose images are shown to the other models."""
+"""The probe whose images are tested on the other models."""
 
 
 @dataclass(frozen=True)
@@ -40,27 +40,27 @@ class _Swept:
     flow: Array | None = None
 
 
-class Assessment:
+class ModelEvaluation:
     """One model under evaluation.
 
     Args:
-        subject: the model.
-        runner: of its attacks.
-        settings: what is measured.
-        others: the models that see its adversarial images, in the runner's order.
+        named: the model, with its name and origin.
+        runner: runs its attacks.
+        settings: what to measure.
+        others: the models that its adversarial images are tested on, in the runner's order.
     """
 
     def __init__(
-        self, subject: Subject, runner: Runner, settings: Settings, others: Sequence[Subject]
+        self, named: NamedModel, runner: Runner, settings: Settings, others: Sequence[NamedModel]
     ) -> None:
-        self.subject, self._runner, self._settings, self._others = (
-            subject, runner, settings, others
+        self.named, self._runner, self._settings, self._others = (
+            named, runner, settings, others
         )  # fmt: skip
         self.clean: Clean = runner.clean()
-        self._refusal = _refusal(subject) if self.clean.right.any() else None
+        self._refusal = _refusal(named) if self.clean.right.any() else None
 
-    def seen_by(self, other: Subject) -> Array:
-        """Return what another model says to the images that many steps make here: (images,).
+    def seen_by(self, other: NamedModel) -> Array:
+        """Return another model's predictions for this model's images of many steps: (images,).
 
         Raises:
             UnsupportedOperator: this model has no gradient.
@@ -78,30 +78,30 @@ class Assessment:
         """Whether the model has a gradient."""
         return self._refusal is None
 
-    def report(self, file: str, sources: Mapping[str, "Assessment"]) -> ModelReport:
-        """Return the record; arrays of the gallery go to `file`.
+    def report(self, file: str, sources: Mapping[str, "ModelEvaluation"]) -> ModelReport:
+        """Return the report of the model, and write the gallery's arrays to `file`.
 
         Args:
             file: name of the gallery's file.
-            sources: other models, whose adversarial images are tried here, by name.
+            sources: other models by name; their adversarial images are tested here.
         """
-        runner, clean, subject = self._runner, self.clean, self.subject
+        runner, clean, named = self._runner, self.clean, self.named
         attacks = {n: a for n, a in self._settings.attacks.items() if self._can(a)}
         outcomes = {name: runner.attack(name, attack, clean) for name, attack in attacks.items()}
         warnings = self._not_finite(outcomes)
         swept, sanity = self._swept(), with_head(self._sanity(sources), self._hidden())
         runner.folder.save(file, gallery_arrays(runner.images, runner.shown, clean, outcomes))
-        prepared = subject.preprocessing
+        prepared = named.preprocessing
         radii = self._settings.radii
         return ModelReport(
-            name=subject.name,
-            kind=subject.model.kind,
-            path=subject.path,
-            sha256=subject.sha256,
-            classes=subject.model.classes,
-            image_shape=tuple(subject.model.image_shape),
+            name=named.name,
+            kind=named.model.kind,
+            path=named.path,
+            sha256=named.sha256,
+            classes=named.model.classes,
+            image_shape=tuple(named.model.image_shape),
             preprocessing=prepared.to_dict() if prepared else None,
-            provider=subject.model.provider,
+            provider=named.model.provider,
             clean_accuracy=rate(clean.right),
             attacks=tuple(attack_row(n, a, outcomes[n], clean, radii) for n, a in attacks.items()),
             worst=worst(attacks, outcomes, clean),
@@ -146,7 +146,7 @@ class Assessment:
             found["map"] = heat_map(flow, pixel, arrays, chosen.steps)
         return _Swept(**found)  # type: ignore[arg-type]
 
-    def _sanity(self, sources: Mapping[str, "Assessment"]) -> Sanity:
+    def _sanity(self, sources: Mapping[str, "ModelEvaluation"]) -> Sanity:
         chosen, runner, clean = self._settings, self._runner, self.clean
         if not chosen.sanity:
             return Sanity("none", ())
@@ -159,8 +159,9 @@ class Assessment:
         }
         gradient = runner.kept("check gradient", lambda: gradients(runner, clean))
         transfers = {
-            # Against the label here: with predicted labels the other model has its own.
-            name: ((source.seen_by(self.subject) != clean.label) & clean.right, broken[MANY])
+            # Predictions are compared with this model's labels. With predicted labels the other
+            # model has different ones.
+            name: ((source.seen_by(self.named) != clean.label) & clean.right, broken[MANY])
             for name, source in sources.items()
             if source.attackable
         }
@@ -174,21 +175,21 @@ class Assessment:
         return None if self._settings.pixel.radius else "the pixel radius is 0"
 
     def _hidden(self) -> str | None:
-        """Return what hides the gradient of the logits, as far as it is known."""
+        """Return what hides the gradient of the logits, or None if nothing is known to."""
         if not self._settings.sanity:
             return None
-        if (node := getattr(self.subject.model, "hides", None)) is not None:
+        if (node := getattr(self.named.model, "hides", None)) is not None:
             return (
-                f"the attacked output is made by {node}, whose gradient vanishes where the model "
-                "is sure; --outputs probabilities attacks the logits before it"
+                f"the attacked output comes from {node}, whose gradient vanishes where the model "
+                "is confident; --outputs probabilities attacks the logits before it"
             )
         logits = self.clean.logits
         whole = bool(logits.min() >= 0) and bool(np.allclose(logits.sum(1), 1, atol=1e-3))
         if not whole:
             return None
         return (
-            "the attacked outputs of every image are 0 or more and sum up to 1: probabilities, "
-            "whose gradient vanishes where the model is sure; attack the logits"
+            "the attacked outputs are probabilities (they are >= 0 and sum to 1), whose gradient "
+            "vanishes where the model is confident; attack the logits"
         )
 
     def _transfers(self, outcomes: Mapping[str, Outcome]) -> list[Transfer]:
@@ -202,7 +203,7 @@ class Assessment:
         return found
 
     def _not_finite(self, outcomes: Mapping[str, Outcome]) -> list[str]:
-        """Return how many logits are not finite, and of which images: clean, and under attack."""
+        """Return warnings about logits that are not finite, for clean and attacked images."""
         failed, found = self.clean.outcome.failed, []
         if failed.any():
             found.append(
@@ -213,8 +214,9 @@ class Assessment:
             fresh = outcome.failed & ~failed
             if fresh.any():
                 found.append(
-                    f"{name}: the logits of {fresh.sum()} images as attacked are not finite "
-                    f"({self._names(fresh)}); they are kept clean, and the attack on them failed"
+                    f"{name}: the logits of {fresh.sum()} attacked images are not finite "
+                    f"({self._names(fresh)}); these images stay clean, and the attack on them "
+                    "counts as failed"
                 )
         return found
 
@@ -226,7 +228,7 @@ class Assessment:
 
     def _warnings(self, sanity: Sanity) -> list[str]:
         found, clean = [], rate(self.clean.right)
-        chance = 1 / self.subject.model.classes
+        chance = 1 / self.named.model.classes
         if clean.low <= chance and clean.correct < clean.total:
             better = "no better" if clean.value <= chance else "hardly better"
             found.append(
@@ -235,8 +237,8 @@ class Assessment:
             )
         if self._runner.images.labels is None:
             found.append(
-                f"the labels are the model's own predictions: the clean row is {CONSISTENT}, and a "
-                "wrong --mean, --std or --scale cannot be noticed"
+                f"the labels are the model's own predictions, so the clean row is {CONSISTENT}, "
+                "and a wrong --mean, --std or --scale goes unnoticed"
             )
         if skipped := self._runner.images.skipped:
             found.append(
@@ -247,17 +249,19 @@ class Assessment:
             found.append(f"only attacks without a gradient were run: {self._refusal}")
         if sanity.verdict == "suspect":
             names = ", ".join(check.name for check in sanity.checks if check.verdict == "fail")
-            found.append(f"gradients may be masked ({names}): the accuracies may flatter")
+            found.append(
+                f"gradients may be masked ({names}), so the model may be less robust than measured"
+            )
         if len(self.clean.label) < 100:
-            found.append(f"{len(self.clean.label)} images: the intervals are wide")
+            found.append(f"only {len(self.clean.label)} images, so the intervals are wide")
         return found
 
 
-def _refusal(subject: Subject) -> str | None:
-    """Return why the model has no gradient, or None."""
-    image = np.full((1, *subject.model.image_shape), 0.5, np.float32)
+def _refusal(named: NamedModel) -> str | None:
+    """Return why the model has no gradient, or None if it has one."""
+    image = np.full((1, *named.model.image_shape), 0.5, np.float32)
     try:
-        subject.model.gradient(image, np.zeros_like)
+        named.model.gradient(image, np.zeros_like)
     except (ModelError, UnsupportedOperator) as error:
         return str(error)
     return None

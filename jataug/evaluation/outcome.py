@@ -1,4 +1,4 @@
-"""What an attack did to every image, measured on exactly the images that it found."""
+"""The outcome of an attack on every image, measured on exactly the images that it found."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ __all__ = ["Measured", "Outcome", "measure", "measured"]
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A batch as measured; every field is of the image in `view`.
+    """A measured batch. Every field is measured on the image in `view`.
 
     Attributes:
         view: image, flow and delta.
@@ -39,9 +39,10 @@ class Measured:
 
 
 def measure(calls: Calls, rows: Rows, view: View, levels: bool = False) -> Measured:
-    """Return what the model says to the images of a view, quantised first where `levels` holds.
+    """Measure the images of a view, which are quantised first if `levels` is true.
 
-    An image whose logits are not finite is kept clean and measured again: no attack on it succeeds.
+    An image whose logits are not finite stays clean and is measured again, so that no attack on it
+    succeeds.
     """
     if levels:
         view = _quantized(rows, view)
@@ -54,7 +55,7 @@ def measure(calls: Calls, rows: Rows, view: View, levels: bool = False) -> Measu
 
 
 def measured(rows: Rows, view: View, logits: Array, failed: Array) -> Measured:
-    """Return what logits (rows, classes) say of the images of a view."""
+    """Return the measurements of a view's images for logits (rows, classes)."""
     prediction = predictions(logits)
     loss = value("truth", logits, rows.label, rows.label)
     return Measured(
@@ -68,7 +69,7 @@ def measured(rows: Rows, view: View, logits: Array, failed: Array) -> Measured:
 
 
 def _quantized(rows: Rows, view: View) -> View:
-    """Return the view with its image at 8-bit levels, within the pixel radius of T(x, w)."""
+    """Return the view with its image rounded to 8-bit levels within the pixel radius of T(x, w)."""
     if view.delta is None:
         levels = quantize(view.image, view.image, np.zeros(len(rows), np.float32))
         return View(from_levels(levels), view.flow, None)
@@ -78,16 +79,16 @@ def _quantized(rows: Rows, view: View) -> View:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One attack over all images.
+    """The outcome of one attack on all images.
 
     Attributes:
         prediction: (images,), int64.
         loss: (images,), float64, NaN where it is not finite.
         broken: (images,), bool; the prediction is a class other than the label.
-        failed: (images,), bool; what the attack found had logits that were not finite, and all
-            else is of the clean image.
-        seconds, forwards, gradients: in all.
-        largest_delta, longest_flow: the largest over the images that were attacked.
+        failed: (images,), bool; the attacked image had logits that were not finite, so all other
+            fields are those of the clean image.
+        seconds, forwards, gradients: totals.
+        largest_delta, longest_flow: the largest over the attacked images.
         gallery: "image", "flow", "delta" and "logits" of the images of the gallery, in order.
         transfer: predictions (images,) by the position of another model.
     """
@@ -105,7 +106,7 @@ class Outcome:
     transfer: Mapping[str, Array]
 
     def arrays(self) -> dict[str, Array]:
-        """Return everything as arrays; `of` reads them back."""
+        """Return all fields as arrays; `from_arrays` reads them back."""
         plain = {
             name: np.asarray(value)
             for name, value in vars(self).items()
@@ -119,8 +120,8 @@ class Outcome:
         return {**plain, **nested}
 
     @classmethod
-    def of(cls, arrays: Mapping[str, Array]) -> Self:
-        """Read what `arrays` returned."""
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
+        """Return the outcome for arrays that `arrays` returned."""
         nested: dict[str, dict[str, Array]] = {"gallery": {}, "transfer": {}}
         for name, array in arrays.items():
             if "/" in name:

@@ -13,7 +13,7 @@ from ..result import predictions
 from ..warp import warp
 from .attacks.best_found import Best, View
 from .attacks.perturbation import Context
-from .attacks.restarts import Attack, drive
+from .attacks.restarts import Attack, run_tries
 from .attacks.tries import Rows
 from .images import Images
 from .models.model import Array, Calls, Model
@@ -120,7 +120,7 @@ class Runner:
         arrays = self.kept("clean", self._clean)
         label, logits = arrays["label"], arrays["logits"]
         rest = {k: v for k, v in arrays.items() if k not in ("label", "logits")}
-        return Clean(label, logits, Outcome.of(rest))
+        return Clean(label, logits, Outcome.from_arrays(rest))
 
     def _clean(self) -> dict[str, Array]:
         gathered, logits = _Gathered(self, "clean"), []
@@ -128,7 +128,7 @@ class Runner:
         for where, images in self.images.batches(self.calls.batch_size):
             said = self.calls.logits(images)
             label = said.argmax(1) if self.images.labels is None else self.images.labels[where]
-            rows = Rows.of(images, label, self.images.indices[where], 0.0, 0.0)
+            rows = Rows.first_tries(images, label, self.images.indices[where], 0.0, 0.0)
             failed = predictions(said) < 0
             found = measured(rows, View(images), said, failed)
             gathered.add(where, rows, found, self.others(images), np.ones(len(rows), bool))
@@ -142,20 +142,20 @@ class Runner:
     ) -> Outcome:
         """Return what an attack does at the radii of the evaluation, or at others."""
         make = partial(self._attack, name, attack, clean, radii or self.radii)
-        return Outcome.of(self.kept(name, lambda: make().arrays()))
+        return Outcome.from_arrays(self.kept(name, lambda: make().arrays()))
 
     def _attack(
         self, name: str, attack: Attack, clean: Clean, radii: tuple[float, float]
     ) -> Outcome:
         gathered = _Gathered(self, name)
         for where, images in self.images.batches(self.calls.batch_size):
-            rows = Rows.of(images, clean.label[where], self.images.indices[where], *radii)
+            rows = Rows.first_tries(images, clean.label[where], self.images.indices[where], *radii)
             right = clean.right[where]
             part = np.flatnonzero(right)
             found = Best(rows.take(part))  # an image that is wrong already stays as it is
             if len(part):
                 logits = clean.logits[where][part]
-                found = drive(attack, self.calls, rows.take(part), logits, self.context)
+                found = run_tries(attack, self.calls, rows.take(part), logits, self.context)
             view = _whole(rows, part, found.view)
             said = measure(self.calls, rows, view, self.levels)
             others = self.others(said.view.image)

@@ -1,6 +1,6 @@
 """Adversarial data sets and live augmentation inside the data loader you already have.
 
-Every module has the same four names, and imports only the framework that it is called after:
+Every module has the same four names, and imports only the framework that it is named after:
 
     dataset       a generated data set, as that framework's own type
     mixed         clean and adversarial samples, joined by index

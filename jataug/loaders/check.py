@@ -1,4 +1,4 @@
-"""Whether a data set may be trained on: nothing is read from one that does not verify."""
+"""Verifies a data set before a loader reads images from it."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -13,13 +13,13 @@ from ..errors import CheckError, DataError
 __all__ = ["Verify", "check_index", "check_shard", "check_whole"]
 
 Verify = Literal["quick", "read", "full"]
-"""How much of a data set is checked: index, records and that the images are there; each image also
-against its sha256 when it is read; or all of it before the first one is.
+"""How much of a data set is checked. "quick": index, records, and that every image exists. "read":
+also the sha256 of each image when it is read. "full": the whole data set before the first read.
 """
 
 
 def check_index(root: Path, index: Mapping[str, Any]) -> None:
-    """Refuse an index that does not agree with itself.
+    """Refuse an index that contradicts itself.
 
     Raises:
         CheckError: names the first problem.
@@ -28,7 +28,7 @@ def check_index(root: Path, index: Mapping[str, Any]) -> None:
 
 
 def check_shard(root: Path, index: Mapping[str, Any], entry: Mapping[str, Any]) -> StoredShard:
-    """Return a shard whose records are those of the index, and whose images are there.
+    """Return a shard after checking that its records match the index and its images exist.
 
     Raises:
         CheckError: names the first problem.
@@ -61,7 +61,7 @@ def check_whole(root: Path, mode: Verify) -> None:
 
 
 def _missing_files(root: Path, shard: StoredShard) -> Iterator[str]:
-    """Yield images, a file each, that are not there or empty; a folder is listed once."""
+    """Yield a problem for each image file that is missing or empty. Each folder is listed once."""
     sizes: dict[str, dict[str, int]] = {}
     for record in shard.records:
         name = str(record["file"])

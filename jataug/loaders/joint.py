@@ -15,7 +15,7 @@ __all__ = ["as_config", "check_floats", "drawn", "rendered", "streamed"]
 Array = NDArray[Any]
 
 _AT_ONCE = 1 << 17
-"""Entries of an image batch that are worked on at a time: as many as the cache holds."""
+"""The most entries of a batch that are processed at a time, so that they fit the cache."""
 
 
 def as_config(value: AttackConfig | Mapping[str, Any]) -> AttackConfig:
@@ -33,7 +33,7 @@ def as_config(value: AttackConfig | Mapping[str, Any]) -> AttackConfig:
 
 
 def check_floats(images: Array, where: str = "images") -> None:
-    """Refuse float images (batch, ...) that are not finite or leave [0, 1]; one is named."""
+    """Refuse float images (batch, ...) that are not finite or leave [0, 1], and name the first."""
     inside = ((images >= 0) & (images <= 1)).reshape(len(images), -1).all(axis=1)
     if not inside.all():
         at = int(np.logical_not(inside).argmax())

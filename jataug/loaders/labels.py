@@ -1,4 +1,4 @@
-"""Labels as training wants them: hard, or smoothed by one of two conventions."""
+"""Labels for training: hard, or smoothed by one of two conventions."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args

@@ -1,4 +1,4 @@
-"""Whether clean images are those that a data set was made from: told from a few of them."""
+"""Checks, on a few samples, that clean images are those that a data set was made from."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from .stored import StoredSet
 __all__ = ["check_count", "check_origin"]
 
 _LOOKED_AT = 4
-"""Samples, spread over the data set."""
+"""The number of checked samples, spread over the data set."""
 
 
 class Clean(Protocol):
@@ -24,10 +24,10 @@ class Clean(Protocol):
 
 
 def check_count(count: int, stored: StoredSet) -> None:
-    """Refuse clean images that are more or fewer than the data set was made from.
+    """Refuse clean images whose number differs from that of the data set's source.
 
     Raises:
-        DataError: they are.
+        DataError: the number differs.
     """
     if count != (wanted := stored.plan["source"]["count"]):
         raise DataError(

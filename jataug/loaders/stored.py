@@ -24,12 +24,11 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _COLUMNS = ("label", "index", "key", "file", "sha256")
 
 _RECORDS = 200_000
-"""How many records the shards that are kept open may hold."""
+"""The most records of all shards that are kept open."""
 
 
 class StoredSet:
-    """The images of a verified data set, in any order. Safe to share between threads, to pickle,
-    and to carry over a fork.
+    """The images of a verified data set, in any order. It is safe for threads, pickling and forks.
 
     Args:
         path: of the data set.
@@ -106,11 +105,11 @@ class StoredSet:
         return f"{self.root}{os.sep}{self._files[position].decode()}"
 
     def where(self, position: int) -> str:
-        """Return how a message names a sample."""
+        """Return the name of a sample for messages."""
         return f"{self.root}: sample {self.indices[position]} ({self.keys[position].decode()})"
 
     def record(self, position: int) -> dict[str, Any]:
-        """Return what finds a sample in the source: its index, key and label."""
+        """Return the index, key and label of a sample, which identify it in the source."""
         return {
             "index": int(self.indices[position]),
             "key": self.keys[position].decode(),
@@ -172,5 +171,5 @@ def quick_png(data: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8] | N
         if not plain or image.size != (shape[1], shape[0]):
             return None
         return np.asarray(image).reshape(shape)
-    except Exception:  # Pillow's readers raise whatever damaged bytes lead them into
+    except Exception:  # damaged bytes can make Pillow's readers raise any error
         return None

@@ -1,4 +1,4 @@
-"""Running artifacts on inference runtimes."""
+"""Runs artifacts on inference runtimes."""
 
 from .session import Session
 

@@ -1,4 +1,4 @@
-"""The runtimes that a session can drive: sister modules, each with the same Engine."""
+"""The runtimes that a session can use. Each is a module with the same Engine."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -29,20 +29,20 @@ Array = NDArray[Any]
 
 
 class Buffer(Protocol):
-    """Memory of an input or output, where the runtime reads or writes it."""
+    """Memory of an input or output, on the device where the runtime reads or writes it."""
 
     def update_inplace(self, array: Array) -> None:
-        """Copy a contiguous array of the buffer's shape and type in."""
+        """Copy a contiguous array of the buffer's shape and type into it."""
 
     def numpy(self) -> Array:
-        """Return what is in it now; copy what has to outlive the next run."""
+        """Return the current contents. The next run may overwrite them, so copy what you keep."""
 
 
 class Engine(Protocol):
     """A model compiled for one batch size.
 
     Attributes:
-        providers: what really runs it.
+        providers: the execution providers that really loaded.
         device: "cpu" or "cuda".
         inputs: the names of the model's inputs.
         outputs: the names of its outputs.
@@ -60,10 +60,10 @@ class Engine(Protocol):
         """Return a binding of buffers to inputs and outputs."""
 
     def run_bound(self, binding: Any) -> None:
-        """Run one binding, without a copy."""
+        """Run one binding, without copying its buffers."""
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Return all outputs for numpy inputs; inputs that the model lacks are ignored."""
+        """Return all outputs for numpy inputs. Feeds that the model lacks are ignored."""
 
 
 class EngineType(Protocol):
@@ -80,7 +80,7 @@ class EngineType(Protocol):
 
 
 def engine_type(backend: str, tf32: bool = False) -> EngineType:
-    """Return what compiles models for a backend; with tf32, to products in TF32.
+    """Return the function that compiles models for a backend. With tf32, products are in TF32.
 
     Raises:
         RuntimeUnavailable: there is no such backend.
@@ -91,16 +91,16 @@ def engine_type(backend: str, tf32: bool = False) -> EngineType:
 
 
 def check_device(backend: str, device: str, tf32: bool = False) -> None:
-    """Refuse a device that a backend cannot load here, and TF32 where it cannot be.
+    """Check that a backend can load a device here, and TF32 if that is asked for.
 
     Raises:
-        RuntimeUnavailable: there is no such backend or device, or no provider for it.
+        RuntimeUnavailable: the backend or device is unknown, or has no provider here.
     """
     module = _module(backend)
     module.check_device(device)
     if tf32 and backend != "onnxruntime":
         raise RuntimeUnavailable(
-            f"tf32: expected the backend onnxruntime on CUDA, got the backend {backend}; leave "
+            f"tf32 needs the backend onnxruntime on CUDA, and the backend is {backend}; leave "
             "tf32 out"
         )
     if tf32:
@@ -108,20 +108,21 @@ def check_device(backend: str, device: str, tf32: bool = False) -> None:
 
 
 def check_recordable(backend: str, device: str, form: str) -> None:
-    """Refuse what no CUDA graph can be recorded of.
+    """Check that an artifact can be recorded as a CUDA graph.
 
     Raises:
-        RuntimeUnavailable: another backend than ONNX Runtime, the CPU, or a Loop.
+        RuntimeUnavailable: the backend is not ONNX Runtime, the device is the CPU, or the form is
+            loop.
     """
     if backend != "onnxruntime" or device == "cpu":
         raise RuntimeUnavailable(
-            "cuda_graph: expected the backend onnxruntime and a CUDA device, got "
+            "cuda_graph needs the backend onnxruntime and a CUDA device, and this session has "
             f"{backend!r} on {device!r}; leave cuda_graph out"
         )
     if form == "loop":
         raise RuntimeUnavailable(
-            "cuda_graph: expected an artifact of the form step or unrolled, got loop, which no "
-            "CUDA graph holds; export it with --form step"
+            "cuda_graph: an artifact of the form loop cannot be recorded as a CUDA graph; export "
+            "it with --form step"
         )
 
 
@@ -129,8 +130,8 @@ def backend_version(backend: str) -> str:
     """Return the version of a backend's package.
 
     Raises:
-        RuntimeUnavailable: there is no such backend.
-        MissingExtra: it is not installed.
+        RuntimeUnavailable: the backend is unknown.
+        MissingExtra: its package is not installed.
     """
     return str(_module(backend).version()).partition(" ")[2]
 

@@ -1,6 +1,4 @@
-"""What a session accepts: images, labels, targets, radii; everything is checked before anything
-runs.
-"""
+"""Checks the arguments of a session: images, labels, targets and radii."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +18,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Images:
-    """A batch as the attack reads it.
+    """A checked batch of images.
 
     Attributes:
         pixels: (batch, channel, height, width), float32 in [0, 1].
-        eight_bit: the images came as uint8 and go back as uint8.
+        eight_bit: whether the images came as uint8; results are then uint8 too.
     """
 
     pixels: NDArray[np.float32]
@@ -35,7 +33,7 @@ class Images:
 
 
 def as_array(value: Any, name: str) -> Array:
-    """Return a numpy array of a numpy array, an array that speaks DLPack, or a sequence."""
+    """Return a numpy array, a DLPack array on the CPU or a sequence as a numpy array."""
     if isinstance(value, np.ndarray):
         return value
     try:
@@ -49,7 +47,7 @@ def as_array(value: Any, name: str) -> Array:
 
 
 def as_whole(value: Any, name: str) -> Array:
-    """As `as_array`; what has no entries counts as integers, as an empty list has no type."""
+    """Return a value as a numpy array, as `as_array` does. An empty one becomes int64."""
     array = as_array(value, name)
     return array if array.size else array.astype(np.int64)
 
@@ -63,7 +61,8 @@ def as_images(value: Any, shape: tuple[int, int, int]) -> Images:
         shape: (channel, height, width) of the model.
 
     Raises:
-        DataError: another type, another size than the model's, not finite, or outside [0, 1].
+        DataError: the images have another type or another size than the model's, or values that
+            are not finite or outside [0, 1].
     """
     array = as_array(value, "images")
     if array.dtype == np.uint8:
@@ -71,8 +70,7 @@ def as_images(value: Any, shape: tuple[int, int, int]) -> Images:
         if array.ndim != 4 or array.shape[1:] != expected:
             raise DataError(
                 f"images: expected uint8 (batch, height, width, channel) = (n, {expected[0]}, "
-                f"{expected[1]}, {expected[2]}), "
-                f"the model's size, got {array.shape}"
+                f"{expected[1]}, {expected[2]}), the model's size, got {array.shape}"
             )
         return Images(from_levels(array), True)
     if array.dtype.kind != "f":
@@ -80,8 +78,7 @@ def as_images(value: Any, shape: tuple[int, int, int]) -> Images:
     if array.ndim != 4 or array.shape[1:] != shape:
         raise DataError(
             f"images: expected float32 (batch, channel, height, width) = (n, {shape[0]}, "
-            f"{shape[1]}, {shape[2]}), "
-            f"the model's size, got {array.shape}"
+            f"{shape[1]}, {shape[2]}), the model's size, got {array.shape}"
         )
     pixels = np.ascontiguousarray(array, np.float32)
     outside = ~((pixels >= 0) & (pixels <= 1)).all(axis=(1, 2, 3))
@@ -97,7 +94,7 @@ def as_labels(value: Any, count: int, classes: int, name: str = "labels") -> NDA
     """Return checked labels: (batch,), int64.
 
     Raises:
-        DataError: not integers, another count than the images', or outside [0, classes).
+        DataError: the labels are not integers, are not one per image, or are outside [0, classes).
     """
     array = as_whole(value, name)
     if array.dtype.kind not in "iu" or array.shape != (count,):
@@ -114,7 +111,11 @@ def as_labels(value: Any, count: int, classes: int, name: str = "labels") -> NDA
 
 
 def check_targets(targets: Array, labels: Array) -> None:
-    """Raise DataError where a target is the label itself."""
+    """Check that no target equals its label.
+
+    Raises:
+        DataError: a target is the label itself.
+    """
     same = targets == labels
     if same.any():
         at = int(same.argmax())
@@ -124,7 +125,11 @@ def check_targets(targets: Array, labels: Array) -> None:
 
 
 def as_indices(value: Any, count: int) -> Sequence[int]:
-    """Return checked sample indices, one per image; default 0 .. count - 1."""
+    """Return checked sample indices, one per image. Default: 0 to count - 1.
+
+    Raises:
+        DataError: the indices are not integers >= 0, or not one per image.
+    """
     if value is None:
         return range(count)
     array = as_whole(value, "indices")
@@ -140,7 +145,7 @@ def as_radii(value: Any, count: int, default: float, name: str) -> NDArray[np.fl
     """Return one radius per image: (batch,), float32.
 
     Raises:
-        BudgetError: not numbers >= 0, or another count than the images'.
+        BudgetError: a radius is not a finite number >= 0, or there is not one per image.
     """
     if value is None:
         return np.full(count, default, np.float32)
@@ -160,7 +165,7 @@ def as_radii(value: Any, count: int, default: float, name: str) -> NDArray[np.fl
 
 
 def padded(array: Array, size: int, fill: int = 0) -> Array:
-    """Return an array of `size` rows, those that are missing filled with a number."""
+    """Return an array of `size` rows, with missing rows filled with `fill`."""
     if len(array) == size:
         return array
     return np.concatenate(

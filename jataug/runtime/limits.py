@@ -1,4 +1,4 @@
-"""What an artifact can serve: its step counts and radii."""
+"""Checks step counts and radii against what an artifact supports."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ Radii = NDArray[np.float32]
 
 
 def steps_of(manifest: Manifest, steps: int | None) -> int:
-    """Return the checked number of iterations; default the config's.
+    """Return the checked number of iterations. Default: the config's.
 
     Raises:
-        BudgetError: no count, or one that the form of the artifact fixes otherwise.
+        BudgetError: it is not an integer >= 0, or the artifact's form has another fixed number.
     """
     config = manifest.config
     if steps is None:
@@ -29,22 +29,22 @@ def steps_of(manifest: Manifest, steps: int | None) -> int:
     steps = int(steps)
     if manifest.form != "step" and steps not in (0, config.steps):
         raise BudgetError(
-            f"steps: this artifact has the form {manifest.form} with {config.steps} steps; "
-            "export the form step to choose at run time"
+            f"steps: this artifact has the form {manifest.form} with {config.steps} steps, which "
+            "is fixed; export the form step to choose at run time"
         )
     return steps
 
 
 def calls_of(manifest: Manifest, steps: int) -> int:
-    """Return how many calls of the artifact make that many iterations."""
+    """Return the number of calls of the artifact for that many iterations."""
     return max(1, steps // manifest.iterations) if steps else 0
 
 
 def radii_of(manifest: Manifest, flow: Any, pixel: Any, count: int) -> tuple[Radii, Radii]:
-    """Return the checked radii of each image, flow and pixel: (batch,) each; default the config's.
+    """Return the checked flow and pixel radii, (batch,) each. Default: the config's.
 
     Raises:
-        BudgetError: no radii, or such as the artifact does not serve.
+        BudgetError: a radius is not a number >= 0, or the artifact does not support it.
     """
     config = manifest.config
     found = {
@@ -66,10 +66,10 @@ def radii_of(manifest: Manifest, flow: Any, pixel: Any, count: int) -> tuple[Rad
 
 
 def check_count(name: str, value: int | None) -> None:
-    """Refuse what is neither None nor an integer from 1 to the runtimes' largest.
+    """Check that a value is None or an integer in [1, 2**31 - 1], the runtimes' limit.
 
     Raises:
-        BudgetError: it is something else.
+        BudgetError: it is not.
     """
     if value is not None and (not isinstance(value, int) or value < 1):
         raise BudgetError(f"{name}: expected an integer >= 1, got {value!r}")

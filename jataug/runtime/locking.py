@@ -1,4 +1,4 @@
-"""Calls from several threads take turns."""
+"""A decorator that makes calls from several threads run one after the other."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -10,9 +10,9 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def one_at_a_time(method: _Method) -> _Method:
-    """Return a method that waits until no other thread is in such a method of the same object.
+    """Return the method with a lock that it shares with the object's other decorated methods.
 
-    The object has an RLock in `_lock`.
+    The lock is the object's attribute `_lock`, an RLock.
     """
 
     @wraps(method)

@@ -1,4 +1,4 @@
-"""From the state that a batch ends in to its result."""
+"""Turns the final state of a batch into its result."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,16 +26,16 @@ def finished(
     usable: Array,
     measure: Callable[[Array, Array, Array], dict[str, Array]],
 ) -> AttackResult:
-    """Finalise, then measure exactly the image that is returned.
+    """Finalise the images, measure exactly the images that are returned, and return the result.
 
     Args:
-        task: the batch, padded, with the targets of the last iteration.
+        task: the padded batch, with the targets of the last iteration.
         flow: (batch, 2, height, width), pixels, or None where the attack has no flow.
         delta: (batch, channel, height, width), image units, or None where it has no perturbation.
         config: the composition and the norms of the budgets.
-        eight_bit: the images came as uint8.
-        usable: which clean images have finite logits; the others fail.
-        measure: images, labels and targets to "logits" and "loss".
+        eight_bit: whether the images came as uint8.
+        usable: which clean images have finite logits. The others count as failed.
+        measure: maps images, labels and targets to "logits" and "loss".
     """
     count = len(task.index)
     radii = task.flow_radius, task.pixel_radius

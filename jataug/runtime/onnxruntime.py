@@ -1,4 +1,4 @@
-"""ONNX Runtime: compiled models with their buffers, on the CPU or on CUDA. The golden backend."""
+"""ONNX Runtime, the reference backend: compiled models with their buffers, on CPU or CUDA."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ Array = NDArray[Any]
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 _NO_GRAPH = -1
-"""Of a run that is neither recorded nor replayed: its addresses are new every time."""
+"""The graph id of a run that is neither recorded nor replayed, as its addresses are always new."""
 
 
 def load() -> Any:
@@ -52,17 +52,17 @@ class Engine:
 
     Args:
         model: its symbolic sizes are named in `sizes`.
-        sizes: what each symbolic size is.
+        sizes: the value of each symbolic size.
         device: "auto", "cpu", "cuda" or "cuda:<i>".
-        threads: of the runtime's own pool; None leaves the choice to it.
-        capture: record the first run of each binding as a CUDA graph, and replay it from then on:
-            bindings then keep their buffers for good, and no buffer is both read and written, as
+        threads: threads of the runtime; None leaves the choice to it.
+        capture: record the first run of each binding as a CUDA graph, and replay it afterwards. A
+            binding then keeps its buffers for good. No buffer may be both read and written, because
             the runtime runs a graph more than once to record it.
-        tf32: let CUDA round float32 products to TF32, which costs three digits.
+        tf32: let CUDA round float32 products to TF32, which costs about three digits.
 
     Raises:
-        RuntimeUnavailable: the device was asked for and its provider did not load; capture was
-            asked for and a node is not on the device.
+        RuntimeUnavailable: the requested device's provider did not load; or capture was requested
+            and a node does not run on the device.
         ModelError: the runtime refuses the model.
     """
 
@@ -99,8 +99,8 @@ class Engine:
             check_tf32(device)
         options = self._ort.SessionOptions()
         options.log_severity_level = 4
-        # A gradient keeps much and frees it in any order: one block planned for all of it takes
-        # twice the memory that the arena does, and no less time (benchmarks/README.md).
+        # A gradient keeps many values and frees them in any order. A memory pattern would need
+        # twice the memory of the arena, and would save no time (benchmarks/README.md).
         options.enable_mem_pattern = False
         for name, size in sizes.items():
             options.add_free_dimension_override_by_name(name, size)
@@ -157,7 +157,7 @@ class Engine:
         return dict(zip(self.outputs, found, strict=True))
 
     def _options(self, graph: int) -> Any:
-        """Return what a run is recorded as; None where nothing is."""
+        """Return the run options that select a CUDA graph; None if nothing is recorded."""
         if not self._capture:
             return None
         options = self._ort.RunOptions()
@@ -167,7 +167,7 @@ class Engine:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """Raise ModelError in place of the runtime's own errors; their text tells what ran out."""
+    """Raise ModelError with the text of the runtime's own errors, such as missing memory."""
     try:
         yield
     except Exception as error:
@@ -178,7 +178,7 @@ def _failures() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Binding:
-    """Buffers for inputs and outputs, and the graph that a run of them is recorded as."""
+    """Buffers for inputs and outputs, and the id of the CUDA graph of their runs."""
 
     values: Any
     options: Any
@@ -199,10 +199,10 @@ _NUMPY: dict[str, Any] = {
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that cannot load here; one that is listed may still fail to.
+    """Check that a device has a provider here. The provider may still fail to load.
 
     Raises:
-        RuntimeUnavailable: no such device, or no provider for it.
+        RuntimeUnavailable: the device is unknown, or has no provider.
         MissingExtra: the runtime is not installed.
     """
     kind, _, number = device.partition(":")
@@ -216,15 +216,15 @@ def check_device(device: str) -> None:
 
 
 def check_tf32(device: str) -> None:
-    """Refuse TF32 where the device cannot be CUDA.
+    """Check that the device can be CUDA, the only one with TF32.
 
     Raises:
         RuntimeUnavailable: the device is the CPU, or this onnxruntime has no CUDA provider.
     """
     if device.startswith("cpu") or _CUDA not in load().get_available_providers():
         raise RuntimeUnavailable(
-            f"tf32: expected CUDA, the only provider that has it, got the device {device!r} here; "
-            "leave tf32 out, or use --device cuda with 'jataug[gpu]'"
+            f"tf32 needs CUDA, and the device is {device!r} here; leave tf32 out, or use --device "
+            "cuda with 'jataug[gpu]'"
         )
 
 
@@ -236,7 +236,7 @@ def _uncaptured(device: str, error: Exception) -> RuntimeUnavailable:
     reason = str(error).strip().splitlines()[0]
     return RuntimeUnavailable(
         f"cuda_graph: the attack cannot be recorded on device {device!r} ({reason}); open it "
-        "without"
+        "without cuda_graph"
     )
 
 
@@ -245,13 +245,14 @@ def _providers(ort: Any, device: str, capture: bool = False, tf32: bool = False)
     if device.startswith("cpu") or _CUDA not in ort.get_available_providers():
         if capture:
             raise RuntimeUnavailable(
-                f"cuda_graph: expected a CUDA device, got {device!r}"
-                + ("" if device.startswith("cpu") else " and an onnxruntime without CUDA")
+                f"cuda_graph needs a CUDA device, and the device is {device!r}"
+                + ("" if device.startswith("cpu") else " with an onnxruntime without CUDA")
+                + "; leave cuda_graph out"
             )
         return [_CPU]
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
-    # TF32 is on by default and costs three digits.
+    # ONNX Runtime turns TF32 on by default, which costs about three digits.
     options = {
         "device_id": _device_id(device),
         "use_tf32": int(tf32),

@@ -39,7 +39,7 @@ def load() -> Any:
 
 @contextmanager
 def _without_telemetry() -> Iterator[None]:
-    # Importing openvino reports that to a server, unless the package that does so is missing.
+    # Importing openvino reports to a server unless its telemetry package is missing.
     if "openvino" in sys.modules or _TELEMETRY in sys.modules:
         yield
         return
@@ -56,10 +56,10 @@ def version() -> str:
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that it does not run on.
+    """Check that OpenVINO is used on the CPU.
 
     Raises:
-        RuntimeUnavailable: another than "auto" or "cpu".
+        RuntimeUnavailable: the device is not "auto" or "cpu".
     """
     if device not in ("auto", "cpu"):
         raise RuntimeUnavailable(
@@ -79,7 +79,7 @@ class HostBuffer:
         self.tensor = load().Tensor(array, shared_memory=True)
 
     def update_inplace(self, array: Array) -> None:
-        """Copy an array of the same shape and type in."""
+        """Copy an array of the same shape and type into it."""
         np.copyto(self._array, array, casting="no")
 
     def numpy(self) -> Array:
@@ -94,14 +94,14 @@ class Engine:
         model: its symbolic sizes are named in `sizes`.
         sizes: what each symbolic size is.
         device: "auto" or "cpu", the only one.
-        threads: of the runtime's own pool; None leaves the choice to it.
+        threads: threads of the runtime; None leaves the choice to it.
 
     Attributes:
-        precision: what convolutions and products are computed in. OpenVINO's own choice is
-            bfloat16 where the processor has it, which costs five digits.
+        precision: the type in which convolutions and products are computed. OpenVINO's default is
+            bfloat16 on processors that have it, which costs five digits.
 
     Raises:
-        RuntimeUnavailable: another device, or a precision that the processor does not have.
+        RuntimeUnavailable: the device is not the CPU, or the processor lacks the precision.
         ModelError: the runtime refuses the model.
     """
 
@@ -121,7 +121,7 @@ class Engine:
         self.outputs = [value.name for value in model.graph.output]
         self._types = {v.name: type_of(v) for v in (*model.graph.input, *model.graph.output)}
         self._compiled = self._compile(model, sizes, threads)
-        # OpenVINO forgets inputs that nothing reads.
+        # OpenVINO drops inputs that nothing reads.
         self._read = {name for port in self._compiled.inputs for name in port.names}
         self.providers = [f"OpenVINO CPU {self.precision}"]
         self.device = "cpu"
@@ -139,7 +139,7 @@ class Engine:
             compiled = core.compile_model(read, "CPU", options)
         except RuntimeError as error:
             raise refusal(version(), model, error) from error
-        # A hint: asked for what it has no kernels for, OpenVINO takes another precision.
+        # The precision is only a hint. OpenVINO uses another one if it lacks kernels for it.
         self._check_precision([compiled.get_property("INFERENCE_PRECISION_HINT").to_string()])
         return compiled
 
@@ -156,7 +156,7 @@ class Engine:
         names = [name for name in known if name in ("f32", "f16", "bf16")]
         if self.precision not in names:
             raise RuntimeUnavailable(
-                f"precision: expected {self.precision}, OpenVINO on this processor computes in "
+                f"precision: expected {self.precision}, but OpenVINO on this processor computes in "
                 f"{', '.join(names)}"
             )
 

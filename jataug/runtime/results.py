@@ -1,4 +1,4 @@
-"""Results of several calls as one, and of none."""
+"""Joins the results of several calls, and makes the result of an empty batch."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +15,12 @@ __all__ = ["joined", "no_results"]
 def joined(
     results: Sequence[AttackResult], join: Callable[[Any], Any] = np.concatenate
 ) -> AttackResult:
-    """Return the results of consecutive batches as one; `join` is the arrays' library's."""
+    """Return the results of consecutive batches as one.
+
+    Args:
+        results: of the batches, in order.
+        join: concatenates a list of arrays; numpy's, or that of the arrays' own library.
+    """
     if len(results) == 1:
         return results[0]
     columns = zip(*(vars(result).values() for result in results), strict=True)
@@ -23,7 +28,7 @@ def joined(
 
 
 def no_results(images: Images, classes: int, targeted: bool) -> AttackResult:
-    """Return the result for a batch of no images."""
+    """Return the result of an empty batch."""
     channel, height, width = images.pixels.shape[1:]
     empty = np.zeros((0, channel, height, width), np.float32)
     levels = np.zeros((0, height, width, channel), np.uint8)

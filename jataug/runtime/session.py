@@ -1,6 +1,4 @@
-"""A session runs an artifact on a batch: starts and targets in, the iterations, finalisation, a
-measured result out.
-"""
+"""A session runs an artifact on batches of images and returns finalised, measured results."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -40,13 +38,18 @@ _LARGEST_DEFAULT_BATCH = 64
 
 
 class Session:
-    """An open artifact. It keeps nothing between calls but its buffers.
+    """An open artifact. Use `Session.open`.
 
-    Several threads may use one session: their calls run one after the other. A session for each
-    thread is faster. Processes need a session each. Use `Session.open`.
+    A result does not depend on earlier calls, but the session keeps state for speed. It keeps the
+    compiled engines and their buffers, and the first batch fixes the batch size unless `open` was
+    given one. The engine of the attack and the engine that measures logits each hold their own copy
+    of the network's weights.
+
+    Several threads may share a session; their calls run one after the other. One session per thread
+    is faster. Each process needs its own.
 
     Attributes:
-        backend: the runtime that it drives.
+        backend: the runtime that it uses.
         tf32: whether CUDA rounds products to TF32.
         config: the attack, as exported.
         image_shape: (channel, height, width).
@@ -88,7 +91,7 @@ class Session:
         cuda_graph: bool = False,
         tf32: bool = False,
     ) -> Self:
-        """Open an artifact; the runtime itself starts with the first batch.
+        """Open an artifact. The runtime starts with the first batch.
 
         Args:
             path: the .onnx file that export wrote.
@@ -97,23 +100,25 @@ class Session:
                 "cpu", "cuda" or "cuda:<i>".
             batch_size: images per call of the runtime; smaller batches are padded to it. Default:
                 the size of the first batch, at most 64.
-            threads: of the runtime's pool; default its own choice.
+            threads: threads of the runtime. Default: the runtime's own choice.
             cuda_graph: record an iteration as a CUDA graph once and replay it, which saves the
-                launch of every kernel. Needs CUDA and the form step or unrolled.
-            tf32: let CUDA round the products of float32 to TF32, which has three digits less.
+                launch of every kernel. It needs CUDA and the form step or unrolled.
+            tf32: allow TF32 on CUDA: faster, about three fewer significant digits. Changes the
+                output.
 
         Raises:
-            ArtifactError: no artifact, edited, truncated, or newer than this version.
-            RuntimeUnavailable: the backend or the device is unknown, or has no provider here, or
-                no TF32; on first use: the device did not load, or a node of the attack does not run
-                on it and cannot be recorded.
+            ArtifactError: the file is not an artifact, was edited or truncated, or is newer than
+                this version.
+            RuntimeUnavailable: the backend or the device is unknown, or has no provider or no TF32
+                here. On first use: the device did not load, or the attack cannot be recorded as a
+                CUDA graph.
         """
         check_device(backend, device, tf32)
         model, manifest = load_artifact(path)
         if manifest.weights:
             raise ArtifactError(
-                f"{path}: expected an artifact with its weights inside, got one whose "
-                f"{len(manifest.weights)} weights are inputs, which jataug.trainer binds"
+                f"{path}: its {len(manifest.weights)} weights are inputs, which jataug.trainer "
+                "binds; export it without weights='input' to open it in a session"
             )
         batch_size = manifest.batch if isinstance(manifest.batch, int) else batch_size
         check_count("batch_size", batch_size)
@@ -135,7 +140,7 @@ class Session:
 
     @one_at_a_time
     def close(self) -> None:
-        """Release the runtime and its buffers; a later call starts them again."""
+        """Release the runtime and its buffers. A later call starts the runtime again."""
         self._stepper = self._network = self._on_device = None
 
     @property
@@ -149,7 +154,7 @@ class Session:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user must know of the artifact, a line each."""
+        """Warnings about the artifact, one line each."""
         return tuple(filter(None, [hiding_head(self._model)]))
 
     @property
@@ -157,24 +162,26 @@ class Session:
     def providers(self) -> list[str]:
         """The execution providers that the runtime really loaded."""
         if self._network is None and self._batch_size is None:
-            # Compiled to ask and not kept: the batch size is not decided yet.
+            # This engine is not kept, because the batch size is not decided yet.
             return self._measuring_engine(1).providers
         return self._measurer(self._batch_size or 1).providers
 
     @property
     def batch_size(self) -> int | None:
-        """Images per call of the runtime; None until the first batch decides it."""
+        """Images per call of the runtime; None until the first batch fixes it."""
         return self._batch_size
 
     @one_at_a_time
     def predict(self, images: Any) -> Any:
-        """Return the logits: (batch, classes), where `attack` would. No gradient is computed.
+        """Return the logits, (batch, classes), float32. No gradient is computed.
+
+        They are a numpy array, or an array on the session's CUDA device if the images are there.
 
         Args:
-            images: as of `attack`.
+            images: see `attack`.
 
         Raises:
-            DataError: the images are of another type or size, or outside [0, 1].
+            DataError: the images have another type or size, or values outside [0, 1].
         """
         if is_on_cuda(images):
             return self._resident().predict(images)
@@ -207,23 +214,25 @@ class Session:
 
         Args:
             images: float32 (batch, channel, height, width) in [0, 1], or uint8 (batch, height,
-                width, channel), which gives uint8 adversarial images. numpy, or any array on the
-                CPU that speaks DLPack; or a torch tensor or cupy array on the session's CUDA
-                device, which gives such results there, no image copied (needs torch).
-            labels: (batch,), integers; default the model's own prediction.
-            indices: (batch,), integers; which sample of the data set each image is. Default 0 ..
-                batch - 1.
-            seed: with epoch and index it determines the random start and the target.
+                width, channel), which gives uint8 adversarial images. They are a numpy array or any
+                DLPack array on the CPU. With torch installed, they may be a torch tensor or cupy
+                array on the session's CUDA device; results are then there too, and no image is
+                copied.
+            labels: (batch,), integers. Default: the model's own prediction.
+            indices: (batch,), integers; the sample of the data set that each image is. Default: 0
+                to batch - 1.
+            seed: determines, with epoch and index, the random start and the target.
             epoch: see seed.
-            targets: (batch,), integers other than the labels; default drawn uniformly. Refused
-                where no objective depends on them.
-            flow: flow radius in pixels, a number or one per image; at most the artifact's maximum.
-                Default the config's.
-            pixel: pixel radius in image units, likewise ("8/255" is accepted).
-            steps: iterations; default the config's. Fixed in an artifact of the form loop or
-                unrolled.
-            start: what `draw` returned for the same images, indices, seed and epoch, and for the
-                same radii or smaller ones.
+            targets: (batch,), integers other than the labels. Default: drawn uniformly. They are
+                refused if no objective depends on them.
+            flow: flow radius in pixels, a number or one per image, at most the artifact's maximum.
+                Default: the config's.
+            pixel: pixel radius in image units, a number or one per image; "8/255" is accepted.
+                Default: the config's.
+            steps: iterations. Default: the config's. An artifact of the form loop or unrolled has a
+                fixed number.
+            start: the result of `draw` for the same images, indices, seed and epoch, and for the
+                same or smaller radii.
 
         Raises:
             DataError: images, labels, targets, indices or start that do not fit the model or each
@@ -289,19 +298,10 @@ class Session:
         flow: Any = None,
         pixel: Any = None,
     ) -> Start:
-        """Return where `attack` would begin, for its argument `start`: the random draws need no
-        runtime, and may be made in another thread while the batch before is attacked.
+        """Return the random start of `attack`, to be passed as its argument `start`.
 
-        Args:
-            images: as of `attack`, like all others.
-            indices: likewise.
-            seed: likewise.
-            epoch: likewise.
-            flow: likewise.
-            pixel: likewise.
-
-        Raises:
-            DataError, BudgetError: as `attack`.
+        Drawing needs no runtime, so another thread may draw while the previous batch is attacked.
+        Arguments and errors are those of `attack`.
         """
         checked = as_images(images, self.image_shape)
         count = len(checked)
@@ -309,7 +309,7 @@ class Session:
         radii = radii_of(self._manifest, flow, pixel, count)
         rows = as_indices(indices, count)
         task = Task(checked.pixels, none, none, *radii, rows, seed, epoch)
-        return Start.of(task, self.config)
+        return Start.draw(task, self.config)
 
     def _attack(
         self,

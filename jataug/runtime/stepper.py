@@ -1,6 +1,4 @@
-"""Driving the iterations: the state goes back and forth between two sets of buffers, and never
-leaves the device.
-"""
+"""Runs the iterations of an artifact. Its state stays on the device, in two sets of buffers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,12 +17,11 @@ Array = NDArray[Any]
 
 
 class Stepper:
-    """One artifact at one batch size: its inputs, two sets of state buffers, and the best iterate
-    so far.
+    """One artifact at one batch size, with its input buffers and the best iterate so far.
 
     Args:
         engine: the compiled artifact.
-        manifest: names and shapes.
+        manifest: gives names and shapes.
         size: the batch size.
     """
 
@@ -85,19 +82,21 @@ class Stepper:
         self._turn = 1 - self._turn
 
     def state(self) -> tuple[Array | None, Array | None]:
-        """Return flow and perturbation as they are now; None for a branch that is off."""
+        """Return the current flow and perturbation; None for a branch that is off."""
         now = {name: buffer.numpy().copy() for name, buffer in self._buffers[self._turn].items()}
         return now.get("flow"), now.get("delta")
 
     def best(self, logits: Array, loss: Array) -> tuple[Array | None, Array | None]:
-        """Return the best state per image; the present one has these logits and losses."""
+        """Return the best state of each image. `logits` and `loss` are those of the current one."""
         self._consider(logits, loss, self._buffers[self._turn])
         best = self._best or {}
         return best.get("flow"), best.get("delta")
 
     def _consider(self, logits: Array, loss: Array, state: Mapping[str, Any]) -> None:
-        """Keep what is better than the best so far: misclassified first, then the highest value of
-        the ranked objective; ties stay.
+        """Keep states that beat the best so far.
+
+        Misclassified images win, then the highest value of the ranked objective. Ties keep the
+        earlier state.
         """
         if not self._ranks_reported:
             loss = _cross_entropy(logits, self._label)
@@ -117,7 +116,7 @@ class Stepper:
 
 
 def _cross_entropy(logits: Array, label: Array) -> Array:
-    with np.errstate(invalid="ignore"):  # of logits that are not finite, which rank below all
+    with np.errstate(invalid="ignore"):  # logits that are not finite rank below all others
         shifted = logits - logits.max(axis=1, keepdims=True)
         own = shifted[np.arange(len(label)), label]
         found: Array = np.log(np.exp(shifted).sum(axis=1)) - own

@@ -1,4 +1,4 @@
-"""One batch of work: what the iterations read, and the state they start from."""
+"""One batch: the inputs of the iterations, and their start."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Task:
-    """One batch, padded to the session's size: what the iterations read."""
+    """One batch, padded to the session's batch size."""
 
     image: Array
     label: Array
@@ -37,16 +37,16 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Where the attack on a batch begins, drawn ahead of it; None for a branch that is off.
+    """The random start of the attack on a batch.
 
     Attributes:
-        flow: (batch, 2, height, width), pixels.
-        delta: (batch, channel, height, width), image units.
-        index: sample indices that it was drawn for.
-        seed: likewise.
-        epoch: likewise.
-        flow_radius: (batch,), likewise; pixels.
-        pixel_radius: (batch,), likewise; image units.
+        flow: (batch, 2, height, width), pixels; None where the flow branch is off.
+        delta: (batch, channel, height, width), image units; None where the pixel branch is off.
+        index: the sample indices that it was drawn for.
+        seed: the seed that it was drawn for.
+        epoch: the epoch that it was drawn for.
+        flow_radius: (batch,), pixels; the radii that it was drawn for.
+        pixel_radius: (batch,), image units; the radii that it was drawn for.
     """
 
     flow: Array | None
@@ -58,7 +58,7 @@ class Start:
     pixel_radius: Array
 
     @classmethod
-    def of(cls, task: Task, config: AttackConfig) -> Self:
+    def draw(cls, task: Task, config: AttackConfig) -> Self:
         """Draw the start of a batch."""
         radii = task.flow_radius, task.pixel_radius
         return cls(*start_state(task, config), list(task.index), task.seed, task.epoch, *radii)
@@ -66,13 +66,16 @@ class Start:
     def check(
         self, index: Sequence[int], seed: int, epoch: int, flow_radius: Array, pixel_radius: Array
     ) -> None:
-        """Raise DataError where it was drawn for other samples, or for a larger radius than this
-        call's. One of a smaller radius is inside.
+        """Check that the start fits a call. A start of a smaller radius does.
+
+        Raises:
+            DataError: it was drawn for other samples, or for a larger radius than the call's.
         """
         if (self.index, self.seed, self.epoch) != (list(index), seed, epoch):
             raise DataError(
-                f"start: expected one drawn for the same indices, seed and epoch, got one for "
-                f"{len(self.index)} images, seed {self.seed}, epoch {self.epoch}"
+                f"start: it was drawn for {len(self.index)} images, seed {self.seed} and epoch "
+                f"{self.epoch}, which are not those of this call; draw it for the same indices, "
+                "seed and epoch"
             )
         pairs = {
             "flow": (self.flow_radius, flow_radius),
@@ -88,7 +91,7 @@ class Start:
                 )
 
     def part(self, rows: slice, size: int) -> tuple[Array | None, Array | None]:
-        """Return flow and perturbation of some rows, padded with zeros to `size`."""
+        """Return the flow and perturbation of some rows, padded with zeros to `size` rows."""
         flow, delta = (
             None if state is None else padded(state[rows], size)
             for state in (self.flow, self.delta)
@@ -131,12 +134,12 @@ def _drawn_delta(task: Task, delta: Array, config: AttackConfig) -> Array:
 
 
 def radii_and_steps(task: Task, config: AttackConfig, steps: int) -> Mapping[str, Array]:
-    """Return the radii and the step sizes of each image, by input name: (batch,) each."""
+    """Return the radii and step sizes by input name: (batch,) each."""
     return with_steps(task.flow_radius, task.pixel_radius, config, steps)
 
 
 def with_steps(flow: Array, pixel: Array, config: AttackConfig, steps: int) -> Mapping[str, Array]:
-    """Return radii (batch,) and the step sizes that go with them, by input name."""
+    """Return radii and the matching step sizes by input name: (batch,) each."""
     pairs = zip(flow, pixel, strict=True)
     sizes = [config.step_sizes(float(f), float(p), steps) for f, p in pairs]
     taken = np.array(sizes, np.float32).reshape(-1, 2)

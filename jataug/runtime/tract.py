@@ -1,4 +1,4 @@
-"""tract: compiled models for checks and comparisons; sessions do not drive it."""
+"""tract: compiled models for self-checks and comparisons. Sessions do not use it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +48,7 @@ class Engine:
         model: its symbolic sizes are named in `sizes`.
         sizes: what each symbolic size is.
         device: "auto" or "cpu", the only one.
-        threads: taken as the sister modules do; tract computes in the calling thread.
+        threads: ignored; tract computes in the calling thread.
 
     Raises:
         RuntimeUnavailable: another device.
@@ -67,7 +67,7 @@ class Engine:
             raise RuntimeUnavailable(f"device: expected auto or cpu with tract, got {device!r}")
         check_age(version(), model)
         self.inputs = [value.name for value in model.graph.input]
-        # tract names outputs after nodes; their order is the file's.
+        # tract names outputs after nodes, but keeps the order of the file.
         self.outputs = [value.name for value in model.graph.output]
         try:
             self._runnable = _compiled(tract, model, sizes)
@@ -85,7 +85,7 @@ class Engine:
 
 
 def _compiled(tract: Any, model: "onnx.ModelProto", sizes: Mapping[str, int]) -> Any:
-    # tract reads files alone.
+    # tract can only read files.
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(model.SerializeToString())

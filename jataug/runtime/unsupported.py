@@ -1,4 +1,4 @@
-"""Why a runtime refuses a model: the operator, opset or IR version it lacks, and what would do."""
+"""Explains why a runtime refuses a model: a missing operator, opset or IR version, and a cure."""
 
 import re
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["check_age", "failure", "missing_operator", "refusal"]
 
 _MISSING = (
-    # ONNX Runtime, by the phase that notices; OpenVINO; tract.
+    # Messages of ONNX Runtime in its order of phases, then of OpenVINO and tract.
     r"Could not find an implementation for (?:the node )?(?P<op>[\w.]+)\(",
     r"Fatal error: (?P<op>[\w.:]+)\(-?\d+\) is not a registered function",
     r"No Op registered for (?P<op>[\w.]+)",
@@ -24,19 +24,19 @@ _IR = r"Unsupported model IR version: \d+, max supported IR version: (\d+)"
 
 
 def missing_operator(message: str) -> str | None:
-    """Return the operator that a runtime's error message says it lacks, or None."""
+    """Return the missing operator that a runtime's error message names, or None."""
     found = (re.search(pattern, message) for pattern in _MISSING)
     return next((hit["op"].replace(":", ".") for hit in found if hit), None)
 
 
 def refusal(runtime: str, model: "onnx.ModelProto", error: Exception) -> ModelError:
-    """Return a runtime's refusal of a model in one line."""
+    """Return a one-line error for a model that a runtime refuses to open."""
     said = " ".join(str(error).split())
     if op := missing_operator(said):
         where = _where(model, op)
         if _in_bfloat16(model):
             return ModelError(
-                f"{runtime} lacks the operator {op}{where} in bfloat16 on this device; take "
+                f"{runtime} lacks the operator {op}{where} in bfloat16 on this device; use "
                 "another --device, such as cuda, or export with --precision float16 or float32"
             )
         return ModelError(f"{runtime} lacks the operator {op}{where}; {_advice(op)}")
@@ -50,13 +50,12 @@ def refusal(runtime: str, model: "onnx.ModelProto", error: Exception) -> ModelEr
 
 
 def failure(runtime: str, error: Exception) -> ModelError:
-    """Return what a runtime says of a model that it opened and cannot run, in one line."""
+    """Return a one-line error for a model that a runtime opened and cannot run."""
     return ModelError(f"{runtime} cannot run the model: {' '.join(str(error).split())}")
 
 
 def check_age(runtime: str, model: "onnx.ModelProto") -> None:
-    """Refuse a model newer than the ONNX that is installed, for a runtime that takes any number
-    and guesses what it means.
+    """Refuse a model newer than the installed ONNX, for a runtime that accepts any version number.
 
     Raises:
         ModelError: its opset or IR version is newer.
@@ -77,8 +76,9 @@ def opset_of(model: "onnx.ModelProto") -> int:
 
 def _newer(runtime: str, what: str, here: int, most: int) -> str:
     return (
-        f"{runtime} takes models up to {what} {most}, this one has {here}; convert the classifier "
-        "to an older opset (18 runs everywhere) and export it again, or update the runtime"
+        f"{runtime} takes models up to {what} {most}, and this one has {here}; convert the "
+        "classifier to an older opset (18 runs everywhere) and export it again, or update the "
+        "runtime"
     )
 
 
@@ -95,4 +95,4 @@ def _in_bfloat16(model: "onnx.ModelProto") -> bool:
 def _advice(op: str) -> str:
     if op == "Loop":
         return "export with --form step or --form unrolled, which have none"
-    return "the classifier brings it along: use another backend, or change the classifier"
+    return "it comes from the classifier; use another backend, or change the classifier"

@@ -1,4 +1,4 @@
-"""What a model says of its inputs and outputs."""
+"""Types and shapes of a model's inputs and outputs."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,6 @@ def type_of(value: "onnx.ValueInfoProto") -> np.dtype[Any]:
 
 
 def shape_of(value: "onnx.ValueInfoProto", sizes: Mapping[str, int]) -> list[int]:
-    """Return its shape, given its symbolic sizes; -1 for one that is not given."""
+    """Return the shape of an input or output, with -1 for symbolic sizes that `sizes` lacks."""
     dims = value.type.tensor_type.shape.dim
     return [sizes.get(d.dim_param, -1) if d.dim_param else d.dim_value for d in dims]

@@ -1,4 +1,4 @@
-"""What can run an artifact on this machine, and whether it runs it right."""
+"""Finds the runtimes on this machine that can run an artifact, and checks their results."""
 
 from .survey import Row, Survey, survey
 

@@ -1,4 +1,4 @@
-"""How far a runtime's results are from the golden ones, and how far is too far."""
+"""Compares a runtime's results with the reference results, and holds the tolerances."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ they gained of the loss, as the golden runtime measures it, relative to what the
 """
 
 _ELSEWHERE = 0.01
-"""Part of a step."""
+"""As a fraction of a step."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Every runtime of this machine on one call of an artifact, against the golden results."""
+"""Runs one call of an artifact on every runtime of this machine, and compares the results."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ Status = Literal["right", "wrong", "refused", "not loaded", "not installed"]
 
 _RUNS = 5
 _PATIENCE = 10.0
-"""Seconds; a runtime that took longer for its runs is not run again."""
+"""Seconds. A runtime whose runs took longer is not timed again."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Survey:
-    """What runs here.
+    """The result of checking every runtime.
 
     Attributes:
         artifact: its path.
@@ -103,7 +103,9 @@ def survey(
     """
     model, manifest = load_artifact(artifact)
     if manifest.weights:
-        raise ArtifactError(f"{artifact}: expected an artifact with its weights inside")
+        raise ArtifactError(
+            f"{artifact}: expected an artifact with its weights inside, got one for jataug.trainer"
+        )
     chosen = _chosen(found(model), only)
     feeds = call_of(manifest)
     sizes = {"N": len(feeds["image"]), "R": len(feeds["image"])}
@@ -128,7 +130,7 @@ def _chosen(found: Sequence[Candidate], only: Sequence[str]) -> list[Candidate]:
 
 @dataclass(frozen=True)
 class _Call:
-    """What every runtime is given, and what comes out."""
+    """One call: the inputs for every runtime, and the reference results."""
 
     model: "onnx.ModelProto"
     manifest: Manifest

@@ -90,7 +90,7 @@ class LiveAttack:
     def _attack(self, problem: Problem) -> Tensor:
         state = start(problem)
         for iteration in range(self._config.steps):
-            state = self._iterate(problem.at(iteration), state)
+            state = self._iterate(problem.for_iteration(iteration), state)
         return render(problem.image, state, self._config.composition)
 
     def _iterate(self, problem: Problem, state: State) -> State:

@@ -53,7 +53,7 @@ def perturb(
             )
             state = start(problem)
             for iteration in range(config.steps if config.branches else 0):
-                state, _ = iterate(problem.at(iteration), state)
+                state, _ = iterate(problem.for_iteration(iteration), state)
             return render(problem.image, state, config.composition)
     finally:
         model.train(training)

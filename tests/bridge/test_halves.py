@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from jataug.export import differentiate
-from jataug.export.gradient.split_vjp import Halves, forward_half, halves, row_shapes
+from jataug.export.gradient.split_vjp import SplitVjp, forward_graph, row_shapes, split_vjp
 from jataug.export.model.load import load_model, prepare
 from jataug.runtime.onnxruntime import Engine
 
@@ -19,8 +19,8 @@ def net(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param).path
 
 
-def of(path: Any) -> Halves:
-    return halves(prepare(load_model(path)), None)
+def of(path: Any) -> SplitVjp:
+    return split_vjp(prepare(load_model(path)), None)
 
 
 def run(model: onnx.ModelProto, **feeds: np.ndarray) -> dict[str, np.ndarray]:
@@ -54,8 +54,8 @@ def test_together_they_are_the_vector_jacobian_product(net: Any) -> None:
 
 def test_nothing_is_computed_twice(net: Any) -> None:
     network = prepare(load_model(net))
-    found = halves(network, None)
-    convolutions = ops(forward_half(network, None)).count("Conv")
+    found = split_vjp(network, None)
+    convolutions = ops(forward_graph(network, None)).count("Conv")
     assert ops(found.forward).count("Conv") == convolutions
     backward = ops(found.backward)
     assert backward.count("Conv") + backward.count("ConvTranspose") <= convolutions
@@ -70,7 +70,7 @@ def test_names_of_the_model_do_not_collide() -> None:
     text.graph.input[0].name = "cotangent"
     text.graph.output[0].name, text.graph.output[1].name = "image", "saved_0"
     network = prepare(text, of="image")
-    found = halves(network, None)
+    found = split_vjp(network, None)
     image = np.random.default_rng(1).normal(size=(2, 3, 4, 4)).astype(np.float32)
     kept = run(found.forward, image=image)
     np.testing.assert_allclose(

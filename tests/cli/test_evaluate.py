@@ -29,7 +29,7 @@ def test_one_command_makes_a_report(run, tmp_path):
     for row in report["models"][0]["attacks"]:
         (line,) = (x for x in done.output.splitlines() if x.split()[:1] == [row["name"]])
         assert f"{100 * row['accuracy']['value']:.1f}%" in line
-    assert "16 images: the intervals are wide" in done.output
+    assert "16 images, so the intervals are wide" in done.output
     assert "pgd:steps=3" in (out / "report.md").read_text("utf-8")
     assert not (out / "report.html").exists()
 

@@ -66,7 +66,7 @@ def test_a_destination_that_is_no_file_is_not_replaced(run, tmp_path, command):
     """A model written to /dev/null by root would take its place."""
     os.mkfifo(tmp_path / "pipe")
     result = run(command, DEMO / "classifier.onnx", "-o", tmp_path / "pipe")
-    refused(result, "pipe: expected a file name, got a device or a pipe")
+    refused(result, "pipe is a device or a pipe")
     assert (tmp_path / "pipe").is_fifo()
 
 

@@ -34,7 +34,7 @@ def batch(shipped: OnnxModel, demo_images: Any) -> tuple[Rows, np.ndarray]:
     images = levels[:, None].astype(np.float32) / np.float32(255)
     logits = shipped.logits(images)
     right = np.flatnonzero(logits.argmax(1) == labels)[:32]
-    rows = Rows.of(images[right], labels[right], right, FLOW, PIXEL)
+    rows = Rows.first_tries(images[right], labels[right], right, FLOW, PIXEL)
     return rows, logits[right]
 
 

@@ -16,7 +16,7 @@ from jataug.evaluation.attacks import perturbation as state
 from jataug.evaluation.attacks.ascent import Ascent
 from jataug.evaluation.attacks.best_found import Best, View
 from jataug.evaluation.attacks.perturbation import Context
-from jataug.evaluation.attacks.restarts import Attack, drive
+from jataug.evaluation.attacks.restarts import Attack, run_tries
 from jataug.evaluation.attacks.square import Square
 from jataug.evaluation.attacks.suite import attacks_of
 from jataug.evaluation.attacks.tries import Rows
@@ -52,7 +52,7 @@ def test_stays_in_its_budget(
     calls: Calls, batch: tuple[Rows, np.ndarray], context: Context, name: str
 ) -> None:
     rows, logits = batch
-    found = drive(BUDGETED[name], calls, rows, logits, context)
+    found = run_tries(BUDGETED[name], calls, rows, logits, context)
     within(rows, found, BUDGETED[name], (FLOW, PIXEL))
     assert np.abs(found.image - rows.image).max() > 0.01
 
@@ -63,12 +63,12 @@ def test_uses_its_budget_row_by_row(
     rows, logits = batch
     radii = np.linspace(0, 0.02, len(rows)).astype(np.float32)
     for attack in (BUDGETED["pgd:steps=5"], BUDGETED["apgd-ce:steps=6"], Square(steps=5)):
-        found = drive(attack, calls, rows.replace(pixel=radii), logits, context)
+        found = run_tries(attack, calls, rows.replace(pixel=radii), logits, context)
         reached = np.abs(found.image.astype(np.float64) - rows.image).max((1, 2, 3))
         assert (reached <= radii + FLOAT).all()
         np.testing.assert_allclose(reached, radii, atol=2e-3)
     flows = np.linspace(0, 0.5, len(rows)).astype(np.float32)
-    found = drive(BUDGETED["flow:steps=4"], calls, rows.replace(flow=flows), logits, context)
+    found = run_tries(BUDGETED["flow:steps=4"], calls, rows.replace(flow=flows), logits, context)
     longest = np.hypot(*found.flow.transpose(1, 0, 2, 3).astype(np.float64)).max((1, 2))
     assert (longest <= flows).all()
     assert longest[-1] > 0.4
@@ -76,7 +76,7 @@ def test_uses_its_budget_row_by_row(
 
 def accuracy(calls: Calls, batch: tuple[Rows, np.ndarray], context: Context, name: str) -> float:
     (attack,) = attacks_of([name], "quick").values()
-    found = drive(attack, calls, *batch, context)
+    found = run_tries(attack, calls, *batch, context)
     return float((calls.logits(found.image).argmax(1) == batch[0].label).mean())
 
 
@@ -100,7 +100,7 @@ def test_strength(calls: Calls, batch: tuple[Rows, np.ndarray], context: Context
 
 def budgets(calls: Calls, batch: tuple[Rows, np.ndarray], context: Context) -> None:
     for name in ("pgd:steps=5", "flow:steps=4", "joint:steps=3", "joint-pixel-flow:steps=3"):
-        found = drive(BUDGETED[name], calls, *batch, context)
+        found = run_tries(BUDGETED[name], calls, *batch, context)
         within(batch[0], found, BUDGETED[name], (FLOW, PIXEL))
 
 
@@ -219,9 +219,11 @@ def test_a_row_does_not_see_its_neighbours(
     (attack,) = attacks_of([name], "quick").values()
     assert isinstance(attack, Ascent)
     some, given = np.array([20, 3, 11]), (twin, rows, attack, context.seed)
-    together = check_walk(*given, lambda: drive(attack, calls, rows, logits, context))
+    together = check_walk(*given, lambda: run_tries(attack, calls, rows, logits, context))
     given = (twin, rows.take(some), attack, context.seed)
-    alone = check_walk(*given, lambda: drive(attack, calls, rows.take(some), logits[some], context))
+    alone = check_walk(
+        *given, lambda: run_tries(attack, calls, rows.take(some), logits[some], context)
+    )
     for name in ("flow", "delta"):
         one, whole = getattr(alone[0], name), getattr(together[0], name)
         assert one is whole is None or np.array_equal(one, whole[some])
@@ -233,8 +235,8 @@ def test_a_row_of_a_random_search_does_not_see_its_neighbours(
     """No gradient: a step is taken where it gains, and gains are far above their rounding."""
     rows, logits = batch
     some, attack = np.array([20, 3, 11]), Square(steps=10)
-    together = drive(attack, calls, rows, logits, context)
-    alone = drive(attack, calls, rows.take(some), logits[some], context)
+    together = run_tries(attack, calls, rows, logits, context)
+    alone = run_tries(attack, calls, rows.take(some), logits[some], context)
     np.testing.assert_allclose(alone.image, together.image[some], rtol=0, atol=1e-6)
 
 
@@ -254,7 +256,7 @@ def test_waves_try_everything_on_what_stands(
             best.margin[:] = np.where(rows.index == first, 1.0, -1.0)
             return best
 
-    found = drive(Recorder(steps=1), Calls(None, 4), rows, logits, context)  # type: ignore[arg-type]
+    found = run_tries(Recorder(steps=1), Calls(None, 4), rows, logits, context)  # type: ignore[arg-type]
     for row, index in enumerate(rows.index):
         tried = [(k, t) for i, k, t in seen if i == index]
         ranked = np.argsort(-logits[row], kind="stable")
@@ -268,7 +270,7 @@ def test_finished_images_cost_no_more(
     shipped: OnnxModel, batch: tuple[Rows, np.ndarray], context: Context
 ) -> None:
     calls = Calls(shipped, 32)
-    drive(Ascent(branches=("pixel",), steps=20, restarts=3), calls, *batch, context)
+    run_tries(Ascent(branches=("pixel",), steps=20, restarts=3), calls, *batch, context)
     assert calls.gradients < 0.5 * 20 * len(batch[0])
 
 
@@ -291,7 +293,8 @@ def test_square_needs_no_gradient(
 ) -> None:
     calls = Calls(NoGradient(shipped), 32)
     few, many = (
-        float((drive(Square(steps=s), calls, *batch, context).margin <= 0).mean()) for s in (5, 80)
+        float((run_tries(Square(steps=s), calls, *batch, context).margin <= 0).mean())
+        for s in (5, 80)
     )
     assert many < few <= 1
     assert many < 0.8
@@ -304,7 +307,7 @@ def test_radius_zero_changes_nothing(
     rows, logits = batch
     still = rows.replace(flow=np.zeros_like(rows.flow), pixel=np.zeros_like(rows.pixel))
     for name, attack in BUDGETED.items():
-        found = drive(attack, calls, still, logits, context)
+        found = run_tries(attack, calls, still, logits, context)
         np.testing.assert_array_equal(found.image, rows.image, err_msg=name)
 
 
@@ -313,7 +316,7 @@ def test_an_l2_step_uses_the_whole_radius(composition: Any) -> None:
     """Where the image is black or white, half of a step leaves [0, 1]."""
     random = np.random.default_rng(0)
     image = random.random((3, 1, 12, 12)).round().astype(np.float32)
-    rows = Rows.of(image, np.zeros(3, np.int64), np.arange(3), flow=0.3, pixel=1.5)
+    rows = Rows.first_tries(image, np.zeros(3, np.int64), np.arange(3), flow=0.3, pixel=1.5)
     held = state.State(rows, Context(pixel_norm="l2"), ("flow", "pixel"), composition)
     held.randomize()
     for _ in range(2):

@@ -260,7 +260,7 @@ def luminance(colour):
 
 
 def test_the_cells_of_the_map_can_be_read_and_told_apart(tmp_path):
-    cells = tuple(Rate.of(k, 100) for k in range(101))
+    cells = tuple(Rate.from_counts(k, 100) for k in range(101))
     model = made().models[0]
     row = Map("joint", {}, (0.3,), tuple(k / 255 for k in range(101)), (cells,))
     page = html_page(dataclasses.replace(made(), models=(dataclasses.replace(model, map=row),)))
@@ -487,7 +487,7 @@ def test_percentages_look_like_certainty_only_where_they_are(share, shown):
 
 
 def test_numbers_are_written_for_people():
-    assert interval(Rate.of(115, 128)) == "83.4\u201394.0%"
+    assert interval(Rate.from_counts(115, 128)) == "83.4\u201394.0%"
     assert radius(8 / 255, "image") == "8/255"
     assert radius(0.3, "pixels") == "0.3\u00a0px"
     shown = [duration(s).replace("\u00a0", " ") for s in (0.5214, 12.3, 59.7, 125, 3723, 7199.9)]

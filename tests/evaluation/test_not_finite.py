@@ -91,7 +91,7 @@ def test_an_attack_that_ends_in_them_has_no_success(levels: Any, tmp_path: Path)
     assert not any(image.broken_by for image in found.images)
     for name in ("pgd", "joint"):
         (warning,) = [w for w in found.warnings if w.startswith(f"{name}: ")]
-        assert f"{COUNT} images as attacked are not finite" in warning
+        assert f"{COUNT} attacked images are not finite" in warning
         assert warning.count(",") >= 3
         assert "..." in warning
 

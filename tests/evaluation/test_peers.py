@@ -13,7 +13,7 @@ from bridge import peers
 from jataug.errors import MissingExtra
 from jataug.evaluation.attacks.apgd import Apgd
 from jataug.evaluation.attacks.perturbation import Context
-from jataug.evaluation.attacks.restarts import drive
+from jataug.evaluation.attacks.restarts import run_tries
 from jataug.evaluation.attacks.suite import attacks_of
 from jataug.evaluation.attacks.tries import Rows
 from jataug.evaluation.models.model import Calls
@@ -46,7 +46,7 @@ def test_apgd_is_as_strong_as_autoattack_s(
 ) -> None:
     rows, logits = batch
     rows = rows.replace(pixel=np.full(len(rows), RADIUS, np.float32))
-    found = drive(ours, Calls(twin, 64), rows, logits, Context())
+    found = run_tries(ours, Calls(twin, 64), rows, logits, Context())
     attack = library.AutoAttack(twin.module, eps=RADIUS, seed=0, version="custom", attacks=[theirs])
     attack.apgd.n_iter = attack.apgd_targeted.n_iter = STEPS
     attack.apgd.n_restarts = attack.apgd_targeted.n_restarts = 1
@@ -66,7 +66,7 @@ def test_autoattack_is_an_attack(
     rows = rows.replace(pixel=np.full(6, 16 / 255, np.float32))
     (attack,) = attacks_of(["autoattack"], "quick").values()
     state = torch.get_rng_state()
-    found = drive(attack, Calls(shipped, 6), rows, logits, Context())
+    found = run_tries(attack, Calls(shipped, 6), rows, logits, Context())
     assert torch.equal(state, torch.get_rng_state())
     assert (found.margin > 0).all()
     assert np.abs(found.image.astype(np.float64) - rows.image).max() <= 16 / 255 + 2e-7
@@ -78,4 +78,4 @@ def test_autoattack_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pyautoattack", None)
     (attack,) = attacks_of(["autoattack"], "quick").values()
     with pytest.raises(MissingExtra, match=r"pip install .* pyautoattack"):
-        drive(attack, Calls(shipped, 6), *batch, Context())
+        run_tries(attack, Calls(shipped, 6), *batch, Context())

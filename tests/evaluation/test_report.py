@@ -97,7 +97,7 @@ def test_gallery_holds_what_the_report_says() -> None:
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 10), (8, 10), (10, 10), (317, 512)])
 def test_wilson_interval(correct: int, total: int) -> None:
-    found, oracle = Rate.of(correct, total), binomtest(correct, total)
+    found, oracle = Rate.from_counts(correct, total), binomtest(correct, total)
     interval = oracle.proportion_ci(0.95, method="wilson")
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=1e-12)
     assert found.value == correct / total
@@ -106,7 +106,7 @@ def test_wilson_interval(correct: int, total: int) -> None:
 def test_wilson_interval_covers() -> None:
     # Exact coverage by the binomial distribution: a 95% interval covers about that often.
     total, shares = 60, np.linspace(0.05, 0.95, 19)
-    rates = [Rate.of(k, total) for k in range(total + 1)]
+    rates = [Rate.from_counts(k, total) for k in range(total + 1)]
     for share in shares:
         inside = np.array([r.low <= share <= r.high for r in rates])
         assert 0.91 < binom.pmf(np.flatnonzero(inside), total, share).sum() < 0.985
@@ -114,6 +114,6 @@ def test_wilson_interval_covers() -> None:
 
 def test_a_rate_needs_images() -> None:
     with pytest.raises(DataError, match="expected"):
-        Rate.of(0, 0)
+        Rate.from_counts(0, 0)
     with pytest.raises(DataError, match="expected"):
-        Rate.of(3, 2)
+        Rate.from_counts(3, 2)

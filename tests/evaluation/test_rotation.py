@@ -6,7 +6,7 @@ from scipy.ndimage import map_coordinates
 
 from jataug.errors import BudgetError
 from jataug.evaluation.attacks.perturbation import Context
-from jataug.evaluation.attacks.restarts import drive
+from jataug.evaluation.attacks.restarts import run_tries
 from jataug.evaluation.attacks.rotation import Rotation, turned
 from jataug.evaluation.attacks.tries import Rows
 from jataug.evaluation.models.model import Calls
@@ -54,7 +54,7 @@ class Recorder:
 
 def test_every_try_of_the_grid_is_another(calls: Calls) -> None:
     image = np.random.default_rng(1).random((1, 1, 8, 8)).astype(np.float32)
-    rows = Rows.of(image, np.array([1]), np.array([0]), 0.0, 0.0)
+    rows = Rows.first_tries(image, np.array([1]), np.array([0]), 0.0, 0.0)
     attack = Rotation(angles=3, shifts=3, degrees=90, pixels=2)
     assert attack.tries == 27
     tries = rows.take(np.zeros(27, int)).replace(restart=np.arange(27))
@@ -66,7 +66,7 @@ def test_every_try_of_the_grid_is_another(calls: Calls) -> None:
         - Recorder().logits(turned(image, np.deg2rad(angle[[k]]), shift[[k]]))[0, 0]
         for k in range(27)
     )
-    found = drive(attack, Calls(Recorder(), 8), rows, np.zeros((1, 2)), Context())
+    found = run_tries(attack, Calls(Recorder(), 8), rows, np.zeros((1, 2)), Context())
     assert found.margin[0] == pytest.approx(-worst, abs=1e-6)
 
 
@@ -74,10 +74,10 @@ def test_breaks_images_each_in_its_own_way(
     calls: Calls, batch: tuple[Rows, np.ndarray], context: Context
 ) -> None:
     rows, logits = batch
-    one, ten = (drive(Rotation(draws=k), calls, rows, logits, context) for k in (1, 10))
+    one, ten = (run_tries(Rotation(draws=k), calls, rows, logits, context) for k in (1, 10))
     assert (ten.margin >= one.margin).all()
     assert (ten.margin > 0).sum() > max(5, (one.margin > 0).sum())
-    grid = drive(Rotation(angles=5, shifts=3), calls, rows, logits, context)
+    grid = run_tries(Rotation(angles=5, shifts=3), calls, rows, logits, context)
     assert (grid.margin > 0).sum() >= 5
 
 

@@ -68,7 +68,7 @@ def test_paths_are_shown_without_the_folders_they_lie_in(tmp_path):
 
 
 def test_worst_cases_that_say_what_a_row_says_are_left_out():
-    rate = Rate.of(1, 4)
+    rate = Rate.from_counts(1, 4)
     several = ("pgd", "flow", "joint")
     given = [
         Worst("pixel", ("pgd",), rate),

@@ -67,7 +67,7 @@ WRONG_MODELS = {
     "integer image": (
         lambda: model([node("Flatten", "x")], ("x", 7, IMAGE), ("y", 7, None)),
         ModelError,
-        r"of a floating-point type, the model's inputs are: x",
+        r"of a floating-point type; its inputs are: x",
     ),
     "two images": (
         lambda: model([node("Add", "x", "z")], inputs=[("z", 1, IMAGE)], logits=("y", 1, None)),
@@ -87,12 +87,12 @@ WRONG_MODELS = {
     "rank 2 image": (
         lambda: model([node("MatMul", "x", "w")], ("x", 1, ["batch", 48])),
         ModelError,
-        "expected rank 4, a batch of images",
+        "not a batch of images",
     ),
     "five channels": (
         lambda: model(image=("x", 1, ["batch", 16, 3, 1])),
         ModelError,
-        "expected 1 or 3 channels in layout nchw, got 16; choose with --layout",
+        "16 channels in the layout nchw.*--layout",
     ),
     "open size": (
         lambda: model(image=("x", 1, ["batch", 3, "height", "width"])),
@@ -104,7 +104,7 @@ WRONG_MODELS = {
         (ModelError, UnsupportedOperator),
         "Unheard",
     ),
-    "opset 99": (lambda: model(opset=99), ModelError, "opset is 99; the newest"),
+    "opset 99": (lambda: model(opset=99), ModelError, "opset is 99, .*at most"),
     "flat logits": (
         lambda: model(FLAT),
         ModelError,
@@ -170,16 +170,16 @@ def test_a_folder_for_a_model(existing):
 
 NOTHING = CONFIG.replace(flow=FlowBudget(0), pixel=PixelBudget(0))
 WRONG_OPTIONS = {
-    "maximum below the radius": (CONFIG, {"max_flow": 0.2}, BudgetError, "max_flow: .* 0.3"),
+    "maximum below the radius": (CONFIG, {"max_flow": 0.2}, BudgetError, "max_flow .* 0.3"),
     "maximum no number": (CONFIG, {"max_flow": "far"}, BudgetError, "max_flow"),
     "maximum negative": (CONFIG, {"max_flow": -1}, BudgetError, "max_flow"),
-    "loop of no steps": (CONFIG.replace(steps=0), {"form": "loop"}, BudgetError, "steps >= 1"),
+    "loop of no steps": (CONFIG.replace(steps=0), {"form": "loop"}, BudgetError, "one step"),
     "no steps unrolled": (CONFIG.replace(steps=0), {"form": "unrolled"}, BudgetError, "use the fo"),
     "loop that redraws": (
         CONFIG.replace(redraw_targets=True), {"form": "loop"}, BudgetError, "cannot redraw"
     ),
     "form": (CONFIG, {"form": "spiral"}, BudgetError, "form: expected one of step, loop, unrolled"),
-    "both radii 0": (NOTHING, {}, BudgetError, "nothing to attack with"),
+    "both radii 0": (NOTHING, {}, BudgetError, "radius are both 0"),
     "means of another model": (
         CONFIG, {"preprocessing": Preprocessing(mean=(1, 2))}, ModelError, "1 or 3 numbers .*got 2"
     ),
@@ -199,7 +199,7 @@ def test_wrong_options(existing, config, options, error, message):
 
 @pytest.mark.parametrize("place", [".", "absent/attack.onnx", "attack.onnx/inner.onnx"])
 def test_wrong_destinations(existing, place):
-    with pytest.raises(ArtifactError, match="expected a file name in an existing folder"):
+    with pytest.raises(ArtifactError, match=r"is a folder|folder .* does not exist"):
         export_attack(model(), CONFIG, existing.parent / place)
     assert existing.read_bytes() == b"what was there"
 

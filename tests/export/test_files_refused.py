@@ -39,7 +39,7 @@ def test_a_flat_operator_between_the_input_and_the_logits_is_named(op):
         node("Cast", "s", "t", to=TensorProto.FLOAT), node("MatMul", "t heavy", "y"),
     ]  # fmt: skip
     proto = model(nodes, {"heavy": np.ones((192, 5), np.float32)})
-    refused(proto, rf"0 everywhere: {op} \(node 'bits'\).*is flat.*jataug.export.rule")
+    refused(proto, rf"0 everywhere: {op} \(node 'bits'\).*derivative of zero.*jataug.export.rule")
 
 
 @pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.INT64, TensorProto.INT8])
@@ -88,7 +88,7 @@ def test_an_input_without_a_shape_is_named():
     proto = model()
     proto.graph.input[0].type.tensor_type.ClearField("shape")
     name = proto.graph.input[0].name
-    refused(proto, rf"input '{name}': expected a declared shape.*declare it in the file")
+    refused(proto, rf"input '{name}' has no declared shape.*declare it in the file")
 
 
 def test_inputs_that_do_not_fit_are_named():

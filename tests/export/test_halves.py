@@ -6,7 +6,7 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from jataug.export.gradient.differentiate import vjp
-from jataug.export.gradient.split_vjp import halves
+from jataug.export.gradient.split_vjp import split_vjp
 from jataug.export.model.load import prepare
 
 
@@ -41,7 +41,7 @@ def run(model, feeds):
 def test_relu6_is_told_from_its_output_as_in_the_whole():
     """At a bound the gradient is 0; the input of ReLU6 is not kept."""
     network = prepare(relu6())
-    parts = halves(network, None)
+    parts = split_vjp(network, None)
     assert len(parts.saved) == 1
     x = np.array([0, 6, -1, 7, 3, 5.5, 0, 6, 1e-3, 5.999, 2, 8], np.float32).reshape(1, 3, 2, 2)
     g = np.full((1, 12), 0.5, np.float32)

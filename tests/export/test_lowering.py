@@ -15,7 +15,7 @@ from jataug.artifact import Form
 from jataug.errors import BudgetError
 from jataug.export import export_attack
 from jataug.export.gradient.differentiate import vjp
-from jataug.export.gradient.split_vjp import halves
+from jataug.export.gradient.split_vjp import split_vjp
 from jataug.export.model.load import prepare
 
 TINY = 2.0**-100
@@ -120,7 +120,7 @@ def test_what_it_would_change_is_left_alone(proto, kept):
 
 
 def test_the_backward_half_knows_what_a_relu_gave():
-    backward = halves(prepare(network(("Relu", (None, None)))), None).backward
+    backward = split_vjp(prepare(network(("Relu", (None, None)))), None).backward
     assert "HardSigmoid" in ops(backward)
     assert "Sign" not in ops(backward)
 

@@ -83,16 +83,18 @@ def test_a_newer_opset_and_another_domain():
     model = net("GlobalAveragePool")
     check_portable(model)
     model.opset_import[0].version = 27
-    with pytest.raises(ModelError, match=r"expected opset 26 and IR version 13 at most, .*got 27"):
+    with pytest.raises(ModelError, match=r"has opset 27 .*at most 26 and 13"):
         check_portable(model)
     model.opset_import[0].version = 26
     check_portable(model)
     model.ir_version = 14
-    with pytest.raises(ModelError, match="got 26 and 14"):
+    with pytest.raises(ModelError, match="opset 26 and IR version 14"):
         check_portable(model)
     model.ir_version = 10
     model.graph.node[0].domain = "com.microsoft"
-    with pytest.raises(ModelError, match=r"operators of ONNX alone, got com\.microsoft\.Conv"):
+    with pytest.raises(
+        ModelError, match=r"com\.microsoft\.Conv .*not an operator of the ONNX standard"
+    ):
         check_portable(model)
 
 

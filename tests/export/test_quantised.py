@@ -206,14 +206,14 @@ def test_the_commands(files, kind, tmp_path):
     model, images = files[kind], material.DEMO / "images.npz"
     told = run("inspect", model)
     assert "can be attacked  yes" in told
-    assert "straight-through, in " in told
+    assert "straight-through estimate in " in told
     assert ("whole batch" in told) == (kind == "dynamic")
     told = run("differentiate", model, "-o", tmp_path / "g.onnx")
     assert "straight-through in" in told
     assert "float twin" in told
     told = run("export", model, "-o", tmp_path / "a.onnx", "--preset", "evaluation", "--steps", 3)
     assert "of their span" in told
-    assert "straight-through, in" in run("inspect", tmp_path / "a.onnx")
+    assert "straight-through" in run("inspect", tmp_path / "a.onnx")
     run("generate", tmp_path / "a.onnx", images, tmp_path / "d", "--format", "npz", "--limit", 16)
     assert "0 problems" in run("verify", tmp_path / "d", "--model", model)
 
@@ -302,7 +302,7 @@ def test_an_int8_efficientnet(efficientnet_lite0, photos, tmp_path):
     quantising.static(efficientnet_lite0.path, model, inside.astype(np.float32), per_channel=True)
     seen = ("--scale", 255, "--mean", 127, "--std", 128)
     sizes = ("--resize", 256, "--crop", 224)
-    assert "straight-through, in QuantizeLinear" in run("inspect", model, *seen)
+    assert "straight-through estimate in QuantizeLinear" in run("inspect", model, *seen)
     attack = ("--preset", "evaluation", "--steps", 2, "--pixel", "1/255")
     run("export", model, "-o", tmp_path / "a.onnx", *seen, *attack)
     predicted = ("--labels", "predicted", "--format", "npz", "--limit", 6)

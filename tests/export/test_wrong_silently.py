@@ -11,7 +11,7 @@ from jataug import AttackConfig, FlowBudget, PixelBudget
 from jataug.artifact import KEY, load_artifact, prune
 from jataug.errors import ArtifactError, CheckError, ModelError, UnsupportedOperator
 from jataug.export import differentiate, export_attack
-from jataug.export.gradient.split_vjp import halves
+from jataug.export.gradient.split_vjp import split_vjp
 from jataug.export.model.load import prepare
 from jataug.preprocessing import Preprocessing
 
@@ -42,7 +42,7 @@ def test_a_row_that_is_masked_out_has_a_gradient_of_zero_in_both_halves():
     x = np.random.default_rng(0).standard_normal((1, 2, 3)).astype(np.float32)
     g = np.random.default_rng(1).standard_normal((1, 2, 2)).astype(np.float32)
     expected = on_runtime(differentiate(model), {"x": x, "grad_y": g})[1]
-    parts = halves(prepare(model), None)
+    parts = split_vjp(prepare(model), None)
     _, *saved = on_runtime(parts.forward, {"image": x})
     feeds = {**dict(zip(parts.saved, saved, strict=True)), "cotangent": g}
     (found,) = on_runtime(parts.backward, feeds)

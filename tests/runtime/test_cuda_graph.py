@@ -118,8 +118,11 @@ def test_a_node_that_is_not_on_the_card(card, path, device):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device": "cpu"}, "expected the backend onnxruntime and a CUDA device, got .* on 'cpu'"),
-        ({"backend": "openvino"}, "expected the backend onnxruntime .*got 'openvino'"),
+        (
+            {"device": "cpu"},
+            "cuda_graph needs the backend onnxruntime and a CUDA device, .* on 'cpu'",
+        ),
+        ({"backend": "openvino"}, "cuda_graph needs the backend onnxruntime .*'openvino'"),
     ],
 )
 def test_where_there_is_no_card(path, options, message):
@@ -132,13 +135,13 @@ def test_where_there_is_no_card(path, options, message):
 )
 def test_an_onnxruntime_without_cuda(path):
     session = Session.open(path, cuda_graph=True)
-    with pytest.raises(RuntimeUnavailable, match="cuda_graph: expected a CUDA device"):
+    with pytest.raises(RuntimeUnavailable, match="cuda_graph needs a CUDA device"):
         session.attack(images(2), np.arange(2) % 3)
 
 
 def test_a_loop_cannot_be_recorded(card, tiny_net, exported_attack):
     path = exported_attack(tiny_net.path, CONFIG, form="loop")
-    with pytest.raises(RuntimeUnavailable, match=r"got loop, .*export it with --form step"):
+    with pytest.raises(RuntimeUnavailable, match=r"form loop .*export it with --form step"):
         Session.open(path, device="cuda", cuda_graph=True)
 
 

@@ -286,7 +286,9 @@ def test_an_artifact_newer_than_the_runtime(path, tmp_path, backend, what):
 
     with (
         Session.open(changed(path, tmp_path, change), backend=backend) as session,
-        pytest.raises(ModelError, match=rf"takes models up to {what} \d+, this one has 99; conv"),
+        pytest.raises(
+            ModelError, match=rf"takes models up to {what} \d+, and this one has 99; conv"
+        ),
     ):
         session.predict(images(1))
 

@@ -235,7 +235,7 @@ def check_all_gradients(subject, config):
         problem = read(subject.module, config, image, None, None, None, radius, seed=0, epoch=0)
         state = joint.start(problem)
         for iteration in range(max(config.steps, 1)):
-            problem = problem.at(iteration)
+            problem = problem.for_iteration(iteration)
             found = exported(problem, state)
             assert found.keys() == set(config.branches)
             check_gradients(problem, state, {b: torch.from_numpy(v) for b, v in found.items()})

@@ -130,15 +130,15 @@ def test_images_on_cuda_and_a_session_on_the_cpu(session):
     given = torch.from_numpy(images(2)).as_subclass(Claiming)
     for call in (session.attack, session.predict):
         assert refused(call, given) == (
-            "images: expected an array on cpu, where the session computes, got one on cuda:0; "
-            "open the session with device='cuda:0', or bring the images to cpu"
+            "images: they are on cuda:0, and the session computes on cpu; "
+            "open the session with device='cuda:0', or move the images to cpu"
         )
 
 
 def test_images_on_another_device_of_the_same_kind(on_cuda):
     given = torch.from_numpy(images(2)).as_subclass(ClaimingOne)
     said = refused(on_cuda.attack, given)
-    assert "expected an array on cuda:0" in said
+    assert "computes on cuda:0" in said
     assert "open the session with device='cuda:1'" in said
 
 

@@ -38,9 +38,9 @@ def check_live(live, model, config, images):
         expected = read(model.eval(), config, *given, **NAMED)
         state = joint.start(expected)
         for number, (problem, before, after) in enumerate(steps):
-            assert torch.equal(problem.target, expected.at(number).target)
+            assert torch.equal(problem.target, expected.for_iteration(number).target)
             assert all(torch.equal(before[branch], state[branch]) for branch in state)
-            check_iteration(expected.at(number), before, after)
+            check_iteration(expected.for_iteration(number), before, after)
             state = after
         torch.testing.assert_close(found, render(images, state, config.composition))
     assert len(steps) == config.steps

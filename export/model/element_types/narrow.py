@@ -1,9 +1,8 @@
-"""A float32 network as a float16 or bfloat16 one: the same nodes, weights and activations of half
-the size.
+"""Converts a float32 network to float16 or bfloat16, which halves its weights and activations.
 
-What an operator takes only in float32 (the types of its ONNX schema tell) it still gets so:
-1. a constant, such as the scales of a Resize, is left as it is;
-2. before any other such input, and after such a result, stands a Cast.
+The nodes stay the same. Some operators take an input in float32 only, as their ONNX schemas say:
+1. a constant there, such as the scales of a Resize, stays float32;
+2. any other such input, and any such result, gets a Cast.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,14 +23,14 @@ __all__ = ["narrow"]
 
 _SINGLE = ir.DataType.FLOAT
 _TYPES = ("to", "dtype", "output_dtype")
-"""Attributes that name the type of a result. stash_type, of sums inside, stays float32."""
+"""Attributes that name the type of a result. stash_type, the type of inner sums, stays float32."""
 
 _SINGLE_BY_ATTRIBUTE = {("LayerNormalization", "U")}
-"""Schema types that stash_type decides."""
+"""Type variables of schemas that stash_type decides."""
 
 
 def narrow(network: Classifier, dtype: ir.DataType) -> Classifier:
-    """Return the network with its float32 values in `dtype`; its nodes are changed in place.
+    """Return the network with its float32 values in `dtype`. Its nodes are changed in place.
 
     Args:
         network: its image is float32.
@@ -39,13 +38,13 @@ def narrow(network: Classifier, dtype: ir.DataType) -> Classifier:
 
     Raises:
         ModelError: the image is of another type, or a weight lies outside the range of `dtype`.
-        UnsupportedOperator: a quantised node, control flow, or one that is not of ai.onnx.
+        UnsupportedOperator: a node is quantised, is control flow, or is not an ai.onnx op.
     """
     return _Narrower(network, dtype).narrowed()
 
 
 class _Narrower:
-    """One network on its way to `dtype`."""
+    """Converts one network to `dtype`."""
 
     def __init__(self, network: Classifier, dtype: ir.DataType) -> None:
         self._network, self._dtype = network, dtype
@@ -58,8 +57,8 @@ class _Narrower:
         network = self._network
         if network.image.dtype != _SINGLE:
             raise ModelError(
-                f"input {network.image.name!r}: expected float32 or less to compute in "
-                f"{_word(self._dtype)}, got {_word(network.image.dtype)}; leave --precision out"
+                f"input {network.image.name!r} has the type {_word(network.image.dtype)}, which "
+                f"--precision does not convert to {_word(self._dtype)}; leave --precision out"
             )
         for node in network.nodes:
             self._refuse(node)
@@ -82,17 +81,17 @@ class _Narrower:
         if is_quantised(node):
             why = "a quantised network keeps its own types"
         elif node.domain:
-            why = f"the types of the domain {node.domain} are not known here"
+            why = f"jataug does not know the types of the domain {node.domain}"
         elif any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
             why = "control flow keeps its own types"
         if why is not None:
             raise UnsupportedOperator(
-                f"{node.op_type} (node {node.name!r}): {why}; expected none to compute in "
-                f"{_word(self._dtype)}, leave --precision out"
+                f"{node.op_type} (node {node.name!r}) cannot be computed in "
+                f"{_word(self._dtype)}: {why}; leave --precision out"
             )
 
     def _node(self, node: ir.Node) -> Iterator[ir.Node]:
-        """Yield the node in the new type, between the casts that it needs."""
+        """Yield the node in the new type, with the casts that it needs around it."""
         schema = onnx.defs.get_schema(node.op_type, self._network.opset)
         for i, value in enumerate(node.inputs):
             if value is None or value.dtype != _SINGLE:
@@ -120,7 +119,7 @@ class _Narrower:
             yield self._after(value)
 
     def _takes(self, schema: onnx.defs.OpSchema, formal: str) -> bool:
-        """Tell whether a formal type of an op may be the new one."""
+        """Return whether a type variable of an op's schema allows the new type."""
         if (schema.name, formal) in _SINGLE_BY_ATTRIBUTE:
             return False
         known = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
@@ -152,8 +151,8 @@ class _Narrower:
         if (np.isinf(rounded) & np.isfinite(array)).any():
             largest = float(np.abs(array[np.isfinite(array)]).max())
             raise ModelError(
-                f"{name}: {largest:g} lies outside the range of {_word(self._dtype)}; choose "
-                "another --precision"
+                f"{name}: {largest:g} lies outside the range of {_word(self._dtype)}; use another "
+                "--precision"
             )
         return rounded
 
@@ -166,7 +165,7 @@ class _Narrower:
         return node
 
     def _after(self, value: ir.Value) -> ir.Node:
-        """Return the cast of a result that stays float32; it takes over name and readers."""
+        """Return the cast after a result that stays float32. It takes over name and readers."""
         name = value.name or ""
         cast = self._cast(value, f"{name}_cast", self._dtype)
         result = cast.outputs[0]
@@ -182,7 +181,7 @@ class _Narrower:
 
 
 def _formal(formals: "Sequence[onnx.defs.OpSchema.FormalParameter]", i: int) -> str:
-    # The last one may stand for any number.
+    # The last formal parameter may be variadic.
     return str(formals[min(i, len(formals) - 1)].type_str)
 
 

@@ -1,10 +1,10 @@
-"""The element type that a network and its gradient are computed in, whatever the file's is.
+"""The element type in which a network and its gradient are computed, independent of the file's.
 
-The cotangent that a float16 network is differentiated with is not scaled up against underflow:
-where an attack starts, its largest entry is about 1. On the demo model, a ResNet-18 and
-EfficientNet-Lite0 at 224 no entry of the gradient that is not 0 in float32 was 0 in float16, with
-or without a factor of 2**4 to 2**10, and as many signs differed; from 2**12 on the demo model's
-gradients overflowed.
+The cotangent of a float16 network is not scaled up against underflow, because its largest entry is
+about 1 where an attack starts. On the demo model, a ResNet-18 and EfficientNet-Lite0 at 224, no
+entry of the gradient that is nonzero in float32 was 0 in float16. Factors of 2**4 to 2**10 changed
+neither that nor the number of differing signs. From 2**12 on, gradients of the demo model
+overflowed.
 """
 
 from typing import Any, Literal, get_args
@@ -23,12 +23,12 @@ from .widen import widen
 __all__ = ["Precision", "float32_ends", "float32_twin", "is_half", "precision_of", "prepare_in"]
 
 Precision = Literal["float32", "float16", "bfloat16"]
-"""An element type; warp, loss, update and state are float32 with all of them."""
+"""The element type of network and gradient. Warp, loss, update and state are always float32."""
 
 _HALVES = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
 
 _BFLOAT16_OPSET = 22
-"""The first opset whose Conv, pooling and activations take bfloat16."""
+"""The first opset in which Conv, pooling and activations accept bfloat16."""
 
 
 def prepare_in(precision: Precision | None, proto: onnx.ModelProto, **options: Any) -> Classifier:
@@ -37,11 +37,11 @@ def prepare_in(precision: Precision | None, proto: onnx.ModelProto, **options: A
     Args:
         precision: None for the model's own types.
         proto: the model; it is not changed.
-        options: as of `prepare`.
+        options: the options of `prepare`.
 
     Raises:
-        BudgetError: there is no such precision, or it does not go with weights as inputs.
-        ModelError: as `prepare`; a weight lies outside the range of the type.
+        BudgetError: the precision is unknown, or weights are inputs.
+        ModelError: see `prepare`; or a weight lies outside the range of the type.
         UnsupportedOperator: a node cannot be computed in the type; the message names it.
     """
     if precision is not None and precision not in get_args(Precision):
@@ -52,14 +52,16 @@ def prepare_in(precision: Precision | None, proto: onnx.ModelProto, **options: A
     if half is None:
         return prepare(proto if precision is None else widen(proto), **options)
     if options.get("weights"):
-        raise BudgetError(f"precision {precision!r}: expected none with weights 'input'")
+        raise BudgetError(
+            f"precision {precision!r} does not work with weights 'input'; leave precision out"
+        )
     if half == ir.DataType.BFLOAT16:
         options["opset"] = _BFLOAT16_OPSET
     return narrow(prepare(widen(proto), **options), half)
 
 
 def is_half(network: Classifier) -> bool:
-    """Tell whether a network's gradient is computed in 16 bits."""
+    """Return whether a network's gradient is computed in 16 bits."""
     return network.logits.dtype in _HALVES.values()
 
 
@@ -69,8 +71,9 @@ def precision_of(network: Classifier) -> str:
 
 
 def float32_twin(network: Classifier, proto: onnx.ModelProto, **options: Any) -> Classifier | None:
-    """Return the same network in float32, for one of 16 bits; None for any other, and where it
-    cannot stand for the network: quantised, or with weights as inputs.
+    """Return the float32 version of a 16-bit network.
+
+    Return None for other networks, for quantised ones, and for those with weights as inputs.
     """
     if not is_half(network) or network.straight_through or network.weights:
         return None
@@ -78,9 +81,7 @@ def float32_twin(network: Classifier, proto: onnx.ModelProto, **options: Any) ->
 
 
 def float32_ends(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy whose inputs and outputs of 16 bits are float32, cast inside: numpy has no
-    bfloat16.
-    """
+    """Return a copy with float32 in place of 16-bit inputs and outputs: numpy has no bfloat16."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     before: list[onnx.NodeProto] = []

@@ -1,4 +1,4 @@
-"""A float16 model as a float32 one: the same weights, computed without float16's rounding."""
+"""Converts a float16 model to float32: the same weights, computed without float16 rounding."""
 
 from collections.abc import Iterable, Iterator
 
@@ -16,14 +16,13 @@ _TYPES = {"to", "dtype", "output_dtype", "stash_type"}
 
 
 def widen(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of the model in which every float16 is a float32: inputs, outputs, weights,
-    casts.
+    """Return a copy of the model with float32 in place of float16: inputs, outputs, weights, casts.
 
-    Gradients then neither overflow nor vanish in float16. The numbers differ from the model's own
-    by its rounding.
+    Its gradients neither overflow nor vanish as they may in float16. Its results differ from the
+    model's own by float16 rounding.
 
     Raises:
-        ModelError: weights lie outside the model and were not loaded.
+        ModelError: weights are in a data file that was not loaded.
     """
     wide = onnx.ModelProto()
     wide.CopyFrom(proto)
@@ -55,7 +54,9 @@ def _widen_tensor(tensor: onnx.TensorProto) -> None:
     if tensor.data_type != _HALF:
         return
     if tensor.data_location == TensorProto.EXTERNAL:
-        raise ModelError(f"{tensor.name}: its numbers lie in a file that was not loaded")
+        raise ModelError(
+            f"weight {tensor.name!r} is in a data file that was not loaded; give the model's path"
+        )
     array = numpy_helper.to_array(tensor).astype(np.float32)
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 

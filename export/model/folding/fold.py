@@ -1,9 +1,9 @@
-"""Passes over a model before it is differentiated, each a function over the whole graph.
+"""Passes over a model before it is differentiated. Each is a function over the whole graph.
 
-1. `lift_constants`: Constant nodes become initializers.
-2. `fold_constants`: nodes whose inputs are all constants are computed.
-3. `drop_identities`: Identity, and Dropout at inference, are bypassed.
-4. `fold_batch_norm`: BatchNormalization after a Conv goes into its kernel and bias.
+1. `lift_constants` turns Constant nodes into initializers.
+2. `fold_constants` computes nodes whose inputs are all constants.
+3. `drop_identities` removes Identity, and Dropout at inference.
+4. `fold_batch_norm` merges BatchNormalization into the kernel and bias of the Conv before it.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ Array = NDArray[Any]
 
 
 def fold(model: ir.Model) -> ir.Model:
-    """Return the model with every pass of this module applied, in place."""
+    """Apply every pass of this module to the model, in place, and return it."""
     common.InlinePass()(model)
     _refuse_training(model)
     model.graph.sort()
@@ -52,7 +52,7 @@ def fold(model: ir.Model) -> ir.Model:
 
 
 def _refuse_training(model: ir.Model) -> None:
-    # onnx-ir before 1.1 makes an inference node of one whose running means nothing reads.
+    # onnx-ir before 1.1 turns a training node into an inference node if nothing reads its means.
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         mode = node.attributes.get("training_mode")
         if node.op_type == "BatchNormalization" and mode is not None and mode.as_int():
@@ -63,7 +63,7 @@ def _refuse_training(model: ir.Model) -> None:
 
 
 def drop_unused(model: ir.Model) -> None:
-    """Take away the nodes and initializers that no output needs."""
+    """Remove the nodes and initializers that no output needs."""
     common.RemoveUnusedNodesPass()(model)
 
 
@@ -71,18 +71,18 @@ def lift_constants(model: ir.Model) -> None:
     """Turn Constant nodes into initializers.
 
     Raises:
-        ModelError: one holds what is no number, for example text.
+        ModelError: a constant is not numeric, for example text.
     """
     for node in list(model.graph):
         if node.op_type == "Constant" and not node.domain:
             arrays = _evaluated(model, node, {})
             if arrays is None:
-                raise ModelError(f"Constant (node {node.name!r}): it cannot be read")
+                raise ModelError(f"Constant (node {node.name!r}): its value is not a tensor")
             replace_by_constants(model.graph, node, arrays)
 
 
 def fold_constants(model: ir.Model) -> None:
-    """Compute the nodes whose inputs are all constants; what cannot be computed stays."""
+    """Compute the nodes whose inputs are all constants. Nodes that cannot be computed stay."""
     for node in list(model.graph):
         inputs = {v.name: constant(v) for v in node.inputs if v is not None}
         subgraphs = any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
@@ -94,11 +94,11 @@ def fold_constants(model: ir.Model) -> None:
             replace_by_constants(model.graph, node, arrays)
 
 
-_GROWING = {"QuantizeLinear", "DequantizeLinear"}  # as a runtime wants them, to fuse
+_GROWING = {"QuantizeLinear", "DequantizeLinear"}  # a runtime fuses these only if they stay
 
 
 def drop_identities(model: ir.Model) -> None:
-    """Bypass Identity and inference-time Dropout, wherever neither is a graph output."""
+    """Remove Identity and inference-time Dropout, except where they give a graph output."""
     for node in list(model.graph):
         if node.domain or node.op_type not in ("Identity", "Dropout"):
             continue
@@ -120,8 +120,8 @@ def drop_identities(model: ir.Model) -> None:
 def fold_batch_norm(model: ir.Model) -> None:
     """Fold BatchNormalization into the Conv before it.
 
-    Done where (1) the Conv's result has no other use, (2) kernel, bias and statistics are
-    constants, (3) the normalisation is in inference form.
+    This requires that (1) the Conv's result has no other use, (2) kernel, bias and statistics are
+    constants, and (3) the normalisation is in inference form.
     """
     for node in list(model.graph):
         if node.op_type != "BatchNormalization" or node.domain:
@@ -149,7 +149,7 @@ def fold_batch_norm(model: ir.Model) -> None:
             value = register(model.graph, f"{prefix}_folded_{suffix}", array.astype(kernel.dtype))
             conv.replace_input_with(i, value)
         result = node.outputs[0]
-        # A name stands for the same numbers as in the file.
+        # A name keeps its meaning of the file: the value after the normalisation.
         name, result.name = result.name, f"{result.name}_unfolded"
         source.name = name
         if result.is_graph_output():
@@ -175,7 +175,7 @@ def _evaluated(
 
 
 def replace_by_constants(graph: ir.Graph, node: ir.Node, arrays: list[Array]) -> None:
-    """Put constants in the place of a node's outputs, and take the node away."""
+    """Replace a node's outputs by constants, and remove the node."""
     named = [value for value in node.outputs if value.name]
     if any(value.is_graph_output() for value in named):
         return
@@ -187,7 +187,7 @@ def replace_by_constants(graph: ir.Graph, node: ir.Node, arrays: list[Array]) ->
 
 
 def register(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    """Add an initializer."""
+    """Add an initializer, and return its value."""
     while name in graph.initializers:
         name += "_"
     tensor = ir.Tensor(np.array(array, order="C"), name=name)

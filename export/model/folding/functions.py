@@ -1,6 +1,4 @@
-"""Composite ops that have no derivative rule are replaced by the function body of their ONNX
-schema.
-"""
+"""Replaces composite ops without a derivative rule by the function body of their ONNX schema."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,21 +13,21 @@ from ...rules import has_rule
 __all__ = ["expand_functions", "function_body", "is_composite"]
 
 _KEPT = {
-    "Bernoulli": "a sample's derivative is zero and its mean's is not: refused, not flat",
+    "Bernoulli": "the derivative of a sample is zero, but that of its mean is not",
     "DynamicQuantizeLinear": "rounds",
     "NegativeLogLikelihoodLoss": "needs labels",
     "Range": "its body is a Loop",
-    "SequenceMap": "works on sequences",
+    "SequenceMap": "it works on sequences",
     "SoftmaxCrossEntropyLoss": "needs labels",
 }
-"""Ops whose body is of no use here, and why."""
+"""Ops that are not expanded, and the reason."""
 
 
 def expand_functions(model: ir.Model) -> bool:
-    """Expand, in place, the composite ops that have a function body but no rule; tell if any was.
+    """Expand, in place, composite ops with a function body but no rule; return if any was.
 
-    A body may depend on the types and ranks of the op's inputs: an op of which they cannot be
-    inferred stays as it is. A body may hold composite ops in turn: call until there are no more.
+    A body may depend on the types and ranks of the op's inputs, so an op stays if they cannot be
+    inferred. A body may hold composite ops too, so call it until it returns False.
     """
     opset = model.opset_imports.get("", 0)
     candidates = [n for n in model.graph if not n.domain and is_composite(n.op_type, opset)]
@@ -49,8 +47,9 @@ def expand_functions(model: ir.Model) -> bool:
 def function_body(
     model: ir.Model, node: ir.Node, infos: Mapping[str, Info]
 ) -> onnx.FunctionProto | None:
-    """Return the body of a node's op at the model's opset; None where there is none, or where the
-    types it depends on are not known.
+    """Return the function body of a node's op at the model's opset.
+
+    Return None if it has none, or if the types that the body depends on cannot be inferred.
     """
     opset = model.opset_imports[""]
     schema: Any = onnx.defs.get_schema(node.op_type, opset)  # its stub lacks the bodies
@@ -71,19 +70,19 @@ def function_body(
     if not found:
         return None
     body: onnx.FunctionProto = onnx.FunctionProto.FromString(found)
-    # An optional output that was not asked for is declared, but nothing makes it.
+    # A body declares optional outputs even if the node does not use them.
     del body.output[len(node.outputs) :]
     made = {name for inner in body.node for name in inner.output}
     for name in set(body.output) - made:
         body.node.append(onnx.helper.make_node("Constant", [], [name], value_float=0.0))
-    # The ops of a body are those of its own opset; what later ones changed about them is types.
+    # A body's ops are of its own opset. Later opsets only added types to them.
     del body.opset_import[:]
     body.opset_import.add(domain="", version=opset)
     return body
 
 
 def is_composite(op_type: str, opset: int) -> bool:
-    """Tell whether an ai.onnx op is differentiated through the function body of its schema."""
+    """Return whether an ai.onnx op is differentiated through the function body of its schema."""
     if has_rule("", op_type) or op_type in _KEPT or not onnx.defs.has(op_type, opset, ""):
         return False
     schema: Any = onnx.defs.get_schema(op_type, opset)

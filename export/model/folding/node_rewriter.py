@@ -1,4 +1,4 @@
-"""The spot of a node that gives way to others."""
+"""Replaces a node by other nodes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from .static_values import Known
+from .static_values import StaticValues
 
-__all__ = ["Place", "apart", "stacked"]
+__all__ = ["NodeRewriter", "split_entries", "stack_entries"]
 
 
-class Place:
-    """The spot of a control-flow node, where copies of its bodies and small nodes are written."""
+class NodeRewriter:
+    """Replaces one node: writes copies of its bodies, and other nodes, in front of it."""
 
-    def __init__(self, known: Known, node: ir.Node) -> None:
-        self.graph, self.node, self.names = known.model.graph, node, known.names
+    def __init__(self, static: StaticValues, node: ir.Node) -> None:
+        self.graph, self.node, self.names = static.model.graph, node, static.names
         self.name = node.name or node.outputs[0].name or node.op_type
 
     def body(self, attribute: str) -> ir.Graph:
@@ -26,7 +26,7 @@ class Place:
         return default if found is None else found.value
 
     def copy(self, body: ir.Graph, inputs: Sequence[ir.Value]) -> list[ir.Value]:
-        """Write the body before the node, reading `inputs`; return its outputs."""
+        """Write a copy of the body that reads `inputs` before the node; return its outputs."""
         clone = body.clone(allow_outer_scope_values=True)
         outer: dict[ir.Value, ir.Value] = dict(zip(clone.inputs, inputs, strict=True))
         for old in list(clone.initializers.values()):
@@ -47,7 +47,7 @@ class Place:
         return outputs
 
     def op(self, op_type: str, *inputs: ir.Value, outputs: int = 1, **attributes: Any) -> Any:
-        """Write a node before the node; return its output, or its outputs."""
+        """Write a new node before the node; return its output, or a list for several outputs."""
         node = ir.node(op_type, list(inputs), attributes or None, num_outputs=outputs)
         node.name = self._unique(op_type)
         for value in node.outputs:
@@ -64,7 +64,7 @@ class Place:
         return value
 
     def replace(self, results: Sequence[ir.Value]) -> None:
-        """Let the node's readers read `results`, and remove it."""
+        """Replace the node's outputs by `results`, and remove the node."""
         for i, (old, new) in enumerate(zip(self.node.outputs, results, strict=True)):
             if old.is_graph_output():
                 new = self.op("Identity", new)
@@ -85,18 +85,18 @@ class Place:
         return candidate
 
 
-def stacked(place: Place, entries: Sequence[ir.Value], axis: int) -> ir.Value:
-    """Return the entries along a new axis."""
-    axes = place.constant(np.array([axis], np.int64))
-    rows = [place.op("Unsqueeze", entry, axes) for entry in entries]
-    stack: ir.Value = place.op("Concat", *rows, axis=axis)
+def stack_entries(rewriter: NodeRewriter, entries: Sequence[ir.Value], axis: int) -> ir.Value:
+    """Return the entries stacked along a new axis."""
+    axes = rewriter.constant(np.array([axis], np.int64))
+    rows = [rewriter.op("Unsqueeze", entry, axes) for entry in entries]
+    stack: ir.Value = rewriter.op("Concat", *rows, axis=axis)
     return stack
 
 
-def apart(place: Place, value: Any, axis: int, count: int) -> list[ir.Value]:
-    """Return the entries of a value along an axis, which is gone in them."""
-    axes = place.constant(np.array([axis], np.int64))
+def split_entries(rewriter: NodeRewriter, value: Any, axis: int, count: int) -> list[ir.Value]:
+    """Return the entries of a value along an axis, without that axis."""
+    axes = rewriter.constant(np.array([axis], np.int64))
     if count == 1:
-        return [place.op("Squeeze", value, axes)]
-    parts = place.op("Split", value, outputs=count, axis=axis, num_outputs=count)
-    return [place.op("Squeeze", part, axes) for part in parts]
+        return [rewriter.op("Squeeze", value, axes)]
+    parts = rewriter.op("Split", value, outputs=count, axis=axis, num_outputs=count)
+    return [rewriter.op("Squeeze", part, axes) for part in parts]

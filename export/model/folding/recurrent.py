@@ -1,7 +1,7 @@
-"""RNN, GRU and LSTM written out in time, one small graph a step.
+"""Unrolls RNN, GRU and LSTM in time, one small graph per step.
 
-Names are the standard's: X the sequence, W and R the weights of the inputs and of the recurrence, B
-the biases, P the peepholes.
+Names are those of the ONNX standard: X is the sequence, W and R are the weights of inputs and
+recurrence, B are the biases, and P are the peepholes.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from .node_rewriter import Place, apart, stacked
-from .static_values import Known
+from .node_rewriter import NodeRewriter, split_entries, stack_entries
+from .static_values import StaticValues
 
 __all__ = ["RECURRENT"]
 
 MOST_STEPS = 1000
-"""A longer sequence is refused: its graph would be that many copies of a step."""
+"""The most entries of a sequence. Unrolling copies a step once per entry."""
 
 Value = ir.Value
 Activation = Callable[[Value], Value]
@@ -29,17 +29,18 @@ class _Cell:
     """One direction of a recurrent node: its weights as the step needs them.
 
     Attributes:
-        write: the place of the node.
+        write: the rewriter of the node.
         R: (hidden, gates * hidden).
-        bias: of the recurrence alone, where a GRU resets behind it; else it is part of the inputs'.
+        bias: the recurrence's own bias, for a GRU with linear_before_reset; otherwise the inputs'
+            bias includes it.
         peepholes: of the gates i, o, f; empty where there are none.
         activations: f, g, h of the standard.
-        clip: limits what the activations take.
+        clip: clips the inputs of the activations.
         coupled: input_forget of an LSTM.
-        one: the number.
+        one: the constant 1.
     """
 
-    write: Place
+    write: NodeRewriter
     R: Value
     bias: Value | None
     peepholes: Sequence[Value]
@@ -102,7 +103,7 @@ def _lstm_step(cell: _Cell, x: Value, state: list[Value]) -> list[Value]:
     c = cell.sum(cell.product(f, c), cell.product(i, cell.act(1, g)))
     if cell.peepholes:
         o = cell.sum(o, cell.product(cell.peepholes[1], c))
-    # ONNX Runtime limits what the gates take, and not the cell's state.
+    # ONNX Runtime clips the inputs of the gates, and not the cell's state.
     return [cell.product(cell.act(0, o), cell.activations[2](c)), c]
 
 
@@ -121,101 +122,109 @@ _KINDS = {
 }
 
 
-def _write_out(place: Place, known: Known) -> str | None:
-    node = place.node
+def _write_out(rewriter: NodeRewriter, static: StaticValues) -> str | None:
+    node = rewriter.node
     kind = _KINDS[node.op_type]
     X, W, R, *optional = node.inputs
     if X is None or W is None or R is None:
-        return place.refusal("it needs its first three inputs")
+        return rewriter.refusal("it needs its first three inputs")
     B, lengths, *initial = [*optional, None, None, None, None, None][:5]
-    batchwise = bool(place.number("layout", 0))
-    steps, dtype = known.size(X, 1 if batchwise else 0), known.dtype(X)
-    hidden = place.number("hidden_size", None) or known.size(R, 2)
-    directions = 1 + (place.number("direction", "forward") == "bidirectional")
+    batchwise = bool(rewriter.number("layout", 0))
+    steps, dtype = static.size(X, 1 if batchwise else 0), static.dtype(X)
+    hidden = rewriter.number("hidden_size", None) or static.size(R, 2)
+    directions = 1 + (rewriter.number("direction", "forward") == "bidirectional")
     if steps is None:
-        return place.refusal("the length of its sequence is the batch or data; it must be known")
+        return rewriter.refusal("the length of its sequence is the batch or data; it must be known")
     if dtype is None or hidden is None:
-        return place.refusal("its type and hidden_size must be known")
+        return rewriter.refusal("its type and hidden_size must be known")
     if not 0 < steps <= MOST_STEPS:
-        return place.refusal(f"its sequence has {steps} entries; 1 to {MOST_STEPS} are written out")
-    if lengths is not None and not known.everywhere(lengths, steps):
-        return place.refusal("its sequences have lengths of their own; only whole ones will do")
+        return rewriter.refusal(
+            f"its sequence has {steps} entries; 1 to {MOST_STEPS} are supported"
+        )
+    if lengths is not None and not static.everywhere(lengths, steps):
+        return rewriter.refusal(
+            "its sequences have lengths of their own; only full-length sequences are supported"
+        )
     if batchwise:
-        X = place.op("Transpose", X, perm=[1, 0, 2])
-    states = _initial(place, X, initial[: kind.states], (directions, hidden), dtype, batchwise)
+        X = rewriter.op("Transpose", X, perm=[1, 0, 2])
+    states = _initial(rewriter, X, initial[: kind.states], (directions, hidden), dtype, batchwise)
     peepholes = initial[kind.states] if kind.states == 2 else None
-    columns = (apart(place, value, 0, directions) for value in (W, R))
-    extras = (_each(place, value, directions) for value in (B, peepholes))
+    columns = (split_entries(rewriter, value, 0, directions) for value in (W, R))
+    extras = (_each(rewriter, value, directions) for value in (B, peepholes))
     results = []
     for d, (w, r, b, p) in enumerate(zip(*columns, *extras, strict=True)):
-        inputs = place.op("MatMul", X, place.op("Transpose", w, perm=[1, 0]))
-        cell, bias = _cell(place, kind, d, (r, b, p), dtype)
+        inputs = rewriter.op("MatMul", X, rewriter.op("Transpose", w, perm=[1, 0]))
+        cell, bias = _cell(rewriter, kind, d, (r, b, p), dtype)
         if bias is not None:
-            inputs = place.op("Add", inputs, bias)
-        backward = place.number("direction", "forward") == "reverse" or d == 1
-        results.append(_run(kind, cell, apart(place, inputs, 0, steps), states[d], backward))
-    place.replace(_outputs(place, kind, results, batchwise)[: len(node.outputs)])
+            inputs = rewriter.op("Add", inputs, bias)
+        backward = rewriter.number("direction", "forward") == "reverse" or d == 1
+        results.append(
+            _run(kind, cell, split_entries(rewriter, inputs, 0, steps), states[d], backward)
+        )
+    rewriter.replace(_outputs(rewriter, kind, results, batchwise)[: len(node.outputs)])
     return None
 
 
 def _initial(
-    place: Place,
+    rewriter: NodeRewriter,
     X: Value,
     given: Sequence[Value | None],
     sizes: tuple[int, int],
     dtype: np.dtype[Any],
     batchwise: bool,
 ) -> list[list[Value]]:
-    """Return the states at the start, a list for each direction."""
+    """Return the initial states, a list for each direction."""
     directions, hidden = sizes
     zeros = None
     columns = []
     for value in given:
         if value is not None:
-            columns.append(apart(place, value, 1 if batchwise else 0, directions))
+            columns.append(split_entries(rewriter, value, 1 if batchwise else 0, directions))
             continue
         if zeros is None:
-            batch = place.op("Shape", X, start=1, end=2)
-            shape = place.op("Concat", batch, place.constant(np.array([hidden])), axis=0)
-            zeros = place.op("Expand", place.constant(np.zeros((), dtype)), shape)
+            batch = rewriter.op("Shape", X, start=1, end=2)
+            shape = rewriter.op("Concat", batch, rewriter.constant(np.array([hidden])), axis=0)
+            zeros = rewriter.op("Expand", rewriter.constant(np.zeros((), dtype)), shape)
         columns.append([zeros] * directions)
     return [list(states) for states in zip(*columns, strict=True)]
 
 
-def _each(place: Place, value: Value | None, directions: int) -> Sequence[Value | None]:
-    return [None] * directions if value is None else apart(place, value, 0, directions)
+def _each(rewriter: NodeRewriter, value: Value | None, directions: int) -> Sequence[Value | None]:
+    return [None] * directions if value is None else split_entries(rewriter, value, 0, directions)
 
 
 def _cell(
-    place: Place,
+    rewriter: NodeRewriter,
     kind: _Kind,
     direction: int,
     weights: tuple[Value, Value | None, Value | None],
     dtype: np.dtype[Any],
 ) -> tuple[_Cell, Value | None]:
-    """Return the cell, and the bias that its inputs get."""
+    """Return the cell, and the bias of its inputs."""
     r, b, p = weights
     inner = None
-    before = kind.gates == 3 and bool(place.number("linear_before_reset", 0))
+    before = kind.gates == 3 and bool(rewriter.number("linear_before_reset", 0))
     if b is not None:
-        b, inner = place.op("Split", b, outputs=2, axis=0, num_outputs=2)
+        b, inner = rewriter.op("Split", b, outputs=2, axis=0, num_outputs=2)
         if not before:
-            b, inner = place.op("Add", b, inner), None
-    peepholes = [] if p is None else place.op("Split", p, outputs=3, axis=0, num_outputs=3)
-    limit = place.number("clip", None)
-    bounds = [] if limit is None else [place.constant(np.array(x, dtype)) for x in (-limit, limit)]
-    transposed = place.op("Transpose", r, perm=[1, 0])
+            b, inner = rewriter.op("Add", b, inner), None
+    peepholes = [] if p is None else rewriter.op("Split", p, outputs=3, axis=0, num_outputs=3)
+    limit = rewriter.number("clip", None)
+    bounds = (
+        [] if limit is None else [rewriter.constant(np.array(x, dtype)) for x in (-limit, limit)]
+    )
+    transposed = rewriter.op("Transpose", r, perm=[1, 0])
     if before and inner is None:
-        inner = place.constant(np.zeros((), dtype))
+        inner = rewriter.constant(np.zeros((), dtype))
     cell = _Cell(
-        place,
+        rewriter,
         transposed,
         inner,
         peepholes,
-        _activations(place, kind, direction),
-        (lambda value: place.op("Clip", value, *bounds)) if bounds else (lambda value: value),
-        bool(place.number("input_forget", 0)),
-        place.constant(np.ones((), dtype)),
+        _activations(rewriter, kind, direction),
+        (lambda value: rewriter.op("Clip", value, *bounds)) if bounds else (lambda value: value),
+        bool(rewriter.number("input_forget", 0)),
+        rewriter.constant(np.ones((), dtype)),
     )
     return cell, b
 
@@ -223,7 +232,7 @@ def _cell(
 def _run(
     kind: _Kind, cell: _Cell, inputs: Sequence[Value], states: list[Value], backward: bool
 ) -> tuple[list[Value], list[Value]]:
-    """Return the hidden states in the order of time, and the last states."""
+    """Return the hidden states in temporal order, and the last states."""
     found = []
     for x in reversed(inputs) if backward else inputs:
         states = kind.step(cell, x, states)
@@ -231,18 +240,20 @@ def _run(
     return found[::-1] if backward else found, states
 
 
-def _outputs(place: Place, kind: _Kind, results: Sequence[Any], batchwise: bool) -> list[Value]:
+def _outputs(
+    rewriter: NodeRewriter, kind: _Kind, results: Sequence[Any], batchwise: bool
+) -> list[Value]:
     """Return Y and the last states, in the standard's layout."""
-    sequences = [stacked(place, hidden, 0) for hidden, _ in results]
-    outputs = [stacked(place, sequences, 1)]
+    sequences = [stack_entries(rewriter, hidden, 0) for hidden, _ in results]
+    outputs = [stack_entries(rewriter, sequences, 1)]
     for i in range(kind.states):
-        outputs.append(stacked(place, [states[i] for _, states in results], 0))
+        outputs.append(stack_entries(rewriter, [states[i] for _, states in results], 0))
     if not batchwise:
         return outputs
     whole, *last = outputs
     return [
-        place.op("Transpose", whole, perm=[2, 0, 1, 3]),
-        *(place.op("Transpose", value, perm=[1, 0, 2]) for value in last),
+        rewriter.op("Transpose", whole, perm=[2, 0, 1, 3]),
+        *(rewriter.op("Transpose", value, perm=[1, 0, 2]) for value in last),
     ]
 
 
@@ -259,43 +270,45 @@ _PARAMETERS = {
     "Tanh": (),
     "ThresholdedRelu": (1.0,),
 }
-"""The activations of the standard, and what alpha and beta are where a node names none."""
+"""The activations of the standard, with their default alpha and beta."""
 
 
-def _activations(place: Place, kind: _Kind, direction: int) -> list[Activation]:
+def _activations(rewriter: NodeRewriter, kind: _Kind, direction: int) -> list[Activation]:
     """Return one direction's activations; alphas and betas go to those that take one, in order."""
-    names = list(place.number("activations", None) or [])
+    names = list(rewriter.number("activations", None) or [])
     names = [name.decode() if isinstance(name, bytes) else name for name in names]
     known = {name.lower(): name for name in _PARAMETERS}
     names = [known[name.lower()] for name in names]
     count = len(kind.activations)
     if not names:
-        return [partial(place.op, name) for name in kind.activations]
-    alphas = list(place.number("activation_alpha", None) or [])
-    betas = list(place.number("activation_beta", None) or [])
+        return [partial(rewriter.op, name) for name in kind.activations]
+    alphas = list(rewriter.number("activation_alpha", None) or [])
+    betas = list(rewriter.number("activation_beta", None) or [])
     found: list[Activation] = []
     for name in names:
         given = [
             pool.pop(0) for pool, _ in zip((alphas, betas), _PARAMETERS[name], strict=False) if pool
         ]
         numbers = [*given, *_PARAMETERS[name][len(given) :]]
-        found.append(partial(_activated, place, name, numbers))
+        found.append(partial(_activated, rewriter, name, numbers))
     return found[direction * count :][:count]
 
 
-def _activated(place: Place, name: str, numbers: Sequence[float], value: Value) -> Value:
+def _activated(rewriter: NodeRewriter, name: str, numbers: Sequence[float], value: Value) -> Value:
     found: Value
     if name in ("Affine", "ScaledTanh"):
-        alpha, beta = (place.op("CastLike", place.constant(np.float32(n)), value) for n in numbers)
+        alpha, beta = (
+            rewriter.op("CastLike", rewriter.constant(np.float32(n)), value) for n in numbers
+        )
         if name == "Affine":
-            found = place.op("Add", place.op("Mul", value, alpha), beta)
+            found = rewriter.op("Add", rewriter.op("Mul", value, alpha), beta)
         else:
-            found = place.op("Mul", place.op("Tanh", place.op("Mul", value, beta)), alpha)
+            found = rewriter.op("Mul", rewriter.op("Tanh", rewriter.op("Mul", value, beta)), alpha)
         return found
     attributes: dict[str, Any] = dict(zip(("alpha", "beta"), numbers, strict=False))
-    found = place.op(name, value, **attributes)
+    found = rewriter.op(name, value, **attributes)
     return found
 
 
 RECURRENT = dict.fromkeys(_KINDS, _write_out)
-"""The recurrent ops, and what writes each out; it returns why it cannot."""
+"""Op type -> the function that unrolls it. It returns the reason if it cannot, else None."""

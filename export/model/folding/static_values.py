@@ -1,4 +1,4 @@
-"""What is known of a graph before it runs: the values and sizes that its image's shape decides."""
+"""Values and sizes of a graph that follow from its constants and the image's shape."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from ...graph.builder import Dim, Shape
 from ...graph.evaluate_constants import evaluate
 from ...graph.shapes import PROBES, Walk, constant
 
-__all__ = ["Known", "batches", "is_control"]
+__all__ = ["StaticValues", "batches", "is_control"]
 
 _CONTROL = ("If", "Loop", "Scan")
 
@@ -22,15 +22,15 @@ Array = NDArray[Any]
 
 
 def is_control(node: ir.Node) -> bool:
-    """Tell whether a node holds graphs of its own."""
+    """Return whether a node is control flow: If, Loop or Scan."""
     return not node.domain and node.op_type in _CONTROL
 
 
-class Known:
+class StaticValues:
     """The values and sizes of a model that follow from its constants and the image's shape.
 
     Attributes:
-        problem: why sizes are not known, where the graph does not fit the image; else empty.
+        problem: why sizes cannot be inferred, if the graph does not fit the image; else empty.
     """
 
     def __init__(self, model: ir.Model, batches: Sequence[Dim]) -> None:
@@ -42,7 +42,7 @@ class Known:
         self._found: dict[ir.Value, Array | None] = {}
 
     def __call__(self, value: ir.Value | None) -> Array | None:
-        """Return the array of a value, None where it depends on data."""
+        """Return the array of a value, or None if it depends on the image's pixels."""
         if value is None:
             return None
         if value not in self._found:
@@ -70,7 +70,7 @@ class Known:
         return None if found is None else found[named.index(value)]
 
     def everywhere(self, value: ir.Value, number: int) -> bool:
-        """Tell whether every entry of a value is this number, at any batch."""
+        """Return whether every entry of a value is this number, at any batch size."""
         name = value.name or ""
         if (array := constant(value)) is not None:
             return bool((array == number).all())
@@ -78,20 +78,20 @@ class Known:
         return bool(arrays) and all(a is not None and (a == number).all() for a in arrays)
 
     def dtype(self, value: ir.Value) -> np.dtype[Any] | None:
-        """Return the element type of a value, None where it cannot be inferred."""
+        """Return the element type of a value, or None if it cannot be inferred."""
         infos = [walk.infos.get(value.name or "") for walk in self.walks]
         info = infos[0] if infos else None
         return info.dtype.numpy() if info is not None else None
 
     def rank(self, value: ir.Value) -> int | None:
-        """Return the number of a value's axes, None where it cannot be inferred."""
+        """Return the number of a value's axes, or None if it cannot be inferred."""
         if (array := constant(value)) is not None:
             return int(array.ndim)
         infos = [walk.infos.get(value.name or "") for walk in self.walks]
         return None if not infos or infos[0] is None else len(infos[0].shape)
 
     def size(self, value: ir.Value | None, axis: int) -> int | None:
-        """Return the size of an axis, None where it is the batch or not known."""
+        """Return the size of an axis, or None if it is the batch or cannot be inferred."""
         if (array := constant(value)) is not None:
             return int(array.shape[axis])
         name = "" if value is None else value.name or ""
@@ -102,7 +102,7 @@ class Known:
 
 
 def batches(model: ir.Model) -> list[list[Dim]]:
-    """Return the batch sizes to learn from: two at once, then the one that the file declares."""
+    """Return the batch sizes to infer shapes at: two together, then the file's own."""
     image = _image(model)
     declared = image.shape[0] if image is not None and image.shape else None
     first: list[list[Dim]] = [list(PROBES)]
@@ -115,7 +115,7 @@ def _image(model: ir.Model) -> ir.Value | None:
 
 
 def _walks(model: ir.Model, batches: Sequence[Dim]) -> tuple[list[Walk], str]:
-    """Visit the graph at each batch size; at none if it holds another one, and say why."""
+    """Walk the graph at each batch size. If it holds another, return no walks and the reason."""
     image = _image(model)
     if image is None or image.shape is None:
         return [], ""
@@ -129,7 +129,7 @@ def _walks(model: ir.Model, batches: Sequence[Dim]) -> tuple[list[Walk], str]:
 def _walk(model: ir.Model, image: str, shape: Shape) -> Walk:
     walk = Walk(model, image, shape)
     for node in model.graph:
-        # What comes out of control flow is not known before it is replaced.
+        # The outputs of control flow are unknown until it is replaced.
         if not is_control(node):
             walk.visit(node)
     return walk

@@ -1,1 +1,1 @@
-"""The attacks of an evaluation, a module each."""
+"""The attacks of an evaluation, one per module."""

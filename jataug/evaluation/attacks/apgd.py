@@ -1,4 +1,4 @@
-"""Auto-PGD (Croce and Hein, ICML 2020), linf: a step that halves where it stops paying."""
+"""Auto-PGD (Croce and Hein, ICML 2020), linf: it halves its step when progress stops."""
 
 import itertools
 import math
@@ -19,18 +19,18 @@ from .tries import Rows
 __all__ = ["Apgd"]
 
 _MOMENTUM, _SHARE = 0.75, 0.75
-"""The paper's alpha, and rho: the share of steps between two checkpoints that have to pay."""
+"""The paper's alpha, and rho: the share of steps between checkpoints that must raise the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Apgd:
-    """Auto-PGD on pixels; the best of all iterates is kept.
+    """Auto-PGD on pixels. The best of all iterates is kept.
 
     Attributes:
-        steps: gradients a try.
-        restarts: random starts a target.
-        targets: the most likely wrong classes, each attacked in its turn.
-        objective: what is ascended.
+        steps: gradients per try.
+        restarts: random starts per target.
+        targets: the number of most likely wrong classes to attack in turn.
+        objective: the objective to ascend.
     """
 
     steps: int
@@ -43,15 +43,15 @@ class Apgd:
 
     @property
     def tries(self) -> int:
-        """Rows an image."""
+        """Rows per image."""
         return self.restarts * max(1, self.targets)
 
     def parameters(self) -> dict[str, Any]:
-        """Return what the table says, as plain JSON types."""
+        """Return the parameters for the report's table, as plain JSON types."""
         return dict(vars(self))
 
     def run(self, calls: Calls, rows: Rows, context: Context) -> Best:
-        """Attack every row; rows whose image is broken leave.
+        """Attack every row. Rows stop as soon as their image is broken.
 
         Raises:
             BudgetError: the pixel norm is not linf.
@@ -84,7 +84,7 @@ class Apgd:
 
 
 def _checkpoints(steps: int) -> dict[int, int]:
-    """Return the steps at which the step size is reconsidered, and how long each stretch was."""
+    """Return the steps at which the step size is checked, with the steps since the check before."""
     shares = [0.0, 0.22]
     while shares[-1] < 1:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
@@ -93,11 +93,11 @@ def _checkpoints(steps: int) -> dict[int, int]:
 
 
 class _Walk:
-    """Where every row is, how far it got, and how long its step is.
+    """The state of every row: its image, its best image, and its step size.
 
     Attributes:
-        where: positions of the rows that are still walking.
-        image: where they are: (rows, channel, height, width).
+        where: positions of the rows that are not finished.
+        image: their current images: (rows, channel, height, width).
     """
 
     def __init__(self, rows: Rows, context: Context) -> None:
@@ -126,7 +126,7 @@ class _Walk:
         return View(self.image, None, self.image - self._clean)
 
     def arrive(self, loss: Array, gradient: Array) -> None:
-        """Take loss and gradient of the current images."""
+        """Record the loss and gradient of the current images."""
         self._paid = self._paid + (loss > self._loss)
         self._loss, self._gradient = loss, gradient
         higher = loss > self._best
@@ -136,8 +136,10 @@ class _Walk:
         self._best_gradient = np.where(wins, gradient, self._best_gradient)
 
     def check(self, stretch: int) -> None:
-        """Halve the step, and go back to the best image, where too few steps paid, or neither the
-        step nor the best loss changed since the last checkpoint.
+        """Halve the step and return to the best image in rows without enough progress.
+
+        That is, too few steps raised the loss, or neither the step nor the best loss changed since
+        the last checkpoint.
         """
         stuck = ~self._halved & (self._best <= self._best_then)
         self._halved = (self._paid < _SHARE * stretch) | stuck
@@ -150,7 +152,7 @@ class _Walk:
         self._best_then, self._paid = self._best, np.zeros_like(self._paid)
 
     def advance(self, first: bool) -> None:
-        """Step along the gradient's sign, with momentum but for the first step."""
+        """Step along the gradient's sign, with momentum except in the first step."""
         share = np.float32(1.0 if first else _MOMENTUM)
         step = self._step.astype(np.float32).reshape(-1, 1, 1, 1)
         ahead = np.clip(self.image + step * np.sign(self._gradient), self._low, self._high)

@@ -1,4 +1,4 @@
-"""Gradient ascent of flow and pixels in turns: noise, FGSM, PGD, flow and joint attacks are one."""
+"""Gradient ascent of flow and pixels in turn: noise, FGSM, PGD, flow and joint attacks."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -17,17 +17,17 @@ __all__ = ["Ascent"]
 
 @dataclass(frozen=True, kw_only=True)
 class Ascent:
-    """The joint attack of docs/method, the best of all iterates kept per image.
+    """The joint attack of docs/method.md. The best of all iterates is kept for each image.
 
     Attributes:
-        branches: what moves, in the order of the updates; the image is rendered in between.
-        steps: iterations, a gradient a branch each; 0 is random augmentation.
-        restarts: random starts a target.
-        targets: the most likely wrong classes, each attacked in its turn; 0 for an objective
+        branches: the branches in the order of their updates. The image is rendered in between.
+        steps: iterations, with one gradient per branch; 0 is random augmentation.
+        restarts: random starts per target.
+        targets: the number of most likely wrong classes to attack in turn; 0 for an objective
             without a target.
-        objective: what is ascended.
+        objective: the objective to ascend.
         composition: "spatial-pixel" or "pixel-spatial".
-        start: "random" in the budgets, or "zero".
+        start: "random" within the budgets, or "zero".
     """
 
     branches: tuple[Branch, ...]
@@ -41,20 +41,20 @@ class Ascent:
 
     @property
     def threat(self) -> Literal["pixel", "flow", "joint"]:
-        """The set of changes it makes."""
+        """The kind of change that it makes."""
         return "joint" if len(self.branches) > 1 else self.branches[0]
 
     @property
     def tries(self) -> int:
-        """Rows an image."""
+        """Rows per image."""
         return self.restarts * max(1, self.targets)
 
     def parameters(self) -> dict[str, Any]:
-        """Return what the table says, as plain JSON types."""
+        """Return the parameters for the report's table, as plain JSON types."""
         return {**vars(self), "branches": list(self.branches)}
 
     def run(self, calls: Calls, rows: Rows, context: Context) -> Best:
-        """Attack every row; rows whose image is broken leave."""
+        """Attack every row. Rows stop as soon as their image is broken."""
         best, where = Best(rows), np.arange(len(rows))
         state = State(rows, context, self.branches, self.composition)
         if self.start == "random":

@@ -1,4 +1,4 @@
-"""AutoAttack (Croce and Hein, ICML 2020) from its public package, as a check on our own attacks."""
+"""AutoAttack (Croce and Hein, ICML 2020) from its public package, to check our own attacks."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -22,7 +22,7 @@ class AutoAttack:
     """The package pyautoattack, linf, on the model as a torch module.
 
     Attributes:
-        version: "standard", or another that the package knows.
+        version: "standard", or another version of the package.
     """
 
     version: str = "standard"
@@ -33,15 +33,15 @@ class AutoAttack:
     composition: ClassVar[Literal["spatial-pixel"]] = "spatial-pixel"
 
     def parameters(self) -> dict[str, Any]:
-        """Return what the table says, as plain JSON types."""
+        """Return the parameters for the report's table, as plain JSON types."""
         return {"version": self.version, "package": "pyautoattack"}
 
     def run(self, calls: Calls, rows: Rows, context: Context) -> Best:
-        """Attack every row. All have one radius.
+        """Attack every row. All rows need the same radius.
 
         Raises:
             MissingExtra: torch or pyautoattack is not installed.
-            BudgetError: radii differ, or the norm is not linf.
+            BudgetError: the radii differ, or the norm is not linf.
         """
         try:
             import pyautoattack
@@ -53,7 +53,7 @@ class AutoAttack:
             ) from None
         radius = float(rows.pixel[0])
         if context.pixel_norm != "linf" or (rows.pixel != radius).any():
-            raise BudgetError("autoattack: expected one pixel radius, linf")
+            raise BudgetError("autoattack needs the pixel norm linf and one radius for all images")
         with torch.random.fork_rng():
             attack = pyautoattack.AutoAttack(
                 _module(calls.model), eps=radius, seed=context.seed, version=self.version
@@ -72,12 +72,12 @@ class AutoAttack:
 def _module(model: Model) -> "nn.Module":
     module: nn.Module | None = getattr(model, "module", None)
     if module is None:
-        raise ModelError("autoattack: expected an .onnx file or a torch module")
+        raise ModelError("autoattack needs an .onnx file or a torch module as its model")
     return module
 
 
 def _held(calls: Calls, rows: Rows, image: Array) -> Best:
-    """Return the images as a result, held to the budget."""
+    """Return the images as a result, after projecting them onto the budget."""
     radius = rows.pixel.reshape(-1, 1, 1, 1)
     image = np.clip(image, np.maximum(rows.image - radius, 0), np.minimum(rows.image + radius, 1))
     best = Best(rows)

@@ -1,4 +1,4 @@
-"""The best image found for each row, and who is finished: an image that is broken leaves."""
+"""The best image found for each row, and which rows are finished because their image is broken."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,13 @@ __all__ = ["Best", "View"]
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Images as attacked, and how they came about.
+    """Attacked images, with their flow and perturbation.
 
     Attributes:
         image: (rows, channel, height, width), float32 in [0, 1].
-        flow: (rows, 2, height, width), or None where there is none.
-        delta: as `image`: what the budget bounds, or None where there is none.
+        flow: (rows, 2, height, width), pixels, or None if the attack has no flow.
+        delta: in the shape of `image`, the perturbation that the budget bounds, or None if the
+            attack has none.
     """
 
     image: Array
@@ -32,7 +33,7 @@ class View:
         return View(self.image[where], flow, None if self.delta is None else self.delta[where])
 
     def kept_clean(self, where: Array, image: Array) -> "View":
-        """Return the view with the clean images `image` in the rows of a mask, unchanged."""
+        """Return the view with the unchanged clean images `image` in the rows of a mask."""
 
         def zero(values: Array | None) -> Array | None:
             return None if values is None else np.where(_column(where), 0, values)
@@ -45,11 +46,11 @@ def _column(mask: Array) -> Array:
 
 
 class Best:
-    """What is kept for every row: misclassified first, then the highest margin.
+    """The best result of every row: misclassified first, then the highest margin.
 
     Attributes:
-        image, flow, delta: of the best view of each row; zero flow and perturbation to begin with.
-        margin: (rows,), float64; best other logit minus the label's, -inf before the first offer.
+        image, flow, delta: the best view of each row. Flow and perturbation are zero at first.
+        margin: (rows,), float64; the best other logit minus the label's, -inf at first.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -61,8 +62,9 @@ class Best:
         self.margin = np.full(count, -np.inf)
 
     def offer(self, where: Array, view: View, logits: Array) -> None:
-        """Take the views of the rows at `where` that beat what is held; logits that are not finite
-        beat nothing.
+        """Keep the views of the rows at `where` that beat the best so far.
+
+        A view whose logits are not finite never does.
         """
         with np.errstate(invalid="ignore"):
             reached = margin(logits, self._label[where])
@@ -70,7 +72,7 @@ class Best:
         self.put(where, view, reached)
 
     def put(self, where: Array, view: View, reached: Array) -> None:
-        """As `offer`, with the margins (rows,) themselves."""
+        """Do the same as `offer`, given the margins (rows,) instead of logits."""
         wins = reached > self.margin[where]
         rows = where[wins]
         self.image[rows] = view.image[wins]
@@ -79,12 +81,12 @@ class Best:
         self.margin[rows] = reached[wins]
 
     def open(self, where: Array) -> Array:
-        """Return those of the rows at `where` whose image no row has broken yet: a mask."""
+        """Return a mask of the rows at `where` whose image no row has broken yet."""
         broken = self._index[self.margin > 0]
         found: Array = ~np.isin(self._index[where], broken)
         return found
 
     @property
     def view(self) -> View:
-        """Everything that is held."""
+        """The best image, flow and perturbation of all rows."""
         return View(self.image, self.flow, self.delta)

@@ -1,6 +1,6 @@
-"""What an attack ascends at the logits, and the cotangent that goes with it; a value per image.
+"""The objectives that attacks ascend, and their cotangents at the logits, per image.
 
-Values are float64: a confident image's cross entropy is exactly 0 in float32.
+Values are float64, because the cross entropy of a confident image is exactly 0 in float32.
 """
 
 from typing import Literal
@@ -16,7 +16,7 @@ Objective = Literal["truth", "target", "margin", "dlr", "dlr-targeted"]
 
 
 def value(objective: Objective, logits: Array, label: Array, target: Array) -> Array:
-    """Return what each row's attack ascends: (rows,), float64; -inf where logits are not finite.
+    """Return the objective of each row: (rows,), float64; -inf where logits are not finite.
 
     Args:
         objective: "truth" CE(a, y); "target" -CE(a, t); "margin" z_t - z_y; "dlr" and
@@ -35,8 +35,8 @@ def value(objective: Objective, logits: Array, label: Array, target: Array) -> A
 def cotangent(objective: Objective, logits: Array, label: Array, target: Array) -> Array:
     """Return the direction of ascent at the logits: (rows, classes), float32.
 
-    It is the gradient of `value` up to a positive factor per row, the largest entry 1 in size: the
-    cross entropy's own would vanish for confident images.
+    It is the gradient of `value` up to a positive factor per row; its largest entry is 1 in size.
+    The gradient of the cross entropy itself would vanish for confident images.
     """
     finite = finite_rows(logits)
     z = np.where(finite[:, None], logits, 0).astype(np.float64)
@@ -47,7 +47,7 @@ def cotangent(objective: Objective, logits: Array, label: Array, target: Array) 
 
 
 def margin(logits: Array, label: Array) -> Array:
-    """Return the best other logit minus the label's: (rows,), float64; above 0 means broken."""
+    """Return the best other logit minus the label's: (rows,), float64. Above 0 means broken."""
     z = logits.astype(np.float64)
     found: Array = _others(z, label).max(1) - _entry(z, label)
     return found

@@ -1,7 +1,7 @@
-"""Flow and perturbation of a batch, and the image they make.
+"""The flow and perturbation of a batch, and the image that they render.
 
-Every state is finalised as docs/method has it (flow truncated to float16, then the perturbation
-projected, then clipped), so that what an attack sees is what is measured.
+Every state is finalised as in docs/method.md: the flow is truncated to float16, and the
+perturbation is projected and clipped. So attacks see exactly the images that are measured.
 """
 
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ _VECTOR: dict[Branch, tuple[int, ...]] = {"flow": (1,), "pixel": (1, 2, 3)}
 
 @dataclass(frozen=True)
 class Context:
-    """What all attacks of an evaluation share.
+    """Settings that all attacks of an evaluation share.
 
     Attributes:
-        seed: of all random draws.
+        seed: the seed of all random draws.
         flow_norm: "l2" per pixel, or "linf".
         pixel_norm: "linf", or "l2" over the image.
     """
@@ -47,9 +47,9 @@ class State:
     """Flow w and perturbation d of some rows; a branch that is off is None.
 
     Args:
-        rows: what is attacked, with the radii.
+        rows: the images to attack, with their radii.
         context: norms and seed.
-        branches: which of the two are on.
+        branches: the branches that are on.
         composition: "spatial-pixel" is clip(T(x, w) + d), "pixel-spatial" T(clip(x + d), w).
     """
 
@@ -68,7 +68,7 @@ class State:
         self._render()
 
     def randomize(self) -> None:
-        """Draw flow and perturbation uniformly in their budgets, each row from its own stream."""
+        """Draw flow and perturbation uniformly within their budgets, with one stream per row."""
         rows, context, size = self._rows, self._context, self._rows.image.shape[1:]
         streams = list(zip(rows.index, rows.restart, rows.flow, rows.pixel, strict=True))
         if self._flow is not None:
@@ -97,7 +97,7 @@ class State:
         return to_half(value).astype(np.float32) if branch == "flow" else value
 
     def _base(self) -> Array:
-        """Return what the perturbation is added to."""
+        """Return the image that the perturbation is added to."""
         if self._composition == "pixel-spatial" or self._warped is None:
             return self._rows.image
         return self._warped.image
@@ -117,12 +117,16 @@ class State:
 
     @property
     def view(self) -> View:
-        """The image, and what made it."""
+        """The image, with its flow and perturbation."""
         return View(self.image, self._flow, self._delta)
 
     def move(self, branch: Branch, gradient: Array, step: Array) -> None:
-        """Go `step` (rows,) along the direction of ascent of one branch, given the gradient by the
-        image, and project.
+        """Move one branch along its direction of ascent, and project.
+
+        Args:
+            branch: "flow" or "pixel".
+            gradient: with respect to the image.
+            step: (rows,), in the branch's unit.
         """
         slope = self._slope(branch, gradient)
         away = step.reshape(-1, 1, 1, 1) * direction(branch, slope, self._context.norm(branch))
@@ -156,7 +160,7 @@ class State:
 def direction(branch: Branch, gradient: Array, norm: Norm) -> Array:
     """Return the generalized gradient sign (claims 5, 6): the sign for "linf", g / ||g|| for "l2".
 
-    A zero vector stays zero; one of 1e-24 or 1e30 neither vanishes nor overflows.
+    A zero vector stays zero. Vectors of length 1e-24 or 1e30 neither vanish nor overflow.
     """
     if norm == "linf":
         return np.sign(gradient)

@@ -1,4 +1,4 @@
-"""An attack over a batch of images: its tries folded into rows, those still unbroken first."""
+"""Runs all tries of an attack on a batch of images, several tries at once as rows."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Protocol
@@ -10,19 +10,19 @@ from .best_found import Best
 from .perturbation import Context
 from .tries import Rows
 
-__all__ = ["Attack", "drive"]
+__all__ = ["Attack", "run_tries"]
 
 _FOLD = 4
-"""How many times the batch size the rows of one wave may be."""
+"""The most rows of one wave, as a multiple of the batch size."""
 
 
 class Attack(Protocol):
-    """What drive needs of an attack.
+    """The interface of an attack, as `run_tries` calls it.
 
     Attributes:
-        needs_gradient: whether it asks the model for one.
-        targets: the number of target classes its tries go through, or 0.
-        tries: rows an image: restarts, targets or transformations.
+        needs_gradient: whether it needs the model's gradient.
+        targets: the number of target classes that its tries go through, or 0.
+        tries: rows per image: restarts, targets or transformations.
     """
 
     needs_gradient: ClassVar[bool]
@@ -35,24 +35,24 @@ class Attack(Protocol):
     def threat(self) -> Literal["none", "pixel", "flow", "joint", "rotation"]: ...
 
     def parameters(self) -> Mapping[str, Any]:
-        """Return what the table says, as plain JSON types."""
+        """Return the parameters for the report's table, as plain JSON types."""
 
     def run(self, calls: Calls, rows: Rows, context: Context) -> Best:
-        """Attack every row; rows of an image that is broken may stop."""
+        """Attack every row. Rows of an image that is already broken may stop."""
 
 
-def drive(attack: Attack, calls: Calls, rows: Rows, logits: Array, context: Context) -> Best:
+def run_tries(attack: Attack, calls: Calls, rows: Rows, logits: Array, context: Context) -> Best:
     """Return the best image of every row over all tries of the attack.
 
-    The first try is made on every image, the others on those that withstand it, as many at once as
-    fit four batches. A try's result depends on the image and its number alone, so the waves change
-    nothing but the time.
+    The first try runs on every image. The others run on images that withstand it, as many at once
+    as fit four batches. The result of a try depends only on the image and the try's number, so
+    grouping them affects only the time.
 
     Args:
-        attack: what is done.
+        attack: the attack.
         calls: the model.
-        rows: one an image.
-        logits: of the clean images, which rank the target classes: (rows, classes).
+        rows: one per image.
+        logits: (rows, classes), of the clean images; they rank the target classes.
         context: norms and seed.
     """
     best, todo, tried = Best(rows), np.arange(len(rows)), 0
@@ -74,11 +74,11 @@ def drive(attack: Attack, calls: Calls, rows: Rows, logits: Array, context: Cont
 
 
 def _ranked(logits: Array, label: Array) -> Array:
-    """Return the classes other than the label, the likeliest first: (rows, classes - 1)."""
+    """Return the classes other than the label, the most likely first: (rows, classes - 1)."""
     scores = np.where(np.isfinite(logits), logits, -np.inf).astype(np.float64)
     scores[np.arange(len(label)), label] = np.inf
     order: Array = np.argsort(-scores, axis=1, kind="stable")
-    # A label whose score ties with infinity is not first of its own accord.
+    # A label with an infinite score may tie with others, so it need not come first.
     rest = np.stack([row[row != y] for row, y in zip(order, label, strict=True)])
     return rest
 

@@ -1,6 +1,4 @@
-"""Rotation and translation (Engstrom et al., ICML 2019), each image its own: the worst of k drawn
-ones, or of a grid.
-"""
+"""Rotation and translation (Engstrom et al., ICML 2019): the worst of k draws, or of a grid."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -18,20 +16,20 @@ from .tries import Rows
 __all__ = ["Rotation", "turned"]
 
 _STREAM = 102
-"""The tensor id of its random stream."""
+"""The tensor id of the attack's random stream."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rotation:
-    """The worst of many rotations with a translation; bilinear, about the image's centre.
+    """The worst of many rotations about the image's centre with a translation, bilinear.
 
     Attributes:
-        degrees: the largest rotation, either way.
+        degrees: the largest rotation in either direction.
         pixels: the largest translation along each axis.
-        draws: uniformly drawn ones; ignored where there is a grid.
-        angles: of the grid; 0 for none.
-        shifts: of the grid, along each axis.
-        border: what lies outside the image: "edge" repeats its border, "zero" is black.
+        draws: the number of random transformations; ignored if there is a grid.
+        angles: the number of angles of the grid; 0 for no grid.
+        shifts: the number of shifts of the grid along each axis.
+        border: what is outside the image: "edge" repeats its border, "zero" is black.
     """
 
     degrees: float = 30.0
@@ -50,15 +48,15 @@ class Rotation:
 
     @property
     def tries(self) -> int:
-        """Rows an image."""
+        """Rows per image."""
         return self.angles * max(1, self.shifts) ** 2 or self.draws
 
     def parameters(self) -> dict[str, Any]:
-        """Return what the table says, as plain JSON types."""
+        """Return the parameters for the report's table, as plain JSON types."""
         return dict(vars(self))
 
     def run(self, calls: Calls, rows: Rows, context: Context) -> Best:
-        """Transform every row as its try has it, and measure."""
+        """Apply the transformation of each row's try, and measure the images."""
         best, where = Best(rows), np.arange(len(rows))
         angle, shift = self._grid(rows) if self.angles else self._drawn(rows, context)
         image = turned(rows.image, np.deg2rad(angle), shift, self.border)
@@ -83,12 +81,12 @@ def _spread(largest: float, count: int) -> Array:
 
 
 def turned(image: Array, angle: Array, shift: Array, border: str = "edge") -> Array:
-    """Return the images turned about their centre, then shifted.
+    """Return the images rotated about their centre, then shifted.
 
     Args:
         image: (batch, channel, height, width).
-        angle: (batch,), radians; a positive one turns the image counter-clockwise, as shown.
-        shift: (batch, 2), pixels, (dx, dy): where each pixel reads from.
+        angle: (batch,), radians; a positive angle rotates the displayed image counter-clockwise.
+        shift: (batch, 2), pixels, (dx, dy): the offset at which each pixel reads.
         border: "edge" or "zero".
     """
     pad = 1 if border == "zero" else 0

@@ -18,19 +18,19 @@ from .tries import Rows
 __all__ = ["Square", "uniform"]
 
 _STREAM = 101
-"""The tensor id of its random stream."""
+"""The tensor id of the attack's random stream."""
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""After so many of 10,000 queries the squares' area halves."""
+"""The queries, out of 10,000, after which the area of the squares halves."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Square:
-    """Random search: a square at a time is set to a corner of the budget, and kept if it pays.
+    """Random search: each step sets a square to a corner of the budget, and keeps it if it helps.
 
     Attributes:
-        steps: forward passes a try.
-        restarts: tries.
+        steps: forward passes per try.
+        restarts: number of tries.
         area: share of the image that the first squares cover.
     """
 
@@ -44,15 +44,15 @@ class Square:
 
     @property
     def tries(self) -> int:
-        """Rows an image."""
+        """Rows per image."""
         return self.restarts
 
     def parameters(self) -> dict[str, Any]:
-        """Return what the table says, as plain JSON types."""
+        """Return the parameters for the report's table, as plain JSON types."""
         return dict(vars(self))
 
     def run(self, calls: Calls, rows: Rows, context: Context) -> Best:
-        """Attack every row; rows whose image is broken leave.
+        """Attack every row. Rows stop as soon as their image is broken.
 
         Raises:
             BudgetError: the pixel norm is not linf.
@@ -90,7 +90,7 @@ class Square:
 
 
 def uniform(rows: Rows, context: Context, stream: int, count: int) -> Array:
-    """Return numbers in [0, 1), from each row's own stream: (rows, count), float64."""
+    """Return numbers in [0, 1) from each row's own stream: (rows, count), float64."""
     drawn = [
         words(context.seed, int(i), stream, count, restart=int(k))
         for i, k in zip(rows.index, rows.restart, strict=True)
@@ -104,13 +104,13 @@ def _signs(drawn: Array) -> Array:
 
 
 def _corner(rows: Rows, signs: Array) -> Array:
-    """Return the images moved by their whole radius, each entry either way."""
+    """Return the images with each entry moved by its radius, in the direction of `signs`."""
     moved: Array = np.clip(rows.image + signs * rows.pixel.reshape(-1, 1, 1, 1), 0, 1)
     return moved
 
 
 def _squared(rows: Rows, image: Array, drawn: Array, side: int) -> Array:
-    """Return the images with a square, somewhere else in each, moved to a corner of the budget."""
+    """Return the images, each with one randomly placed square moved to a corner of the budget."""
     height, width = image.shape[2:]
     top = np.floor(drawn[:, :1] * (height - side + 1))
     left = np.floor(drawn[:, 1:2] * (width - side + 1))

@@ -1,4 +1,4 @@
-"""Which attacks there are, by name, and what the suites "quick" and "strong" make of them."""
+"""The attacks by name, and their options in the suites "quick" and "strong"."""
 
 import dataclasses
 import difflib
@@ -65,7 +65,7 @@ ATTACKS: Mapping[str, tuple[Callable[..., Attack], Mapping[Suite, Mapping[str, A
     }),
     "autoattack": (AutoAttack, {"quick": {}, "strong": {}}),
 }  # fmt: skip
-"""Name -> what makes it, and its options in each suite."""
+"""Name -> the function that makes the attack, and its options in each suite."""
 
 SUITES: Mapping[Suite, tuple[str, ...]] = {
     "quick": ("noise", "fgsm", "pgd", "apgd-ce", "flow", "joint", "rotate"),
@@ -86,11 +86,11 @@ _LEAST = {"steps": 1, "restarts": 1, "draws": 1}
 
 
 def attacks_of(names: Iterable[str], suite: Suite) -> dict[str, Attack]:
-    """Return attacks by name. A name may carry options: "pgd:steps=50:restarts=3".
+    """Return attacks by name. A name may have options: "pgd:steps=50:restarts=3".
 
     Args:
-        names: from ATTACKS; "clean" is measured anyhow and left out.
-        suite: whose options an attack has where the name does not say.
+        names: from ATTACKS. "clean" is ignored, because it is always measured.
+        suite: gives the options that a name does not set.
 
     Raises:
         BudgetError: a name or an option is unknown; the message suggests the nearest.
@@ -103,7 +103,7 @@ def attacks_of(names: Iterable[str], suite: Suite) -> dict[str, Attack]:
         if name not in ATTACKS:
             raise BudgetError(f"attack: {_unknown(name, ['clean', *ATTACKS])}")
         if text in found:
-            raise BudgetError(f"attack: expected each once, got {text!r} twice")
+            raise BudgetError(f"attack {text!r} is given twice; leave one out")
         found[text] = _made(name, options, suite)
     return found
 
@@ -122,8 +122,9 @@ def _made(name: str, options: list[str], suite: Suite) -> Attack:
     made = make(**values)
     if (values.get("objective") in _TARGETED) != bool(made.targets):
         raise BudgetError(
-            f"attack {name}: expected targets above 0 with the objectives {', '.join(_TARGETED)} "
-            f"and with no other, got {values.get('objective', 'none')} and {made.targets}"
+            f"attack {name}: the objective {values.get('objective', 'none')} does not go with "
+            f"targets={made.targets}; targets above 0 need one of the objectives "
+            f"{', '.join(_TARGETED)}, and those need targets"
         )
     return made
 

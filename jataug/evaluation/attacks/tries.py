@@ -1,4 +1,4 @@
-"""What is attacked at once: a row for every try (restart, target, radius) on every image."""
+"""The rows of a batch: one for every try (restart, target, radius) on every image."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ __all__ = ["Rows"]
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A batch; every field has one entry a row.
+    """A batch of rows. Every field has one entry per row.
 
     Attributes:
         image: (rows, channel, height, width), float32 in [0, 1].
         label: (rows,), int64.
-        index: (rows,), int64; the sample's position in the source, which names its random streams.
-        restart: (rows,), int64; likewise.
-        target: (rows,), int64; the class that a targeted objective drives to.
+        index: (rows,), int64; the sample's position in the source. It selects the random streams.
+        restart: (rows,), int64; the number of the restart. It selects the random streams too.
+        target: (rows,), int64; the target class of a targeted objective.
         flow: (rows,), float32; the flow radius, pixels.
         pixel: (rows,), float32; the pixel radius, image units.
     """
@@ -34,8 +34,10 @@ class Rows:
     pixel: Array
 
     @classmethod
-    def of(cls, image: Array, label: Array, index: Array, flow: float, pixel: float) -> Self:
-        """Return one row an image, the first restart, no target (the label itself)."""
+    def first_tries(
+        cls, image: Array, label: Array, index: Array, flow: float, pixel: float
+    ) -> Self:
+        """Return one row per image: the first restart, with the label as its target (no target)."""
         count = len(image)
         return cls(
             image,

@@ -1,6 +1,4 @@
-"""The warp with both derivatives by hand, in numpy: what jataug.warp renders, by the same
-gathers.
-"""
+"""The warp in numpy with hand-written derivatives. It renders as jataug.warp does, by gathers."""
 
 import numpy as np
 
@@ -43,13 +41,13 @@ class Warped:
     def flow_gradient(self, cotangent: Array) -> Array:
         """Return the gradient of sum(cotangent * T) by the flow: (batch, 2, height, width).
 
-        At whole offsets it is the right-sided derivative; beyond the border it is 0, on the border
-        it points inward.
+        At whole offsets it is the right-sided derivative. Beyond the border it is 0, and on the
+        border it points inward.
         """
         c, fx, fy = self._corners, self._fx, self._fy
         by_x = (c[1, 0] - c[0, 0]) * (1 - fy) + (c[1, 1] - c[0, 1]) * fy
         by_y = (c[0, 1] - c[0, 0]) * (1 - fx) + (c[1, 1] - c[1, 0]) * fx
-        # Differences of pixels first: the cotangent would leave rounding noise in flat regions.
+        # Pixels are subtracted first. Multiplying first would leave rounding noise in flat regions.
         return np.stack([(cotangent * slope).sum(1) for slope in (by_x, by_y)], axis=1)
 
     def image_gradient(self, cotangent: Array) -> Array:
@@ -67,7 +65,7 @@ class Warped:
 
 def _split(d: Array, place: Array, size: int) -> tuple[Array, Array]:
     """Return the near pixel's coordinate and the fraction; on the far border, the cell inside."""
-    # floor and fraction come from w, not from p + w, which would cost the fraction its low bits.
+    # Floor and fraction come from w, because adding p first would drop the fraction's low bits.
     whole = np.floor(d)
     near = place + whole.astype(np.int64)
     inside = (d == whole) & (near == size - 1) if size > 1 else np.zeros(d.shape, bool)

@@ -1,4 +1,4 @@
-"""What an attack needs of a model: logits, and a vector-Jacobian product. Both in numpy."""
+"""The interface of a model under attack: logits and a vector-Jacobian product, in numpy."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ __all__ = ["Array", "Calls", "Model", "Seed", "parts"]
 
 Array = NDArray[Any]
 Seed = Callable[[Array], Array]
-"""Logits (batch, classes) to the cotangent of the same shape that is pulled back to the images."""
+"""Maps logits (batch, classes) to the cotangent of the same shape that is pulled back."""
 
 
 class Model(Protocol):
@@ -21,7 +21,7 @@ class Model(Protocol):
         kind: "onnx" or "torch".
         image_shape: (channel, height, width).
         classes: the number of logits.
-        provider: where it runs.
+        provider: the runtime or device that it runs on.
     """
 
     @property
@@ -37,8 +37,9 @@ class Model(Protocol):
         """Return the logits: (batch, classes), float32."""
 
     def gradient(self, images: Array, seed: Seed) -> tuple[Array, Array]:
-        """Return the logits, and the gradient of sum(seed(logits) * logits) by the images, with
-        seed(logits) held fixed.
+        """Return the logits, and the gradient of sum(seed(logits) * logits) by the images.
+
+        seed(logits) counts as a constant.
 
         Raises:
             UnsupportedOperator: the model has no gradient.
@@ -46,13 +47,13 @@ class Model(Protocol):
 
 
 class Calls:
-    """A model called in batches of at most `batch_size` rows, and how many rows it was called with.
+    """Calls a model in batches of at most `batch_size` rows, and counts the rows.
 
-    Gradients are finite: an entry that is not counts as 0 (docs/method).
+    Entries of gradients that are not finite are replaced by 0 (docs/method.md).
 
     Args:
-        model: what is called.
-        batch_size: rows in one call.
+        model: the model.
+        batch_size: the most rows in one call.
     """
 
     def __init__(self, model: Model, batch_size: int) -> None:
@@ -68,7 +69,7 @@ class Calls:
         return out
 
     def gradient(self, images: Array, seed: Callable[[Array, slice], Array]) -> tuple[Array, Array]:
-        """Return logits and gradient; `seed` is told which rows its logits are of."""
+        """Return logits and gradient. `seed` takes logits and the slice of their rows."""
         self.gradients += len(images)
         logits = np.empty((len(images), self.model.classes), np.float32)
         gradient = np.empty(images.shape, np.float32)
@@ -83,5 +84,5 @@ def _seeded(seed: Callable[[Array, slice], Array], rows: slice, logits: Array) -
 
 
 def parts(count: int, size: int) -> list[slice]:
-    """Return the slices of at most `size` rows that `count` rows fall into."""
+    """Return slices of at most `size` rows that cover `count` rows."""
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]

@@ -1,4 +1,4 @@
-"""A model under evaluation: what it is called, where it is from, and how it is called."""
+"""Opens the models of an evaluation, each with its name and origin."""
 
 import os
 from collections.abc import Sequence
@@ -15,13 +15,14 @@ from ...errors import DataError, ModelError, RuntimeUnavailable
 from ...preprocessing import Preprocessing
 from .model import Model
 
-__all__ = ["Subject", "default_batch_size", "open_subjects"]
+__all__ = ["NamedModel", "default_batch_size", "open_models"]
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """A model and where it is from; see ModelReport. Its sha256 covers an ONNX model whole, of a
-    torch module the weights and not the code.
+class NamedModel:
+    """A model with its name and origin; see ModelReport for the fields.
+
+    The sha256 covers a whole ONNX model. For a torch module it covers the weights, not the code.
     """
 
     name: str
@@ -36,17 +37,17 @@ class Subject:
         return self.preprocessing is not None
 
     def planned(self) -> dict[str, Any]:
-        """Return what a plan says of it."""
+        """Return the model's entry in an evaluation's plan."""
         wanted = None if self.preprocessing is None else self.preprocessing.to_dict()
         return {"name": self.name, "sha256": self.sha256, "preprocessing": wanted}
 
 
 def default_batch_size(shape: tuple[int, int, int]) -> int:
-    """Return rows in a call: 128 of small images, fewer of large ones."""
+    """Return the default rows per call: 128 small images, or fewer large ones."""
     return min(128, max(8, 2_400_000 // int(np.prod(shape))))
 
 
-def open_subjects(
+def open_models(
     models: Sequence[Any],
     source: Source,
     geometry: Geometry,
@@ -59,29 +60,29 @@ def open_subjects(
     tf32: bool = False,
     on_error: OnError = "stop",
     names: Sequence[str] | None = None,
-) -> list[Subject]:
-    """Return the models, opened.
+) -> list[NamedModel]:
+    """Open models and return them.
 
     Args:
-        models: .onnx files, ModelProtos, torch modules, or objects that are a Model already.
-        source: whose first image tells a torch module's image shape.
-        geometry: likewise.
-        preprocessing: what ONNX models want; a torch module takes images in [0, 1].
+        models: .onnx files, ModelProtos, torch modules, or objects that implement Model.
+        source: its first image gives the image shape of torch modules.
+        geometry: the resizing and cropping of that image.
+        preprocessing: the preprocessing of ONNX models; a torch module takes images in [0, 1].
         size: (height, width) for models that leave them open.
         device: for ONNX models.
         batch_size: the largest batch.
-        threads: of the runtime, for ONNX models.
-        tf32: let CUDA round products to TF32, for ONNX models.
-        on_error: whether a first image that cannot be used is an error.
-        names: one a model; default its file's stem, or its class.
+        threads: threads of the runtime, for ONNX models.
+        tf32: allow TF32 on CUDA, for ONNX models.
+        on_error: whether an unusable first image is an error or is skipped.
+        names: one per model. Default: the stem of its file, or its class.
 
     Raises:
         ModelError: a model cannot be used.
-        DataError: another number of names than of models.
-        RuntimeUnavailable: TF32 was asked for, and a model is no ONNX model or not on CUDA.
+        DataError: `names` does not have one name per model.
+        RuntimeUnavailable: TF32 was requested, and a model is not an ONNX model on CUDA.
     """
     if names is not None and len(names) != len(models):
-        raise DataError(f"names: expected {len(models)}, one a model, got {len(names)}")
+        raise DataError(f"names: expected {len(models)}, one per model, got {len(names)}")
     if tf32:
         from jataug.runtime.onnxruntime import check_tf32
 
@@ -92,11 +93,11 @@ def open_subjects(
         name = _unique(names[number] if names else _name(model), taken)
         if tf32 and not _is_file(model):
             raise RuntimeUnavailable(
-                f"{name}: tf32: expected an ONNX model, got {type(model).__name__}, which decides "
-                "by itself (torch: torch.backends.cuda.matmul.allow_tf32)"
+                f"{name}: tf32: expected an ONNX model, got {type(model).__name__}, which has its "
+                "own setting (torch: torch.backends.cuda.matmul.allow_tf32)"
             )
         if _is_model(model):
-            found.append(Subject(name, model, None, None, None))
+            found.append(NamedModel(name, model, None, None, None))
         elif _is_file(model):
             options = {"device": device, "size": size, "threads": threads, "tf32": tf32}
             found.append(_onnx(name, model, preprocessing, batch_size=batch_size or 64, **options))
@@ -125,7 +126,7 @@ def _unique(name: str, taken: set[str]) -> str:
     return found
 
 
-def _onnx(name: str, model: Any, preprocessing: Preprocessing | None, **options: Any) -> Subject:
+def _onnx(name: str, model: Any, preprocessing: Preprocessing | None, **options: Any) -> NamedModel:
     from jataug.export.model.load import load_model, model_digest
 
     from .onnx import OnnxModel
@@ -134,12 +135,12 @@ def _onnx(name: str, model: Any, preprocessing: Preprocessing | None, **options:
     proto = load_model(model if path is None else path)
     if any(entry.key == KEY for entry in proto.metadata_props):
         raise ModelError(
-            f"{path or name}: expected a classifier, got an attack artifact; name the model that "
+            f"{path or name}: expected a classifier, got an attack artifact; give the model that "
             "it was exported from"
         )
     opened = OnnxModel(proto, preprocessing, **options)
     place, digest = None if path is None else str(path), model_digest(proto)
-    return Subject(name, opened, place, digest, opened.preprocessing)
+    return NamedModel(name, opened, place, digest, opened.preprocessing)
 
 
 def _first(source: Source, geometry: Geometry, on_error: OnError) -> tuple[int, ...]:
@@ -154,16 +155,18 @@ def _first(source: Source, geometry: Geometry, on_error: OnError) -> tuple[int, 
 
 def _torch(
     name: str, module: Any, shape: tuple[int, ...], preprocessing: Preprocessing | None
-) -> Subject:
+) -> NamedModel:
     if not callable(getattr(module, "modules", None)):
         raise ModelError(
             "model: expected an .onnx path, a ModelProto or a torch module, got "
             f"{type(module).__name__}"
         )
     if preprocessing is not None and preprocessing != Preprocessing():
-        raise ModelError("preprocessing: expected none for a torch module; put it in the module")
+        raise ModelError(
+            "preprocessing does not apply to a torch module; make it a part of the module"
+        )
     from .torch import TorchModel
 
     height, width, channel = shape
     opened = TorchModel(module, (channel, height, width))
-    return Subject(name, cast("Model", opened), None, opened.sha256, None)
+    return NamedModel(name, cast("Model", opened), None, opened.sha256, None)

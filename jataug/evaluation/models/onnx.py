@@ -1,4 +1,4 @@
-"""An .onnx file as a model to attack: its gradient graph, in ONNX Runtime."""
+"""An .onnx file as a model under evaluation; ONNX Runtime computes its gradient."""
 
 import os
 from collections.abc import Iterator
@@ -15,29 +15,29 @@ from .model import Array, Seed
 if TYPE_CHECKING:
     import onnx
 
-    from jataug.export.gradient.split_vjp import Halves
+    from jataug.export.gradient.split_vjp import SplitVjp
     from jataug.runtime.onnxruntime import Engine
 
 __all__ = ["OnnxModel"]
 
 _SIZES = 8
-"""A batch is padded to a multiple of an eighth of the batch size: few sizes, little waste."""
+"""Batches are padded to a multiple of 1/8 of the batch size, so that few sizes occur."""
 
 
 class OnnxModel:
-    """A classifier in an ONNX file; the gradient starts from what the forward pass has kept.
+    """A classifier in an ONNX file. Its gradient reuses the values of the forward pass.
 
     Args:
         model: an .onnx file or a ModelProto.
-        preprocessing: what the model wants done to images in [0, 1].
+        preprocessing: maps images in [0, 1] to the model's input.
         device: "auto", "cpu", "cuda" or "cuda:<i>".
-        batch_size: the largest batch it will be called with.
+        batch_size: the largest batch that it will be called with.
         size: (height, width) for a model that leaves them open.
-        threads: of the runtime; None leaves the choice to it.
-        tf32: let CUDA round products to TF32.
+        threads: threads of the runtime; None leaves the choice to it.
+        tf32: allow TF32 on CUDA.
 
     Raises:
-        ModelError: it is no classifier of images.
+        ModelError: the model is not a classifier of images.
     """
 
     kind: Literal["onnx"] = "onnx"
@@ -91,7 +91,7 @@ class OnnxModel:
 
     @property
     def hides(self) -> str | None:
-        """Op and node that hide the gradient of the logits, where it was insisted on these."""
+        """Op and node that hide the gradient of the logits, where the caller insisted on them."""
         return self._network.head.hides
 
     @cached_property
@@ -107,16 +107,16 @@ class OnnxModel:
 
     @cached_property
     def _plain(self) -> "Engine":
-        from jataug.export.gradient.split_vjp import forward_half
+        from jataug.export.gradient.split_vjp import forward_graph
 
-        return self._engine(forward_half(self._network, self.preprocessing))
+        return self._engine(forward_graph(self._network, self.preprocessing))
 
     @cached_property
-    def _halves(self) -> "tuple[Halves, Engine, Engine] | JataugError":
-        from jataug.export.gradient.split_vjp import halves
+    def _split(self) -> "tuple[SplitVjp, Engine, Engine] | JataugError":
+        from jataug.export.gradient.split_vjp import split_vjp
 
         try:
-            found = halves(self._network, self.preprocessing)
+            found = split_vjp(self._network, self.preprocessing)
         except JataugError as error:
             return error
         return found, self._engine(found.forward), self._engine(found.backward)
@@ -137,7 +137,7 @@ class OnnxModel:
         """Return the logits, and the gradient of sum(seed(logits) * logits) by the images.
 
         Raises:
-            UnsupportedOperator, ModelError: there is none.
+            UnsupportedOperator, ModelError: the model has no gradient.
         """
         logits = np.empty((len(images), self.classes), np.float32)
         held = [
@@ -152,29 +152,29 @@ class OnnxModel:
     def _forward(self, rows: slice, images: Array, logits: Array) -> tuple[int, list[Any]]:
         from jataug.runtime.on_device.shared import run_shared
 
-        halves, engine, _ = self._differentiable
+        split, engine, _ = self._differentiable
         out = np.empty((len(images), self.classes), np.float32)
-        values = run_shared(engine, {"image": images}, {"logits": out}, halves.saved, self._number)
+        values = run_shared(engine, {"image": images}, {"logits": out}, split.saved, self._number)
         logits[rows] = out[: rows.stop - rows.start]
         return len(images), values
 
     def _backward(self, cotangent: Array, size: int, values: list[Any]) -> Array:
         from jataug.runtime.on_device.shared import run_shared
 
-        halves, _, engine = self._differentiable
+        split, _, engine = self._differentiable
         padded = np.zeros((size, self.classes), np.float32)
         padded[: len(cotangent)] = cotangent
         out = np.empty((size, *self.image_shape), np.float32)
-        feeds = {"cotangent": padded, **dict(zip(halves.saved, values, strict=True))}
+        feeds = {"cotangent": padded, **dict(zip(split.saved, values, strict=True))}
         run_shared(engine, feeds, {"gradient": out}, (), self._number)
         return out[: len(cotangent)]
 
     @property
-    def _differentiable(self) -> "tuple[Halves, Engine, Engine]":
-        halves = self._halves
-        if isinstance(halves, JataugError):
-            raise type(halves)(*halves.args)  # a new one: the first keeps no traceback alive
-        return halves
+    def _differentiable(self) -> "tuple[SplitVjp, Engine, Engine]":
+        split = self._split
+        if isinstance(split, JataugError):
+            raise type(split)(*split.args)  # raising the kept error would keep its frames alive
+        return split
 
     @property
     def _number(self) -> int:
@@ -182,7 +182,7 @@ class OnnxModel:
         return int(number) if number.isdigit() else 0
 
     def _padded(self, images: Array) -> Iterator[tuple[slice, Array]]:
-        """Cut a batch to sizes that the runtime has seen before, repeating its first image."""
+        """Yield parts of a batch, padded with its first image to one of few sizes."""
         most = self._fixed or max(len(images), 1)
         for first in range(0, len(images), most):
             rows = slice(first, min(first + most, len(images)))

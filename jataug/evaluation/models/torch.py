@@ -1,4 +1,4 @@
-"""A torch module as a model to attack: its gradient by autograd, its weights left alone."""
+"""A torch module as a model under evaluation; autograd computes its gradient."""
 
 import hashlib
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,11 +28,11 @@ __all__ = ["TorchModel"]
 class TorchModel:
     """A module from images in [0, 1] to logits (batch, classes).
 
-    It is in evaluation mode during a call and every submodule's mode is restored after it; no
+    It is in evaluation mode during a call, and every submodule's mode is restored after it. No
     parameter gets a gradient.
 
     Args:
-        module: the classifier; it is not moved.
+        module: the classifier. It stays on its device.
         image_shape: (channel, height, width).
 
     Raises:
@@ -65,7 +65,10 @@ class TorchModel:
             leaf = leaf.clone().requires_grad_()
             logits = self._call(leaf)
             if not logits.requires_grad:
-                raise ModelError("model: expected logits with a gradient for the image, got none")
+                raise ModelError(
+                    "model: expected logits with a gradient for the image, got none; the module "
+                    "may detach its input or run under torch.no_grad"
+                )
             found = self._array(logits)
             cotangent = self._tensor(seed(found)).to(logits.dtype)
             (gradient,) = torch.autograd.grad(logits, leaf, cotangent, materialize_grads=True)
@@ -87,7 +90,7 @@ class TorchModel:
 
     @property
     def sha256(self) -> str:
-        """Of the state dict: names, shapes and bytes. Other code may have the same."""
+        """The sha256 of the state dict: names, shapes and bytes. It does not cover the code."""
         total = hashlib.sha256(repr(self.module).encode())
         for name, value in self.module.state_dict().items():
             if isinstance(value, torch.Tensor):

@@ -31,7 +31,7 @@ class Rate:
     high: float
 
     @classmethod
-    def of(cls, correct: int, total: int) -> "Rate":
+    def from_counts(cls, correct: int, total: int) -> "Rate":
         """Return `correct` of `total` with its interval (Wilson 1927).
 
         Raises:

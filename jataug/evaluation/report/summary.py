@@ -25,7 +25,7 @@ _WITHIN: Mapping[Threat, tuple[Threat, ...]] = {
 
 def rate(right: Array) -> Rate:
     """Return the share of True: (images,), bool."""
-    return Rate.of(int(right.sum()), len(right))
+    return Rate.from_counts(int(right.sum()), len(right))
 
 
 def attack_row(

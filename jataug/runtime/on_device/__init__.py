@@ -1,1 +1,1 @@
-"""Attacks on arrays that lie on the runtime's device. Experimental: never run on CUDA."""
+"""Attacks on arrays on the runtime's device. Experimental: never run on CUDA."""

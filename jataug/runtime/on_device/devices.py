@@ -5,14 +5,14 @@ from typing import Any
 __all__ = ["is_on_cuda", "name_of", "place_of"]
 
 _CPU, _CUDA = 1, 2
-"""Device types of DLPack."""
+"""DLPack's device types."""
 
 Place = tuple[str, int]
-"""The kind of a device, "cpu" or "cuda", and its number."""
+"""A device: its kind, "cpu" or "cuda", and its number."""
 
 
 def place_of(array: Any) -> Place | None:
-    """Return where an array lies, or None where it does not say, or on neither of the two."""
+    """Return the device of an array; None if it reports none, or neither CPU nor CUDA."""
     try:
         kind, number = array.__dlpack_device__()
     except (AttributeError, BufferError, RuntimeError, TypeError, ValueError):
@@ -22,12 +22,12 @@ def place_of(array: Any) -> Place | None:
 
 
 def is_on_cuda(array: Any) -> bool:
-    """Tell whether an array lies in the memory of a CUDA device."""
+    """Return whether an array is in the memory of a CUDA device."""
     place = place_of(array)
     return place is not None and place[0] == "cuda"
 
 
 def name_of(place: Place) -> str:
-    """Return a place as the argument `device` of Session.open names it."""
+    """Return a device as a value of the argument `device` of Session.open."""
     kind, number = place
     return kind if kind == "cpu" else f"{kind}:{number}"

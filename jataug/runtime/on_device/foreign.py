@@ -21,18 +21,18 @@ from .devices import is_on_cuda
 __all__ = ["as_tensor", "library_of", "on_host", "read_images", "read_labels"]
 
 _FLOATS = (torch.float16, torch.float32, torch.float64)
-"""What numpy has of them."""
+"""The torch types that numpy has too."""
 
 
 def read_images(images: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
-    """Return images as float32 in [0, 1], contiguous, and as levels if they came so.
+    """Return images as contiguous float32 in [0, 1], and their 8-bit levels or None.
 
     Args:
-        images: as of Session.attack.
+        images: see Session.attack.
         shape: (channel, height, width) of the model.
 
     Raises:
-        DataError: as of jataug.runtime.inputs.as_images.
+        DataError: see jataug.runtime.inputs.as_images.
     """
     channel, height, width = shape
     if images.dtype == torch.uint8 and tuple(images.shape[1:]) == (height, width, channel):
@@ -46,11 +46,12 @@ def read_images(images: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Te
 
 
 def read_labels(value: Any, name: str, like: Tensor, classes: int) -> Tensor:
-    """Return checked labels, (batch,), int64, on the device of `like`, which has their number, in
-    memory of their own.
+    """Return a checked copy of labels, (batch,), int64, on the device of `like`.
+
+    `like` has one row per label.
 
     Raises:
-        DataError: as of jataug.runtime.inputs.as_labels.
+        DataError: see jataug.runtime.inputs.as_labels.
     """
     count = len(like)
     if not isinstance(value, Tensor) and not is_on_cuda(value):
@@ -66,7 +67,7 @@ def read_labels(value: Any, name: str, like: Tensor, classes: int) -> Tensor:
 
 
 def on_host(value: Any) -> Any:
-    """Return an argument of one number an image where numpy can read it."""
+    """Return an argument with one number per image as something that numpy can read."""
     return as_tensor(value, "argument").cpu() if is_on_cuda(value) else value
 
 
@@ -75,23 +76,23 @@ def _array(tensor: Tensor, name: str) -> Any:
         return tensor.cpu().numpy()
     except TypeError:
         raise DataError(
-            f"{name}: expected a type that numpy has, got {tensor.dtype}; convert it with .float()"
+            f"{name}: numpy has no type {tensor.dtype}; convert it with .float()"
         ) from None
 
 
 def as_tensor(array: Any, name: str) -> Tensor:
-    """Return an array as a tensor over the same memory, without a gradient.
+    """Return an array as a tensor that shares its memory, without a gradient.
 
     Raises:
         DataError: torch cannot read it.
     """
     if isinstance(array, Tensor):
-        # A subclass, as torchvision has them, would make subclasses of all that comes of it.
+        # A subclass, such as torchvision's, would turn all results into that subclass.
         return array.detach().as_subclass(Tensor)
     try:
         return from_dlpack(array)
     except (AssertionError, BufferError, RuntimeError, TypeError, ValueError) as error:
-        # A torch without CUDA asserts that it has it.
+        # A torch without CUDA raises AssertionError.
         said = str(error).partition("\n")[0]
         raise DataError(
             f"{name}: expected an array that torch {torch.__version__} can read, got "
@@ -100,10 +101,10 @@ def as_tensor(array: Any, name: str) -> Tensor:
 
 
 def library_of(images: Any) -> Callable[[Tensor], Any]:
-    """Return what makes an array of the images' library of a tensor, over the same memory.
+    """Return a function from a tensor to an array of the images' library with the same memory.
 
     Raises:
-        DataError: the library takes none in.
+        DataError: the library has no from_dlpack.
     """
     if isinstance(images, Tensor):
         return lambda tensor: tensor
@@ -117,7 +118,7 @@ def library_of(images: Any) -> Callable[[Tensor], Any]:
         )
 
     def back(tensor: Tensor) -> Any:
-        if tensor.dtype == torch.bool:  # not every library takes them in
+        if tensor.dtype == torch.bool:  # some libraries cannot import boolean tensors
             return library.from_dlpack(tensor.to(torch.uint8)) != 0
         return library.from_dlpack(tensor)
 

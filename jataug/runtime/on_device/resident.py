@@ -45,13 +45,13 @@ __all__ = ["Compiled", "Resident"]
 
 @dataclass(frozen=True)
 class Compiled:
-    """What compiles the engines of a session for a batch size.
+    """Functions that compile the engines of a session for a batch size.
 
     Attributes:
-        step: the artifact; an engine of its own for each call.
-        network: pruned to loss and logits.
-        size: the number of images that are asked for -> the batch size.
-        number: of the device that was asked for.
+        step: compiles the artifact; each call makes a new engine.
+        network: compiles the network, pruned to loss and logits.
+        size: maps the number of images of a call to the batch size.
+        number: the number of the session's device.
     """
 
     step: Callable[[int], Engine]
@@ -63,13 +63,13 @@ class Compiled:
 class Resident:
     """A session whose images and results are arrays on the device of its engines.
 
-    Between the images and the result nothing large is copied to the host or from it: labels that
-    are given, targets, radii and step sizes come from there, (batch,) each, and two truth values go
-    there, whether the images are in [0, 1] and whether any logits are not finite.
+    Nothing large is copied between host and device. Given labels, targets, radii and step sizes,
+    (batch,) each, come from the host. Two booleans go there: whether the images are in [0, 1], and
+    whether any logits are not finite.
 
     Args:
-        manifest: of the artifact.
-        compiled: its engines.
+        manifest: the artifact's manifest.
+        compiled: compiles its engines.
     """
 
     def __init__(self, manifest: Manifest, compiled: Compiled) -> None:
@@ -78,10 +78,10 @@ class Resident:
         self._stepper: TensorStepper | None = None
 
     def predict(self, images: Any) -> Any:
-        """Return the logits, as Session.predict: an array of the images' library, on their device.
+        """Return the logits as Session.predict does, in the images' library and on their device.
 
         Raises:
-            DataError: as Session.predict; the images lie elsewhere than the session computes.
+            DataError: see Session.predict; or the images are on another device than the session.
         """
         back = library_of(images)
         with torch.inference_mode(False), torch.no_grad():
@@ -102,12 +102,13 @@ class Resident:
         steps: int | None = None,
         start: Start | None = None,
     ) -> AttackResult:
-        """Return adversarial images as Session.attack: arrays of the images' library, on their
-        device. All else may lie anywhere.
+        """Return a result as Session.attack does, in the images' library and on their device.
+
+        The other arguments may be on any device.
 
         Raises:
-            DataError: as Session.attack; the images lie elsewhere than the session computes.
-            BudgetError: as Session.attack.
+            DataError: see Session.attack; or the images are on another device than the session.
+            BudgetError: see Session.attack.
         """
         back = library_of(images)
         with torch.inference_mode(False), torch.no_grad():
@@ -147,7 +148,7 @@ class Resident:
     def _read(self, images: Any) -> tuple[Tensor, Tensor | None]:
         tensor = as_tensor(images, "images")
         found = read_images(tensor, self._manifest.image_shape)
-        # What is pinned on the host says neither.
+        # Pinned host memory reports neither the CPU nor CUDA.
         if len(tensor):
             self._check_place(place_of(images) or ("cpu", 0), self._size(len(tensor)))
         return found
@@ -158,8 +159,8 @@ class Resident:
         if place != own:
             here, there = name_of(own), name_of(place)
             raise DataError(
-                f"images: expected an array on {here}, where the session computes, got one on "
-                f"{there}; open the session with device={there!r}, or bring the images to {here}"
+                f"images: they are on {there}, and the session computes on {here}; open the "
+                f"session with device={there!r}, or move the images to {here}"
             )
 
     def _size(self, count: int) -> int:
@@ -217,7 +218,7 @@ class Resident:
         stepper.load(_values(problem), start)
         keeps = problem.config.keep == "best" and self._manifest.form == "step"
         for number in range(calls):
-            if (now := problem.at(number)) is not problem:
+            if (now := problem.for_iteration(number)) is not problem:
                 stepper.retarget(now.target)
             problem = now
             logits, loss = stepper.iterate()
@@ -252,7 +253,7 @@ class Resident:
     def _steps(self, images: Tensor) -> TensorStepper:
         if self._stepper is None:
             size = self._size(len(images))
-            # An engine that nothing else binds: its addresses may be captured.
+            # Nothing else binds this engine, so a CUDA graph may capture its addresses.
             engine = self._compiled.step(size)
             self._stepper = TensorStepper(engine, self._manifest, size, images.device)
         return self._stepper
@@ -261,13 +262,13 @@ class Resident:
 def _kept(best: Candidate | None, found: Candidate) -> Candidate:
     if best is not None:
         return better(best, found)
-    # The first one lies in tensors that the iterations write to.
+    # Its tensors are copied, because the iterations overwrite them.
     state: State = {branch: value.clone() for branch, value in found.state.items()}
     return replace(found, state=state)
 
 
 def _values(problem: Problem) -> dict[str, Tensor]:
-    """Return what the artifact reads beside the state, by input name."""
+    """Return the artifact's inputs other than the state, by name."""
     values = {"image": problem.image, "label": problem.label, "target": problem.target}
     for branch in INPUT:
         values[f"{branch}_radius"] = problem.radius[branch]

@@ -18,18 +18,17 @@ def run_shared(
     kept: Sequence[str] = (),
     number: int = 0,
 ) -> list[Any]:
-    """Run once, writing the outputs named in `results` into those tensors.
+    """Run an engine once, and write the outputs named in `results` into the given tensors.
 
     Args:
-        engine: what runs.
-        feeds: input name -> contiguous tensor that speaks DLPack, or a value of an earlier call.
-        results: output name -> contiguous tensor that speaks DLPack, of the output's type and
-            shape.
-        kept: outputs that stay on the engine's device, in memory that the runtime owns.
-        number: of that device.
+        engine: the engine to run.
+        feeds: input name -> contiguous DLPack tensor, or a value that an earlier call returned.
+        results: output name -> contiguous DLPack tensor of the output's type and shape.
+        kept: outputs that stay on the engine's device, in memory of the runtime.
+        number: the number of that device.
 
     Returns:
-        The values of `kept`, in order: feed them to another call.
+        The values of `kept`, in order. A later call can read them as feeds.
     """
     binding = engine.bind(
         {name: value_of(feed) for name, feed in feeds.items()},
@@ -43,9 +42,11 @@ def run_shared(
 
 
 def settle(device: Any) -> None:
-    """Wait for what torch has begun on a device (torch.device): the runtime has a stream of its own
-    there, would read a tensor before it is written, and write one before it is read. The runtime
-    itself returns when it is done.
+    """Wait for torch's pending work on a device (torch.device).
+
+    The runtime uses its own stream, so without waiting it could read a tensor before torch has
+    written it, or overwrite one before torch has read it. The runtime itself returns only when it
+    is done.
     """
     if device.type == "cuda":
         import torch
@@ -54,15 +55,16 @@ def settle(device: Any) -> None:
 
 
 def value_of(tensor: Any) -> Any:
-    """Return the runtime's view of a contiguous tensor that speaks DLPack, uncopied; a value of the
-    runtime is itself.
+    """Return the runtime's value for a contiguous DLPack tensor, which shares its memory.
+
+    A value of the runtime is returned unchanged.
     """
     kind = load().OrtValue
     if isinstance(tensor, kind):
         return tensor
     if hasattr(kind, "from_dlpack"):
         return kind.from_dlpack(tensor)
-    # Before 1.26 only the class that it wraps can; tensors here are no booleans, which it would not
-    # tell from bytes.
+    # Before onnxruntime 1.26 only the wrapped class can do this. It confuses booleans with bytes,
+    # and no tensor here is boolean.
     inner = load().capi.onnxruntime_pybind11_state.OrtValue
     return kind(inner.from_dlpack(tensor.__dlpack__()))

@@ -18,23 +18,21 @@ from .shared import settle, value_of
 __all__ = ["INPUT", "Meter", "TensorStepper"]
 
 INPUT: dict[Branch, str] = {"flow": "flow", "pixel": "delta"}
-"""The artifact's name of each branch's state."""
+"""Branch -> the artifact's name of its state."""
 
 _WHOLE = ("label", "target")
 
 
 class TensorStepper:
-    """The iterations of one artifact at one batch size; the state goes back and forth between two
-    sets of tensors.
+    """The iterations of one artifact at one batch size. Two sets of tensors hold the state in turn.
 
-    Every address stays what it is as long as the stepper lives, as the capture of a CUDA graph
-    demands.
+    All addresses stay the same as long as the stepper lives, as capturing a CUDA graph requires.
 
     Args:
         engine: the compiled artifact, which nothing else binds.
-        manifest: names and shapes.
+        manifest: gives names and shapes.
         size: the batch size.
-        device: where the engine is.
+        device: the engine's device.
     """
 
     def __init__(self, engine: Engine, manifest: Manifest, size: int, device: torch.device) -> None:
@@ -57,7 +55,7 @@ class TensorStepper:
         self._turn = self._count = 0
 
     def load(self, values: Mapping[str, Tensor], state: State) -> None:
-        """Copy a batch by input name, and the state that it starts from, into the tensors."""
+        """Copy a batch, by input name, and its start into the tensors."""
         self._turn, self._count = 0, len(values["image"])
         for name, tensor in self._inputs.items():
             _fill(tensor, values[name], name)
@@ -69,8 +67,9 @@ class TensorStepper:
         _fill(self._inputs["target"], target, "target")
 
     def iterate(self) -> tuple[Tensor, Tensor]:
-        """Run one call of the artifact; return logits and loss of the state that it came from,
-        until the next call.
+        """Run one call of the artifact; return logits and loss of the state before it.
+
+        The next call overwrites them.
         """
         settle(self._device)
         self._engine.run_bound(self._bindings[self._turn])
@@ -79,8 +78,9 @@ class TensorStepper:
         return logits, loss
 
     def state(self, before: bool = False) -> State:
-        """Return flow and perturbation as they are now, or were `before` the last call; until the
-        next one.
+        """Return the current state, or the state `before` the last call.
+
+        The next call overwrites it.
         """
         held = self._states[1 - self._turn if before else self._turn]
         names: dict[str, Branch] = {name: branch for branch, name in INPUT.items()}
@@ -88,13 +88,13 @@ class TensorStepper:
 
 
 class Meter:
-    """The network alone at one batch size, on one set of tensors.
+    """Computes logits and losses at one batch size, on one set of tensors.
 
     Args:
         engine: the artifact, pruned to "loss" and "logits".
-        manifest: names and shapes.
+        manifest: gives names and shapes.
         size: the batch size.
-        device: where the engine is.
+        device: the engine's device.
     """
 
     def __init__(self, engine: Engine, manifest: Manifest, size: int, device: torch.device) -> None:
@@ -110,8 +110,9 @@ class Meter:
         target: Tensor | None = None,
         state: State | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return logits (batch, classes) and losses (batch,) of at most as many images as the batch
-        size; the loss needs label and target.
+        """Return logits (batch, classes) and losses (batch,) of at most `size` images.
+
+        The loss needs label and target.
         """
         given = {"image": image, "label": label, "target": target}
         given |= {INPUT[branch]: value for branch, value in (state or {}).items()}
