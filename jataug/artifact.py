@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from .checks import digest
 from .config import AttackConfig
 from .errors import ArtifactError, BudgetError, ModelError
 from .preprocessing import Preprocessing
@@ -155,7 +156,7 @@ class Manifest:
 def sign(model: "onnx.ModelProto", manifest: Manifest) -> None:
     """Write the manifest into the model, with digests that tie the two together."""
     data = {**manifest.to_dict(), "graph_sha256": graph_digest(model)}
-    data["manifest_sha256"] = _digest(data)
+    data["manifest_sha256"] = digest(data, finite=False)
     del model.metadata_props[:]
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, json.dumps(data, sort_keys=True)
@@ -216,7 +217,7 @@ def _check(model: "onnx.ModelProto", data: Any) -> Manifest:
         raise ArtifactError("manifest: expected a JSON object")
     graph, own = data.pop("graph_sha256", None), data.pop("manifest_sha256", None)
     manifest = Manifest.from_dict(data)
-    if own != _digest({**data, "graph_sha256": graph}):
+    if own != digest({**data, "graph_sha256": graph}, finite=False):
         raise ArtifactError("the manifest was edited after the export; export the attack again")
     names = [value.name for value in model.graph.input]
     sizes = {
@@ -261,11 +262,6 @@ def hiding_head(model: "onnx.ModelProto") -> str | None:
             )
         else:
             return None
-
-
-def _digest(data: dict[str, Any]) -> str:
-    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def prune(model: "onnx.ModelProto", outputs: Iterable[str]) -> "onnx.ModelProto":
