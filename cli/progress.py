@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 from tqdm import tqdm
 
+from jataug.units import duration
+
 if TYPE_CHECKING:
     from jataug.dataset import Progress
 
-__all__ = ["Bar", "JsonLines", "duration", "terminal_bar"]
+__all__ = ["Bar", "JsonLines", "terminal_bar"]
 
 _EVERY = 10.0
 """Seconds between two plain lines."""
@@ -120,19 +122,6 @@ def terminal_bar(what: str, total: int, unit: str, initial: int = 0) -> Any:
     return tqdm(
         desc=what, total=total, initial=initial, unit=unit, ncols=fixed, dynamic_ncols=not fixed
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people: 12 s, 3 min 20 s, 5 h 10 min, 3 d 4 h."""
-    whole = round(seconds)
-    for size, unit, smaller, below in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // smaller} {below}"
-    return f"{seconds:.2g} s" if seconds < 10 else f"{whole} s"
 
 
 def _accuracy(progress: "Progress") -> str:
