@@ -25,6 +25,7 @@ __all__ = [
     "hiding_head",
     "is_artifact",
     "load_artifact",
+    "needed_nodes",
     "prune",
     "reads",
     "sign",
@@ -271,13 +272,10 @@ def prune(model: "onnx.ModelProto", outputs: Iterable[str]) -> "onnx.ModelProto"
     import onnx
 
     wanted = list(outputs)
-    needed, nodes = set(wanted), []
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output):
-            nodes.append(node)
-            needed |= reads(node)
+    nodes = needed_nodes(model.graph, wanted)
+    needed = set(wanted).union(*map(reads, nodes))
     graph = onnx.helper.make_graph(
-        nodes[::-1],
+        nodes,
         model.graph.name,
         [value for value in model.graph.input if value.name in needed],
         [value for value in model.graph.output if value.name in wanted],
@@ -286,6 +284,16 @@ def prune(model: "onnx.ModelProto", outputs: Iterable[str]) -> "onnx.ModelProto"
     return onnx.helper.make_model(
         graph, opset_imports=model.opset_import, ir_version=model.ir_version
     )
+
+
+def needed_nodes(graph: "onnx.GraphProto", names: Iterable[str]) -> "list[onnx.NodeProto]":
+    """Return the nodes that make some values, in order."""
+    needed, found = set(names), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed |= reads(node)
+            found.append(node)
+    return found[::-1]
 
 
 def reads(node: "onnx.NodeProto") -> set[str]:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from jataug.errors import ModelError
 from jataug.preprocessing import Preprocessing
 
-from ..graph.builder import Graph, Term
+from ..graph.builder import Graph, Term, as_model
 from ..graph.term import SOURCE
 from ..model.classifier import Classifier
 from ..model.load import image_shape
@@ -23,8 +23,6 @@ from ..preprocess import into_network, out_of_network
 from .differentiate import Trace, trace
 
 __all__ = ["Halves", "forward_half", "halves", "outer_shape", "row_shapes"]
-
-_IR_VERSION = 10
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def forward_half(
     terms = [instance.logits.cast(np.float32), *(instance.terms[value] for value in saved)]
     outputs = dict(zip(names, terms, strict=True))
     finished = graph.finish([image], outputs, "forward", opsets=network.opsets)
-    return ir.to_proto(ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug"))
+    return as_model(finished)
 
 
 def halves(network: Classifier, preprocessing: Preprocessing | None) -> Halves:
@@ -105,9 +103,8 @@ def halves(network: Classifier, preprocessing: Preprocessing | None) -> Halves:
     for value, name in zip(saved, _names(saved), strict=True):
         terms[value].value.name = name
         finished.inputs.append(terms[value].value)
-    model = ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug")
     forward = forward_half(network, preprocessing, saved)
-    return Halves(forward, ir.to_proto(model), _names(saved))
+    return Halves(forward, as_model(finished), _names(saved))
 
 
 def _names(saved: Sequence[ir.Value]) -> list[str]:
