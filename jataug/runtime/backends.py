@@ -17,7 +17,6 @@ __all__ = [
     "Buffer",
     "Engine",
     "EngineType",
-    "backend_version",
     "check_device",
     "check_recordable",
     "engine_type",
@@ -123,16 +122,6 @@ def check_recordable(backend: str, device: str, form: str) -> None:
             "cuda_graph: expected an artifact of the form step or unrolled, got loop, which no "
             "CUDA graph holds; export it with --form step"
         )
-
-
-def backend_version(backend: str) -> str:
-    """Return the version of a backend's package.
-
-    Raises:
-        RuntimeUnavailable: there is no such backend.
-        MissingExtra: it is not installed.
-    """
-    return str(_module(backend).version()).partition(" ")[2]
 
 
 def _module(backend: str) -> Any:
