@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from jataug.units import whole_levels
+
 if TYPE_CHECKING:
     from jataug.dataset import VerifyReport
 
@@ -58,7 +60,7 @@ def _pixels(report: "VerifyReport", largest: float, allowed: float) -> str:
 
 def _unit(radius: float) -> Callable[[float, bool], str]:
     """Return how changes are written: as parts of 255 where the radius is one."""
-    if round(255 * radius) / 255 == radius:
+    if whole_levels(radius) is not None:
         return lambda value, exceeded: f"{_number(255 * value, exceeded=exceeded)}/255"
     return lambda value, exceeded: _number(value, exceeded=exceeded)
 

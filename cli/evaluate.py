@@ -3,8 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,7 +21,7 @@ from .options import (
     source_options,
     threads_option,
 )
-from .progress import Bar
+from .progress import ProgressBar
 from .robustness import robustness_lines
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
         raise click.UsageError("--epoch: an evaluation has one epoch; use --seed")
     *paths, source = models
     formats = given.pop("formats")
-    with _Bars() as bars:
+    with _Bars("") as bars:
         images = open_images(source)
         say_classes(images, given)
         report = evaluate(paths, images, output, progress=bars, **_options(given))
@@ -133,30 +132,11 @@ def _write(formats: Sequence[str], output: Path, report: "Report") -> None:
         write_html([output / "report.json"], output / "report.html")
 
 
-class _Bars:
+class _Bars(ProgressBar):
     """A bar for each attack, one after the other."""
 
-    def __init__(self) -> None:
-        self._part: str | None = None
-        self._bar: Bar | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(kind, error, trace)
-
     def __call__(self, progress: "Progress") -> None:
-        from jataug.dataset import Progress as Shown
-
-        if progress.part != self._part:
-            self.__exit__(None, None, None)
-            self._part, self._bar = progress.part, Bar(progress.part)
-        assert self._bar is not None
-        self._bar(Shown(progress.done, progress.total))
+        """Show the progress."""
+        if progress.part != self.what:
+            self.start(progress.part)
+        self.show(progress.done, progress.total)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jataug.units import duration
+
 from .command import Command
 from .interrupt import INTERRUPTED, Interrupt
 from .options import (
@@ -20,7 +22,7 @@ from .options import (
     say_classes,
     source_options,
 )
-from .progress import Bar, JsonLines, duration
+from .progress import Bar, JsonLines
 
 if TYPE_CHECKING:
     from jataug.generator import Estimate, Report

@@ -11,23 +11,30 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 from tqdm import tqdm
 
+from jataug.units import duration
+
 if TYPE_CHECKING:
     from jataug.dataset import Progress
 
-__all__ = ["Bar", "JsonLines", "duration", "terminal_bar"]
+__all__ = ["Bar", "JsonLines", "ProgressBar"]
 
 _EVERY = 10.0
 """Seconds between two plain lines."""
 
 
-class Bar:
-    """Call it with a Progress after every batch; rate and time left are shown as it goes."""
+class ProgressBar:
+    """How far something is, with rate and time left.
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    Args:
+        what: the word before it.
+        unit: what is counted.
+        counted: the word before the count, on plain lines.
+    """
+
+    def __init__(self, what: str, unit: str = "img", counted: str = "") -> None:
+        self._unit, self._counted = unit, counted
         self._bar: Any = None
-        self._began = self._last = time.monotonic()
-        self._first: int | None = None
+        self.start(what)
 
     def __enter__(self) -> Self:
         return self
@@ -38,43 +45,61 @@ class Bar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._close()
 
-    def __call__(self, progress: "Progress") -> None:
-        """Show the progress."""
-        if progress.note:
-            self.say(progress.note)
+    def start(self, what: str) -> None:
+        """Begin something else, with a bar of its own."""
+        self._close()
+        self.what, self._bar = what, None
+        self._began = self._last = time.monotonic()
+        self._first: int | None = None
+
+    def show(self, done: int, total: int, words: str = "", before: int = 0) -> None:
+        """Show how many are done and what else there is to say. `before` were done at the start."""
         if sys.stderr.isatty():
-            self._draw(progress)
+            self._draw(done, total, words, before)
         else:
-            self._line(progress)
+            self._line(done, total, words)
 
     def say(self, text: str) -> None:
         """Write a line beside the bar."""
         if self._bar is not None:
             self._bar.clear()
-        click.echo(f"{self._what}: {text}", err=True)
+        click.echo(f"{self.what}: {text}", err=True)
 
-    def _draw(self, progress: "Progress") -> None:
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _draw(self, done: int, total: int, words: str, before: int) -> None:
         if self._bar is None:
-            self._bar = terminal_bar(self._what, progress.total, "img")
-        self._bar.set_postfix_str(_accuracy(progress), refresh=False)
-        self._bar.update(progress.done - self._bar.n)
+            self._bar = _terminal_bar(self.what, total, self._unit, before)
+        self._bar.set_postfix_str(words, refresh=False)
+        self._bar.update(done - self._bar.n)
 
-    def _line(self, progress: "Progress") -> None:
+    def _line(self, done: int, total: int, words: str) -> None:
         now = time.monotonic()
         if self._first is None:
-            self._first, self._began, self._last = progress.done, now, now
+            self._first, self._began, self._last = done, now, now
             return
-        if now - self._last < _EVERY and progress.done < progress.total:
+        if now - self._last < _EVERY and done < total:
             return
         self._last = now
-        rate = (progress.done - self._first) / max(now - self._began, 1e-9)
-        left = (progress.total - progress.done) / rate if rate else 0.0
-        parts = [f"{progress.done}/{progress.total}", f"{rate:.1f} img/s", f"{duration(left)} left"]
-        parts += filter(None, [_accuracy(progress)])
-        click.echo(f"{self._what}: {', '.join(parts)}", err=True)
+        rate = (done - self._first) / max(now - self._began, 1e-9)
+        left = (total - done) / rate if rate else 0.0
+        count = f"{self._counted} {done}/{total}".strip()
+        parts = [count, f"{rate:.1f} {self._unit}/s", f"{duration(left)} left", words]
+        click.echo(f"{self.what}: {', '.join(filter(None, parts))}", err=True)
+
+
+class Bar(ProgressBar):
+    """Call it with a Progress after every batch."""
+
+    def __call__(self, progress: "Progress") -> None:
+        """Show the progress."""
+        if progress.note:
+            self.say(progress.note)
+        self.show(progress.done, progress.total, _accuracy(progress))
 
 
 class JsonLines:
@@ -110,7 +135,7 @@ class JsonLines:
         click.echo(json.dumps(line, sort_keys=True), err=True)
 
 
-def terminal_bar(what: str, total: int, unit: str, initial: int = 0) -> Any:
+def _terminal_bar(what: str, total: int, unit: str, initial: int) -> Any:
     """Return a bar as wide as the terminal; 80 columns on one that does not know its width."""
     try:
         width = os.get_terminal_size(sys.stderr.fileno()).columns
@@ -120,19 +145,6 @@ def terminal_bar(what: str, total: int, unit: str, initial: int = 0) -> Any:
     return tqdm(
         desc=what, total=total, initial=initial, unit=unit, ncols=fixed, dynamic_ncols=not fixed
     )
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people: 12 s, 3 min 20 s, 5 h 10 min, 3 d 4 h."""
-    whole = round(seconds)
-    for size, unit, smaller, below in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // smaller} {below}"
-    return f"{seconds:.2g} s" if seconds < 10 else f"{whole} s"
 
 
 def _accuracy(progress: "Progress") -> str:

@@ -1,26 +1,20 @@
 """jataug train."""
 
 import os
-import sys
-import time
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .command import Command
 from .options import PATH, attack_config, attack_options, steps_option
-from .progress import terminal_bar
+from .progress import ProgressBar
 from .train_options import train_options
 
 if TYPE_CHECKING:
     from jataug.trainer import TrainProgress
 
 __all__ = ["command"]
-
-_EVERY = 10.0
-"""Seconds between two plain lines."""
 
 
 @click.command("train", cls=Command)
@@ -50,7 +44,7 @@ def command(**given: Any) -> None:
     paths = {name: str(given.pop(name)) for name in ("source", "output")}
     init = None if given["init"] is None else str(given["init"])
     config = TrainConfig(**{**given, **paths, "init": init, "attack": attack, "mixture": mixture})
-    with _Bar() as bar:
+    with _Bar("train", "step", "step") as bar:
         report = train(config, progress=bar, say=partial(click.echo, err=True))
     if not _writes():
         return
@@ -72,53 +66,12 @@ def _writes() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-class _Bar:
+class _Bar(ProgressBar):
     """Call it with a TrainProgress after every step."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._began = self._last = time.monotonic()
-        self._first: int | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
     def __call__(self, progress: "TrainProgress") -> None:
         """Show the progress."""
-        if sys.stderr.isatty():
-            self._draw(progress)
-        else:
-            self._line(progress)
-
-    def _draw(self, progress: "TrainProgress") -> None:
-        if self._bar is None:
-            self._bar = terminal_bar("train", progress.steps, "step", progress.step - 1)
-        self._bar.set_postfix_str(_words(progress), refresh=False)
-        self._bar.update(progress.step - self._bar.n)
-
-    def _line(self, progress: "TrainProgress") -> None:
-        now = time.monotonic()
-        if self._first is None:
-            self._first, self._began, self._last = progress.step, now, now
-            return
-        if now - self._last < _EVERY and progress.step < progress.steps:
-            return
-        self._last = now
-        rate = (progress.step - self._first) / max(now - self._began, 1e-9)
-        left = (progress.steps - progress.step) / rate
-        click.echo(
-            f"train: step {progress.step}/{progress.steps}, {left:.0f} s left, {_words(progress)}",
-            err=True,
-        )
+        self.show(progress.step, progress.steps, _words(progress), before=progress.step - 1)
 
 
 def _words(progress: "TrainProgress") -> str:

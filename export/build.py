@@ -21,7 +21,7 @@ from .attack.warp import reach_of
 from .check.agreement import check_logits, logits_difference
 from .check.gradient import check_artifact, check_gradient
 from .check.portable import check_portable
-from .graph.builder import Graph
+from .graph.builder import Graph, as_model
 from .model.classifier import Classifier
 from .model.element_types.precision import Precision, float32_twin, precision_of, prepare_in
 from .model.element_types.widen import widen
@@ -40,7 +40,6 @@ __all__ = ["Target", "build_attack", "checked_attack", "export_attack"]
 Target = Literal["cpu", "cuda", "portable"]
 """Where an artifact is to run; see `export_attack`."""
 
-_IR_VERSION = 10
 _LARGEST = 1_900_000_000
 """The most bytes of constants in an artifact. A protobuf message cannot exceed 2 GB."""
 
@@ -211,7 +210,7 @@ def build_attack(
         lower_masks(finished, network)
         rematerialize(finished)
         order_by_depth(finished)
-    model = ir.to_proto(ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug"))
+    model = as_model(finished)
     model.producer_version = jataug.__version__
     if network.head.taken_off:
         (logits,) = (value for value in model.graph.output if value.name == "logits")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from .checks import known_fields
+from .checks import digest, known_fields
 from .config import AttackConfig
 from .errors import ArtifactError, BudgetError, ModelError
 from .preprocessing import Preprocessing
@@ -25,6 +25,7 @@ __all__ = [
     "hiding_head",
     "is_artifact",
     "load_artifact",
+    "needed_nodes",
     "prune",
     "reads",
     "sign",
@@ -156,7 +157,7 @@ class Manifest:
 def sign(model: "onnx.ModelProto", manifest: Manifest) -> None:
     """Write the manifest into the model, with digests that tie the two together."""
     data = {**manifest.to_dict(), "graph_sha256": graph_digest(model)}
-    data["manifest_sha256"] = _digest(data)
+    data["manifest_sha256"] = digest(data, finite=False)
     del model.metadata_props[:]
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, json.dumps(data, sort_keys=True)
@@ -217,7 +218,7 @@ def _check(model: "onnx.ModelProto", data: Any) -> Manifest:
         raise ArtifactError("manifest: expected a JSON object")
     graph, own = data.pop("graph_sha256", None), data.pop("manifest_sha256", None)
     manifest = Manifest.from_dict(data)
-    if own != _digest({**data, "graph_sha256": graph}):
+    if own != digest({**data, "graph_sha256": graph}, finite=False):
         raise ArtifactError("the manifest was edited after the export; export the attack again")
     names = [value.name for value in model.graph.input]
     sizes = {
@@ -264,11 +265,6 @@ def hiding_head(model: "onnx.ModelProto") -> str | None:
             return None
 
 
-def _digest(data: dict[str, Any]) -> str:
-    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
 def prune(model: "onnx.ModelProto", outputs: Iterable[str]) -> "onnx.ModelProto":
     """Return a copy that computes `outputs` alone, with the nodes, inputs and weights that they
     need.
@@ -276,13 +272,10 @@ def prune(model: "onnx.ModelProto", outputs: Iterable[str]) -> "onnx.ModelProto"
     import onnx
 
     wanted = list(outputs)
-    needed, nodes = set(wanted), []
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output):
-            nodes.append(node)
-            needed |= reads(node)
+    nodes = needed_nodes(model.graph, wanted)
+    needed = set(wanted).union(*map(reads, nodes))
     graph = onnx.helper.make_graph(
-        nodes[::-1],
+        nodes,
         model.graph.name,
         [value for value in model.graph.input if value.name in needed],
         [value for value in model.graph.output if value.name in wanted],
@@ -291,6 +284,16 @@ def prune(model: "onnx.ModelProto", outputs: Iterable[str]) -> "onnx.ModelProto"
     return onnx.helper.make_model(
         graph, opset_imports=model.opset_import, ir_version=model.ir_version
     )
+
+
+def needed_nodes(graph: "onnx.GraphProto", names: Iterable[str]) -> "list[onnx.NodeProto]":
+    """Return the nodes that make some values, in order."""
+    needed, found = set(names), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed |= reads(node)
+            found.append(node)
+    return found[::-1]
 
 
 def reads(node: "onnx.NodeProto") -> set[str]:

@@ -6,27 +6,43 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from .errors import DataError
+from .errors import DataError, JataugError
 
 __all__ = ["canonical", "check_integer", "digest", "known_fields"]
 
 
-def canonical(value: Any) -> str:
-    """Return JSON that is the same for equal values: sorted keys, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def canonical(value: Any, *, finite: bool = True) -> str:
+    """Return JSON that is the same for equal values: sorted keys, no spaces, ASCII.
+
+    Args:
+        value: JSON types.
+        finite: refuse NaN and infinities, which are not JSON, with a ValueError.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=not finite)
 
 
-def digest(value: Any) -> str:
+def digest(value: Any, *, finite: bool = True) -> str:
     """Return the sha256 of the canonical JSON of a value."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
+    return hashlib.sha256(canonical(value, finite=finite).encode()).hexdigest()
 
 
-def check_integer(name: str, value: Any, least: int, most: int = 2**31 - 1) -> None:
-    """Refuse what is not an integer in [least, most]."""
+def check_integer(
+    name: str,
+    value: Any,
+    least: int,
+    most: int = 2**31 - 1,
+    *,
+    error: type[JataugError] = DataError,
+) -> None:
+    """Refuse what is not an integer in [least, most].
+
+    Raises:
+        error: it is another number, a bool, or no number.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise DataError(f"{name}: expected an integer >= {least}, got {value!r}")
+        raise error(f"{name}: expected an integer >= {least}, got {value!r}")
     if value > most:
-        raise DataError(f"{name}: expected at most {most}, got {value}")
+        raise error(f"{name}: expected at most {most}, got {value}")
 
 
 def known_fields(kind: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:

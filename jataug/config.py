@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
 from .budget import FlowBudget, PixelBudget, radius_of
+from .checks import check_integer
 from .errors import BudgetError
 
 __all__ = ["PRESETS", "AttackConfig", "Composition", "Keep", "Objective", "Order", "Start"]
@@ -82,10 +83,7 @@ class AttackConfig:
         for name, kind in (("flow", FlowBudget), ("pixel", PixelBudget)):
             if not isinstance(value := getattr(self, name), kind):
                 raise BudgetError(f"{name}: expected a {kind.__name__}, got {value!r}")
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise BudgetError(f"steps: expected an integer >= 0, got {self.steps!r}")
-        if self.steps > _MOST_STEPS:
-            raise BudgetError(f"steps: expected at most {_MOST_STEPS}, got {self.steps}")
+        check_integer("steps", self.steps, 0, _MOST_STEPS, error=BudgetError)
         for name, choices in _CHOICES.items():
             if (value := getattr(self, name)) not in get_args(choices):
                 expected = ", ".join(get_args(choices))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Difference", "differing", "differing_sources", "levels", "refusal"]
+__all__ = ["Difference", "differing", "differing_sources", "refusal"]
 
 _SHOWN = 40
 """Characters of a value; more explain nothing."""
@@ -75,13 +75,6 @@ def differing_sources(there: Mapping[str, Any], asked: Mapping[str, Any]) -> lis
         text = "files of the source were changed since, or it is another source"
         return [Difference("source", "", "", text=text)]
     return found
-
-
-def levels(radius: float | None) -> str:
-    """Return a pixel radius as it is typed: 8/255 where it is that."""
-    found = (radius or 0.0) * 255
-    whole = abs(found - round(found)) < 1e-6 and round(found)
-    return f"{round(found)}/255" if whole else f"{radius or 0:g}"
 
 
 def _words(value: Any) -> str:

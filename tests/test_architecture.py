@@ -30,6 +30,7 @@ FOUNDATION = {
     "process",
     "result",
     "streams",
+    "units",
     "warp",
 }
 SHARED = FOUNDATION | {"jataug"}  # "jataug" is the package itself, as in `import jataug`

@@ -22,9 +22,9 @@ from jataug.drawing import (
     lengthening,
     perturbation,
     picture,
-    radius_255,
 )
 from jataug.export import export_attack
+from jataug.units import radius_255
 from jataug.warp import warp
 
 DEMO = Path(jataug.__file__).parent / "demo"

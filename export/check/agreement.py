@@ -23,7 +23,7 @@ from jataug.runtime.onnxruntime import Engine
 
 from ..gradient.differentiate import Trace, trace
 from ..gradient.split_vjp import outer_shape
-from ..graph.builder import Graph
+from ..graph.builder import Graph, as_model
 from ..graph.term import Term
 from ..model.classifier import Classifier
 from ..model.element_types.precision import Precision, float32_twin
@@ -188,7 +188,7 @@ def _forward(
     outputs = {"inside": inside, "logits": logits.cast(np.float32)}
     outputs |= {name: instance.terms[value] for name, value in inner.items()}
     finished = graph.finish([image, *opened], outputs, "forward", opsets=network.opsets)
-    return ir.to_proto(ir.Model(finished, ir_version=10))
+    return as_model(finished)
 
 
 def _before_head(network: Classifier, instance: Trace) -> Term | None:

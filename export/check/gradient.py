@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from jataug.artifact import Manifest, prune
@@ -15,7 +14,7 @@ from jataug.preprocessing import Preprocessing
 from jataug.runtime.onnxruntime import Engine, version
 
 from ..gradient.differentiate import trace
-from ..graph.builder import Graph
+from ..graph.builder import Graph, as_model
 from ..model.classifier import Classifier
 from ..model.weights import weight_inputs
 from ..preprocess import into_network, out_of_network
@@ -30,6 +29,7 @@ __all__ = [
     "nchw",
     "open_half",
     "probe_images",
+    "require_small",
 ]
 
 Array = NDArray[Any]
@@ -121,17 +121,7 @@ def check_gradient(
     if not np.isfinite(np.concatenate([part.ravel() for part in run(images)])).all():
         raise CheckError("self-check: the logits or the gradient of a random image are not finite")
     error = directional_error(evaluate, lambda x: run(x)[1], images, cotangent)
-    if error == math.inf:
-        raise CheckError(
-            "self-check: the gradient of a random image is zero everywhere; nothing was written "
-            f"(--no-check skips this){_advice(network)}"
-        )
-    if error > TOLERANCE:
-        raise CheckError(
-            f"self-check: the gradient differs from finite differences by {error:.1%}, more than "
-            f"the tolerance of {TOLERANCE:.0%}; nothing was written (--no-check skips this)"
-            f"{_advice(network)}"
-        )
+    require_small(error, "image", _advice(network))
     if size > 1:
         dynamic = any(node.op_type == "DynamicQuantizeLinear" for node in network.nodes)
         _check_mixing(run, images, exact=not dynamic)
@@ -162,6 +152,29 @@ def open_half(model: onnx.ModelProto, sizes: Mapping[str, int], device: str) -> 
         return Engine(model, sizes, device)
     except ModelError as error:
         raise CheckError(f"self-check: {error} (--no-check writes the file unchecked)") from error
+
+
+def require_small(error: float, what: str, advice: str = "") -> None:
+    """Refuse a `directional_error` above TOLERANCE.
+
+    Args:
+        error: as it was returned.
+        what: what the gradient is of: a random image.
+        advice: what to do, after the cause.
+
+    Raises:
+        CheckError: it is larger, or no number.
+    """
+    if error == math.inf:
+        raise CheckError(
+            f"self-check: the gradient of a random {what} is zero everywhere; nothing was written "
+            f"(--no-check skips this){advice}"
+        )
+    if not error <= TOLERANCE:
+        raise CheckError(
+            f"self-check: the gradient differs from finite differences by {error:.1%}, expected "
+            f"at most {TOLERANCE:.0%}; nothing was written (--no-check skips this){advice}"
+        )
 
 
 def check_direction(gradient: Array, reference: Array) -> None:
@@ -234,7 +247,7 @@ def gradient_graph(
     }
     inputs = [image, cotangent, *opened]
     finished = graph.finish(inputs, outputs, "gradient", opsets=network.opsets)
-    return ir.to_proto(ir.Model(finished, ir_version=10))
+    return as_model(finished)
 
 
 def nchw(network: Classifier, preprocessing: Preprocessing) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from jataug.errors import ModelError, UnsupportedOperator
 
-from ..graph.builder import Graph
+from ..graph.builder import Graph, as_model
 from ..graph.quantised_values import dequantised, is_quantised
 from ..graph.term import SOURCE, Builder, Shape, Term
 from ..model.classifier import Classifier
@@ -204,8 +204,7 @@ def vjp(network: Classifier, *, rounded: bool = True) -> onnx.ModelProto:
     lower_masks(finished, network)
     rematerialize(finished)
     order_by_depth(finished)
-    result = ir.Model(finished, ir_version=10, producer_name="jataug")
-    return ir.to_proto(result)
+    return as_model(finished)
 
 
 def _check_shape(gradient: Term, shape: Shape) -> None:

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from jataug.preprocessing import Preprocessing
 from jataug.runtime.inputs import as_images
 from jataug.runtime.onnxruntime import Engine
 
-from ..graph.builder import Graph
+from ..graph.builder import Graph, as_model
 from ..model.load import image_shape, load_model, prepare
 from ..preprocess import into_network
 from .differentiate import trace
@@ -49,7 +48,7 @@ def predictor(
     )
     count = batch if isinstance(batch, int) else _BATCH
     classes = int(network.logits_shape[1])
-    engine = Engine(ir.to_proto(ir.Model(finished, ir_version=10)), {"N": count}, device)
+    engine = Engine(as_model(finished), {"N": count}, device)
 
     def predict(images: Any) -> NDArray[np.float32]:
         pixels = as_images(images, shape).pixels

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from jataug.errors import ModelError
 from jataug.preprocessing import Preprocessing
 
-from ..graph.builder import Graph, Term
+from ..graph.builder import Graph, Term, as_model
 from ..graph.term import SOURCE
 from ..model.classifier import Classifier
 from ..model.load import image_shape
@@ -24,8 +24,6 @@ from ..preprocess import into_network, out_of_network
 from .differentiate import Trace, trace
 
 __all__ = ["SplitVjp", "forward_graph", "outer_shape", "row_shapes", "split_vjp"]
-
-_IR_VERSION = 10
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def forward_graph(
     terms = [instance.logits.cast(np.float32), *(instance.terms[value] for value in saved)]
     outputs = dict(zip(names, terms, strict=True))
     finished = graph.finish([image], outputs, "forward", opsets=network.opsets)
-    return ir.to_proto(ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug"))
+    return as_model(finished)
 
 
 def split_vjp(network: Classifier, preprocessing: Preprocessing | None) -> SplitVjp:
@@ -111,9 +109,8 @@ def split_vjp(network: Classifier, preprocessing: Preprocessing | None) -> Split
     for value, name in zip(saved, _names(saved), strict=True):
         terms[value].value.name = name
         finished.inputs.append(terms[value].value)
-    model = ir.Model(finished, ir_version=_IR_VERSION, producer_name="jataug")
     forward = forward_graph(network, preprocessing, saved)
-    return SplitVjp(forward, ir.to_proto(model), _names(saved))
+    return SplitVjp(forward, as_model(finished), _names(saved))
 
 
 def _names(saved: Sequence[ir.Value]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -11,9 +12,20 @@ from jataug.errors import ModelError
 
 from .term import Dim, Shape, Term
 
-__all__ = ["Dim", "Graph", "Shape", "Term", "needed_nodes", "reads"]
+__all__ = [
+    "Dim",
+    "Graph",
+    "Shape",
+    "Term",
+    "as_model",
+    "initializer_of",
+    "needed_nodes",
+    "reads",
+]
 
 Array = NDArray[Any]
+
+_IR_VERSION = 10
 
 
 class Graph:
@@ -98,15 +110,8 @@ class Graph:
     def initializer(self, name: str, array: Array) -> Term:
         """Add a named constant that is never shared, and return it."""
         name = self.unique(name)
-        tensor = ir.Tensor(np.array(array, order="C"), name=name)
-        value = ir.Value(
-            name=name,
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-        )
-        self.constants[name] = value
-        return self._constant_term(value)
+        self.constants[name] = initializer_of(name, array)
+        return self._constant_term(self.constants[name])
 
     def _constant_term(self, value: ir.Value) -> Term:
         tensor = value.const_value
@@ -173,6 +178,18 @@ class Graph:
             opset_imports={d: v for d, v in (opsets or {}).items() if d in domains},
             name=name,
         )
+
+
+def as_model(graph: ir.Graph) -> onnx.ModelProto:
+    """Return a finished main graph as a model."""
+    return ir.to_proto(ir.Model(graph, ir_version=_IR_VERSION, producer_name="jataug"))
+
+
+def initializer_of(name: str, array: Any) -> ir.Value:
+    """Return a constant, to be registered at a graph."""
+    tensor = ir.Tensor(np.array(array, order="C"), name=name)
+    shape, kind = ir.Shape(tensor.shape), ir.TensorType(tensor.dtype)
+    return ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
 
 
 def _sizes(value: ir.Value) -> Shape | None:

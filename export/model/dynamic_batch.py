@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from jataug.errors import ModelError
-from jataug.runtime.onnxruntime import Engine
+from jataug.errors import MissingExtra, ModelError
+from jataug.runtime.onnxruntime import Engine, load
 
 from ..graph.builder import Dim, Shape
 from ..graph.quantised_values import is_quantised
@@ -108,13 +108,13 @@ _SIZED: dict[str, Callable[[ir.Model, ir.Node, Shape, Shape], bool]] = {
 }
 
 
-def _set_sizes(model: ir.Model, node: ir.Node, i: int, sizes: Any) -> ir.Value:
+def _set_sizes(model: ir.Model, node: ir.Node, i: int, sizes: list[Dim]) -> ir.Value:
     value = register(model.graph, f"{node.name}_sizes", np.array(sizes, np.int64))
     node.replace_input_with(i, value)
     return value
 
 
-def free_batch(model: ir.Model, image: str, shape: Shape) -> list[Callable[[], None]] | None:
+def free_batch(model: ir.Model, image: str, shape: Shape) -> bool:
     """Rewrite, in place, the constants that hold the file's batch size, so that any batch runs.
 
     Args:
@@ -123,40 +123,36 @@ def free_batch(model: ir.Model, image: str, shape: Shape) -> list[Callable[[], N
         shape: the image's, with the batch size that the file was made for.
 
     Returns:
-        Functions that undo the rewriting, in the order to call them; None where the batch cannot be
-        freed, and then nothing is changed.
+        Whether any batch runs now. If False, the model may be changed in part: throw it away.
     """
     fixed, free = Walk(model, image, shape), Walk(model, image, (PROBES[0], *shape[1:]))
-    undo: list[Callable[[], None]] = []
+    changed = False
     try:
         for node in list(model.graph):
             fixed.visit(node)
             rewrite = None if node.domain else _REWRITES.get(node.op_type)
             if rewrite is not None:
-                undo += rewrite(model, node, fixed, free)
+                changed |= rewrite(model, node, fixed, free)
             free.visit(node)
     except ModelError:
-        for step in reversed(undo):
-            step()
-        return None
-    return undo[::-1]
+        return False
+    return changed
 
 
-def _free_reshape(
-    model: ir.Model, node: ir.Node, fixed: Walk, free: Walk
-) -> list[Callable[[], None]]:
+def _free_reshape(model: ir.Model, node: ir.Node, fixed: Walk, free: Walk) -> bool:
     """Set the outermost size that holds the batch to -1, and keep the inner sizes."""
     before, after = (fixed.infos.get(_name(v)) for v in (node.inputs[0], node.outputs[0]))
     now = free.infos.get(_name(node.inputs[0]))
     target = constant(node.inputs[1])
     if before is None or after is None or now is None or target is None:
-        return []
+        return False
     axis = _batch_axis(before.shape, now.shape)
     place = None if axis is None else _place(before.shape, axis, after.shape, int(fixed.batch))
     if place is None:
-        return []
+        return False
     sizes = [-1 if i == place else size for i, size in enumerate(after.shape)]
-    return [_replaced(model, node, 1, sizes, free)]
+    free.learn(_set_sizes(model, node, 1, sizes))
+    return True
 
 
 def _batch_axis(before: Shape, now: Shape) -> int | None:
@@ -175,9 +171,7 @@ def _place(before: Shape, axis: int, after: Shape, batch: int) -> int | None:
     return None
 
 
-def _free_concat(
-    model: ir.Model, node: ir.Node, fixed: Walk, free: Walk
-) -> list[Callable[[], None]]:
+def _free_concat(model: ir.Model, node: ir.Node, fixed: Walk, free: Walk) -> bool:
     """Expand constants of batch 1, such as a class token, to the batch of the other inputs."""
     along = node.attributes["axis"].as_int()
     shapes = [(v, free.infos.get(_name(v))) for v in node.inputs]
@@ -189,18 +183,18 @@ def _free_concat(
         or not others
         or len(others) + len(constants) < len(shapes)
     ):
-        return []
+        return False
     lead, info = others[0]
     was = fixed.infos.get(_name(lead))
     axis = None if was is None else _batch_axis(was.shape, info.shape)
     if axis is None or axis == along % len(info.shape) or lead is None:
-        return []
-    return [undo for i in constants for undo in _expanded(model, node, i, lead, axis, free)]
+        return False
+    for i in constants:
+        _expand(model, node, i, lead, axis, free)
+    return True
 
 
-def _expanded(
-    model: ir.Model, node: ir.Node, i: int, lead: ir.Value, axis: int, free: Walk
-) -> list[Callable[[], None]]:
+def _expand(model: ir.Model, node: ir.Node, i: int, lead: ir.Value, axis: int, free: Walk) -> None:
     old = node.inputs[i]
     rank = len(free.infos[_name(old)].shape)
     prefix = f"{node.name}_{i}"
@@ -217,46 +211,26 @@ def _expanded(
         free.visit(step)
     node.replace_input_with(i, expand.outputs[0])
 
-    def undo() -> None:
-        node.replace_input_with(i, old)
-        model.graph.remove([expand, target, size], safe=True)
 
-    return [undo]
-
-
-def _free_resize(
-    model: ir.Model, node: ir.Node, fixed: Walk, free: Walk
-) -> list[Callable[[], None]]:
+def _free_resize(model: ir.Model, node: ir.Node, fixed: Walk, free: Walk) -> bool:
     sizes = constant(node.inputs[3]) if len(node.inputs) > 3 else None
     before, now = fixed.infos.get(_name(node.inputs[0])), free.infos.get(_name(node.inputs[0]))
     if sizes is None or before is None or now is None or "axes" in node.attributes:
-        return []
+        return False
     axis = _batch_axis(before.shape, now.shape)
     if axis is None or sizes[axis] != before.shape[axis]:
-        return []
+        return False
     axes = [i for i in range(len(sizes)) if i != axis]
     node.attributes["axes"] = ir.AttrInt64s("axes", axes)
-    undo = _replaced(model, node, 3, sizes[axes].tolist(), free)
-
-    def drop_axes() -> None:
-        del node.attributes["axes"]
-
-    return [drop_axes, undo]
+    free.learn(_set_sizes(model, node, 3, sizes[axes].tolist()))
+    return True
 
 
-_REWRITES: dict[str, Callable[[ir.Model, ir.Node, Walk, Walk], list[Callable[[], None]]]] = {
+_REWRITES: dict[str, Callable[[ir.Model, ir.Node, Walk, Walk], bool]] = {
     "Concat": _free_concat,
     "Reshape": _free_reshape,
     "Resize": _free_resize,
 }
-
-
-def _replaced(
-    model: ir.Model, node: ir.Node, i: int, sizes: list[Dim], free: Walk
-) -> Callable[[], None]:
-    old = node.inputs[i]
-    free.learn(_set_sizes(model, node, i, sizes))
-    return lambda: node.replace_input_with(i, old)
 
 
 def works_alike(fixed: Any, free: Any, image: str, shape: tuple[int, ...]) -> bool:
@@ -267,7 +241,17 @@ def works_alike(fixed: Any, free: Any, image: str, shape: tuple[int, ...]) -> bo
         free: the freed model.
         image: the name of the image input.
         shape: the image's, with the original's batch size.
+
+    Raises:
+        MissingExtra: ONNX Runtime is not installed.
     """
+    try:
+        load()
+    except MissingExtra as error:
+        raise MissingExtra(
+            f"the model's batch is fixed at {shape[0]}; whether it can be freed is measured on "
+            f"ONNX Runtime. {error}"
+        ) from None
     generator = np.random.Generator(np.random.Philox(key=3))
     batch = shape[0]
     images = generator.random((3 * batch, *shape[1:]))
@@ -278,7 +262,7 @@ def works_alike(fixed: Any, free: Any, image: str, shape: tuple[int, ...]) -> bo
         parts = [images[k : k + batch] for k in range(0, len(images), batch)]
         one = np.concatenate([_first(single.run({image: part})) for part in parts])
         found = _first(whole.run({image: images}))
-    except Exception:  # a missing or failing runtime proves nothing
+    except Exception:  # a runtime that fails, with errors of its own, proves nothing
         return False
     if one.shape != found.shape or not np.array_equal(np.isfinite(one), np.isfinite(found)):
         return False

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
 
-from jataug.artifact import reads
+from jataug.artifact import needed_nodes, reads
 from jataug.errors import ModelError
 
 __all__ = ["keep_tensors", "normalized", "read_model"]
@@ -178,7 +178,7 @@ def keep_tensors(proto: onnx.ModelProto, of: str | None) -> None:
     makers = {name: node for node in graph.node for name in node.output}
     others = [v.name for v in graph.output if v.type.WhichOneof("value") not in (None, _TENSOR)]
     wanted = of or (others[0] if others else graph.output[0].name if graph.output else "")
-    path = _needed(graph, {wanted})
+    path = needed_nodes(graph, {wanted})
     learned = [node for node in path if node.domain == _CLASSIC]
     if learned and (of or others or len(graph.output) == 1):
         node = learned[-1]
@@ -201,7 +201,7 @@ def keep_tensors(proto: onnx.ModelProto, of: str | None) -> None:
             f"output {wanted!r}, made by {kind}, is no tensor; name the logits with --logits"
         )
     kept = [value for value in graph.output if value.name not in others]
-    nodes = _needed(graph, {wanted, *(value.name for value in kept)})
+    nodes = needed_nodes(graph, {wanted, *(value.name for value in kept)})
     values = [value for value in graph.value_info if value.type.WhichOneof("value") == _TENSOR]
     lists: Any = ((graph.node, nodes), (graph.output, kept), (graph.value_info, values))
     for field, left in lists:
@@ -215,16 +215,6 @@ def keep_tensors(proto: onnx.ModelProto, of: str | None) -> None:
 
 _TENSOR = "tensor_type"
 _CLASSIC = "ai.onnx.ml"
-
-
-def _needed(graph: onnx.GraphProto, names: set[str]) -> list[onnx.NodeProto]:
-    """Return the nodes that make some values, in order."""
-    needed, found = set(names), []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            needed |= reads(node)
-            found.append(node)
-    return found[::-1]
 
 
 def _check_weights(proto: onnx.ModelProto) -> None:

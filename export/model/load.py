@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import onnx
 import onnx_ir as ir
@@ -147,18 +147,29 @@ def prepare(
     Raises:
         ModelError: the model is not a classifier, or its shapes cannot be inferred.
         UnsupportedOperator: a node draws random numbers, or mixes the images of a batch.
+        MissingExtra: the file's batch is fixed, and there is no ONNX Runtime to check it freed.
     """
     with explain_invalid(proto):
         proto = normalized(proto)
         keep_tensors(proto, of)
         proto = _at_opset(proto, opset)
         plan = _Plan(proto, wrt, of, preprocessing, size, tuple(weights))
-        for way in ("as it is", "freed"):
+        for way in _WAYS[:-1]:
             try:
                 return _prepared(plan, way)
             except _OtherBatch:
                 continue
-        return _prepared(plan, "fixed")
+        return _prepared(plan, _WAYS[-1])
+
+
+_Way = Literal["as it is", "freed", "fixed"]
+_WAYS: tuple[_Way, ...] = get_args(_Way)
+"""What is done about the batch, tried in this order until one works.
+
+as it is: the graph runs at any batch already, whatever the file declares.
+freed: the constants that hold the file's batch are rewritten.
+fixed: the batch stays the file's.
+"""
 
 
 class _OtherBatch(ModelError):
@@ -193,7 +204,7 @@ class _Plan:
         return model, image, graph.outputs[place], dims
 
 
-def _prepared(plan: _Plan, way: str) -> Classifier:
+def _prepared(plan: _Plan, way: _Way) -> Classifier:
     model, image, logits, dims = plan.folded()
     image_name, output = image.name or "", logits.name or ""
     fixed = (int(dims[0] or 1), *dims[1:]) if dims else ()
@@ -247,7 +258,7 @@ def _free(model: ir.Model, image: str, fixed: Shape, classifier: bool) -> None:
         raise _OtherBatch("nothing in the graph holds the batch")
 
 
-def _require_batch(plan: _Plan, way: str, dims: list[Any], output: Info | None) -> None:
+def _require_batch(plan: _Plan, way: _Way, dims: list[Any], output: Info | None) -> None:
     """Refuse logits without a batch axis. Other outputs pass if the file leaves the batch open."""
     if way == "fixed" or (output is not None and output.shape[:1] == (BATCH,)):
         return

@@ -12,7 +12,7 @@ from itertools import count
 
 import onnx_ir as ir
 
-from ..graph.builder import reads
+from ..graph.builder import initializer_of, reads
 
 __all__ = ["SIZES", "order_by_depth", "rematerialize"]
 
@@ -144,9 +144,8 @@ class _Constants:
             assert value.const_value is not None
             array = value.const_value.numpy()
             name = self.unique(f"{value.name}_again")
-            tensor = ir.Tensor(array.reshape(() if array.ndim else (1,)), name=name)
-            copy = ir.Value(name=name, type=value.type, shape=tensor.shape, const_value=tensor)
-            self.graph.initializers[name] = copy
+            copy = initializer_of(name, array.reshape(() if array.ndim else (1,)))
+            self.graph.register_initializer(copy)
             self.reshaped[value] = copy
         return self.reshaped[value]
 

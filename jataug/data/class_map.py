@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import check_integer
 from ..errors import DataError
 from .source import Source
 
@@ -250,9 +251,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _checked(numbers: dict[str, int], count: int | None, where: str) -> dict[str, int]:
+    most = 2**31 - 1 if count is None else count - 1
     for name, number in numbers.items():
-        whole = isinstance(number, int) and not isinstance(number, bool)
-        if not whole or number < 0 or (count is not None and number >= count):
-            domain = "an integer >= 0" if count is None else f"in [0, {count})"
-            raise DataError(f"{where}: expected {name!r} {domain}, got {number!r}")
+        check_integer(f"{where}: {name!r}", number, 0, most)
     return numbers

@@ -3,12 +3,12 @@ centre.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..checks import check_integer
 from ..errors import DataError
 from .readers.decode import MAX_PIXELS
 
@@ -34,17 +34,18 @@ class Geometry:
     crop: int | tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        _check_size("resize", self.resize)
+        if self.resize is not None:
+            check_integer("resize", self.resize, 1)
         if isinstance(self.crop, tuple | list):
             if len(self.crop) != 2:
                 raise DataError(f"crop: expected one size or (height, width), got {self.crop!r}")
             object.__setattr__(self, "crop", tuple(self.crop))
             for size in self.crop:
-                _check_size("crop", size)
-        else:
-            _check_size("crop", self.crop)
-            if self.crop is not None:  # one form, so that equal geometries are equal plans
-                object.__setattr__(self, "crop", (self.crop, self.crop))
+                check_integer("crop", size, 1)
+        elif self.crop is not None:
+            check_integer("crop", self.crop, 1)
+            # One form, so that equal geometries are equal plans.
+            object.__setattr__(self, "crop", (self.crop, self.crop))
 
     def apply(self, image: Pixels, where: str) -> Pixels:
         """Return the image (height, width, channel), uint8, resized and cropped.
@@ -88,11 +89,6 @@ def prepare(image: Pixels, geometry: Geometry, shape: tuple[int, int, int], wher
 def _advice(height: int, width: int) -> str:
     crop = f"{height}" if height == width else f"{height},{width}"
     return f"--resize {round(max(height, width) * 8 / 7)} --crop {crop}"
-
-
-def _check_size(name: str, size: Any) -> None:
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise DataError(f"{name}: expected a positive number of pixels, got {size!r}")
 
 
 def _resize(image: Pixels, shorter: int, where: str) -> Pixels:

@@ -10,10 +10,11 @@ from typing import Any
 
 from ..config import AttackConfig
 from ..preprocessing import Preprocessing
+from ..units import typed_radius
 from .formats import format_of
 from .verify.budget_checks import level_note
 
-__all__ = ["CARD", "CLASSES", "PICTURE", "card", "export_command", "generate_command", "levels"]
+__all__ = ["CARD", "CLASSES", "PICTURE", "card", "export_command", "generate_command"]
 
 CARD, PICTURE, CLASSES = "README.md", "preview.png", "classes.json"
 """Where the card, its picture and the names of the classes are, in a data set."""
@@ -62,12 +63,6 @@ def card(index: Index, *, picture: bool, class_folders: bool) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def levels(radius: float) -> str:
-    """Return a radius in image units as a part of 255 where it is one: "8/255"."""
-    times = round(255 * radius)
-    return f"{times}/255" if radius == times / 255 else repr(radius)
-
-
 def export_command(
     attack: Mapping[str, Any], preprocessing: Mapping[str, Any] | None = None
 ) -> str:
@@ -78,7 +73,7 @@ def export_command(
     options = {
         "flow": repr(flow["radius"]),
         "flow-norm": flow["norm"],
-        "pixel": levels(pixel["radius"]),
+        "pixel": typed_radius(pixel["radius"]),
         "pixel-norm": pixel["norm"],
         **{k.replace("_", "-"): attack[k] for k in attack if k not in ("flow", "pixel")},
     }

@@ -14,7 +14,6 @@ __all__ = [
     "Plan",
     "Shard",
     "part_of",
-    "share_of",
 ]
 
 FORMATS = ("folder", "npz", "tar", "parquet")
@@ -130,13 +129,3 @@ def part_of(share: str | None) -> tuple[int, int]:
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise DataError(f"shard: expected i/n with 1 <= i <= n, such as 2/4, got {share!r}")
     return int(part), int(parts)
-
-
-def share_of(shards: list[Shard], share: str | None) -> list[Shard]:
-    """Return part i of n of the shards ("1/4" to "4/4"); all for None.
-
-    Raises:
-        DataError: as `part_of`.
-    """
-    part, parts = part_of(share)
-    return shards[part - 1 :: parts]

@@ -11,7 +11,7 @@ from .panels import (
     picture,
     shown_size,
 )
-from .text import Font, confidence, font_for, printable, radius_255
+from .text import Font, confidence, font_for, printable
 
 __all__ = [
     "Arrow",
@@ -26,6 +26,5 @@ __all__ = [
     "perturbation",
     "picture",
     "printable",
-    "radius_255",
     "shown_size",
 ]

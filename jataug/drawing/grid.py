@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ..errors import DataError
+from ..units import radius_255
 from . import (
     arrows,
     confidence,
@@ -18,7 +19,6 @@ from . import (
     perturbation,
     picture,
     printable,
-    radius_255,
     shown_size,
 )
 

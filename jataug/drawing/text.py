@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from PIL import ImageFont
 
-__all__ = ["Font", "confidence", "font_for", "printable", "radius_255"]
+__all__ = ["Font", "confidence", "font_for", "printable"]
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -47,11 +47,6 @@ def confidence(share: float) -> str:
     if 0 < share < 0.0005:
         return "<0.1%"
     return ">99.9%" if 0.9995 <= share < 1 else f"{100 * share:.1f}%"
-
-
-def radius_255(radius: float) -> str:
-    """Return a radius of images in [0, 1] in levels of 8 bits: "8/255"."""
-    return f"{round(255 * radius, 2):g}/255"
 
 
 def font_for(text: str, size: int) -> tuple[Font, str]:

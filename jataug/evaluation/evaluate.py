@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..budget import FlowBudget, PixelBudget
+from ..checks import check_integer
 from ..data import ClassOrder, Geometry, Source, check_outside, open_source
 from ..data.class_map import Classes
 from ..data.skip import OnError
@@ -126,7 +127,7 @@ def evaluate(
         tf32=tf32,
     )
     if threads is not None:
-        _check_integer("threads", threads)
+        check_integer("threads", threads, 1)
     if identity is not None and not (isinstance(identity, str) and identity):
         raise DataError(f"identity: expected a string that is not empty, got {identity!r}")
     held = source if isinstance(source, Source) else open_source(source)
@@ -167,13 +168,6 @@ def evaluate(
     return evaluation.report(command)
 
 
-def _check_integer(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise DataError(f"{name}: expected an integer >= 1, got {value!r}")
-    if value >= 2**31:
-        raise DataError(f"{name}: expected at most {2**31 - 1}, got {value}")
-
-
 def _check_flow(flow: FlowBudget, shape: tuple[int, int, int]) -> None:
     if flow.radius > max(shape[1:]):
         raise BudgetError(
@@ -207,7 +201,7 @@ class _Evaluation:
         identity: str | None,
         progress: Callable[[Progress], object] | None,
     ) -> None:
-        _check_integer("batch_size", batch_size)
+        check_integer("batch_size", batch_size, 1)
         _check_flow(settings.flow, named_models[0].model.image_shape)
         self._models, self._count, self._images = list(named_models), count, images
         self._settings, self._batch_size, self._progress = settings, batch_size, progress

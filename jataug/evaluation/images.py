@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..checks import check_integer
 from ..data import (
     ClassOrder,
     Geometry,
@@ -138,8 +139,8 @@ def _unusable(
 
 
 def _count(source: Source, limit: int | None) -> int:
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise DataError(f"limit: expected an integer >= 1, got {limit!r}")
+    if limit is not None:
+        check_integer("limit", limit, 1)
     if not len(source):
         raise DataError("source: it has no images")
     if limit is not None and limit > len(source):

@@ -1,6 +1,5 @@
 """The folder of an evaluation: whose it is, and which of its parts are finished."""
 
-import hashlib
 import json
 import secrets
 import zipfile
@@ -12,21 +11,16 @@ from typing import Any
 import numpy as np
 
 from ..atomic import is_temporary, remove_stale, replace_file
+from ..checks import digest
 from ..errors import DataError
 from ..plan_diff import refusal
 from .models.model import Array
 from .settings_diff import plan_differences
 
-__all__ = ["PLAN", "Folder", "digest"]
+__all__ = ["PLAN", "Folder"]
 
 PLAN = "plan.json"
 _OURS = "jataug evaluation"
-
-
-def digest(value: Any) -> str:
-    """Return the sha256 of the canonical JSON of a value."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Folder:

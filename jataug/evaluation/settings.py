@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..budget import FlowBudget, PixelBudget
+from ..checks import check_integer
 from ..errors import BudgetError
 from .attacks.perturbation import Context
 from .attacks.restarts import Attack
@@ -54,9 +55,7 @@ class Settings:
             raise BudgetError("expected a flow or a pixel radius above 0, got 0 for both")
         if self.measured not in ("float", "uint8"):
             raise BudgetError(f"measured: expected float or uint8, got {self.measured!r}")
-        whole = isinstance(self.seed, int) and not isinstance(self.seed, bool)
-        if not whole or not 0 <= self.seed < 2**64:
-            raise BudgetError(f"seed: expected an integer in [0, 2**64), got {self.seed!r}")
+        check_integer("seed", self.seed, 0, 2**64 - 1, error=BudgetError)
 
     @property
     def radii(self) -> tuple[float, float]:

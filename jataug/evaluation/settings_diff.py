@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..plan_diff import Difference, differing, differing_sources, levels
+from ..plan_diff import Difference, differing, differing_sources
+from ..units import typed_radius
 
 __all__ = ["plan_differences"]
 
@@ -54,8 +55,9 @@ def _settings(there: Stored, asked: Stored) -> Iterator[Difference]:
             yield Difference("--attacks", "", "", text="the options of an attack are others")
     for name in ("flow", "pixel"):
         first, second = (settings.get(name) or {} for settings in (there, asked))
-        radii = [budget.get("radius") for budget in (first, second)]
-        yield from differing(f"--{name}", *(map(levels, radii) if name == "pixel" else radii))
+        radii = [budget.get("radius") or 0.0 for budget in (first, second)]
+        typed = map(typed_radius, radii) if name == "pixel" else radii
+        yield from differing(f"--{name}", *typed)
         yield from differing(f"--{name}-norm", first.get("norm"), second.get("norm"))
     for name in ("seed", "measured"):
         yield from differing(f"--{name}", there.get(name), asked.get(name))

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..data.image_folder import natural
 from ..dataset.plan import DEFAULT_BATCH
-from ..plan_diff import Difference, differing, differing_sources, levels
+from ..plan_diff import Difference, differing, differing_sources
+from ..units import typed_radius
 
 __all__ = ["plan_differences"]
 
@@ -119,7 +120,7 @@ def _flat(attack: Stored) -> dict[str, Any]:
         else:
             flat[plain] = value
     if "pixel radius" in flat:
-        flat["pixel radius"] = levels(flat["pixel radius"])
+        flat["pixel radius"] = typed_radius(flat["pixel radius"])
     return flat
 
 

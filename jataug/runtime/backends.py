@@ -17,7 +17,6 @@ __all__ = [
     "Buffer",
     "Engine",
     "EngineType",
-    "backend_version",
     "check_device",
     "check_recordable",
     "engine_type",
@@ -124,16 +123,6 @@ def check_recordable(backend: str, device: str, form: str) -> None:
             "cuda_graph: an artifact of the form loop cannot be recorded as a CUDA graph; export "
             "it with --form step"
         )
-
-
-def backend_version(backend: str) -> str:
-    """Return the version of a backend's package.
-
-    Raises:
-        RuntimeUnavailable: the backend is unknown.
-        MissingExtra: its package is not installed.
-    """
-    return str(_module(backend).version()).partition(" ")[2]
 
 
 def _module(backend: str) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jataug.artifact import Manifest
+from jataug.checks import check_integer
 from jataug.errors import BudgetError
 
 from .inputs import as_radii
@@ -24,9 +25,8 @@ def steps_of(manifest: Manifest, steps: int | None) -> int:
     config = manifest.config
     if steps is None:
         return config.steps
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 0:
-        raise BudgetError(f"steps: expected an integer >= 0, got {steps!r}")
-    steps = int(steps)
+    steps = int(steps) if isinstance(steps, np.integer) else steps
+    check_integer("steps", steps, 0, error=BudgetError)
     if manifest.form != "step" and steps not in (0, config.steps):
         raise BudgetError(
             f"steps: this artifact has the form {manifest.form} with {config.steps} steps, which "
@@ -71,7 +71,5 @@ def check_count(name: str, value: int | None) -> None:
     Raises:
         BudgetError: it is not.
     """
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise BudgetError(f"{name}: expected an integer >= 1, got {value!r}")
-    if value is not None and value >= 2**31:
-        raise BudgetError(f"{name}: expected at most {2**31 - 1}, got {value}")
+    if value is not None:
+        check_integer(name, value, 1, error=BudgetError)

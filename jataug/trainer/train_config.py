@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
 from ..budget import FlowBudget, PixelBudget
+from ..checks import check_integer
 from ..config import AttackConfig
 from ..data import Classes, ClassOrder, read_classes
 from ..errors import DataError
@@ -186,7 +187,8 @@ class TrainConfig:
                 expected = ", ".join(get_args(choices))
                 raise DataError(f"{name}: expected one of {expected}, got {value!r}")
         for name, least in _INTEGERS.items():
-            _integer(name, getattr(self, name), least)
+            most = 2**64 - 1 if name == "seed" else 2**31 - 1
+            check_integer(name, getattr(self, name), least, most)
         for name, bounds in _NUMBERS.items():
             _number(name, getattr(self, name), **bounds)
         for name in ("mean", "std", "milestones", "mixture", "crop"):
@@ -200,7 +202,7 @@ class TrainConfig:
         if self.class_order not in (None, *get_args(ClassOrder)):
             raise DataError(f"class_order: expected natural or sorted, got {self.class_order!r}")
         if self.limit is not None:
-            _integer("limit", self.limit, 1)
+            check_integer("limit", self.limit, 1)
         if min(self.std, default=0) <= 0:
             raise DataError("std: expected numbers above 0")
         if self.compile and self.attack.simultaneous:
@@ -305,14 +307,6 @@ _NUMBERS: dict[str, dict[str, float]] = {
     "warmup": {"least": 0},
     "ema": {"least": 0, "below": 1},
 }
-
-
-def _integer(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise DataError(f"{name}: expected an integer >= {least}, got {value!r}")
-    most = 2**64 - 1 if name == "seed" else 2**31 - 1
-    if value > most:
-        raise DataError(f"{name}: expected at most {most}, got {value}")
 
 
 def _number(

@@ -40,7 +40,7 @@ def test_a_crop_larger_than_the_image_is_refused():
 @pytest.mark.parametrize("value", [0, -3, 2.5, True, "7"])
 @pytest.mark.parametrize("name", ["resize", "crop"])
 def test_sizes_that_are_no_sizes_are_refused(name, value):
-    with pytest.raises(DataError, match=f"{name}: expected a positive number of pixels"):
+    with pytest.raises(DataError, match=f"{name}: expected an integer >= 1"):
         Geometry(**{name: value})
 
 
@@ -70,6 +70,7 @@ def test_another_size_is_refused_with_advice():
 
 def test_a_resize_beyond_reason_is_refused():
     image = np.zeros((8, 16, 3), np.uint8)
-    for side in (10_000, 10**23):
-        with pytest.raises(DataError, match=r"a\.png: resize: expected at most [0-9]+ pixels"):
-            Geometry(side).apply(image, "a.png")
+    with pytest.raises(DataError, match=r"a\.png: resize: expected at most [0-9]+ pixels"):
+        Geometry(10_000).apply(image, "a.png")
+    with pytest.raises(DataError, match=r"^resize: expected at most [0-9]+"):
+        Geometry(10**23)

@@ -58,11 +58,11 @@ def test_json_names_the_class_of_a_folder(folders, tmp_path):
         ("ant\nbee\n", "expected 3 lines, one a class, got 2"),
         ("ant\nant\nbee\n", "'ant' twice"),
         ("ant\nbee\ndog\n", "got nothing for 'cow'"),
-        ('{"ant": 3}', r"expected 'ant' in \[0, 3\), got 3"),
+        ('{"ant": 3}', "'ant': expected at most 2, got 3"),
         ('{"ant": "0"}', "got '0'"),
         ("{ant", "expected JSON"),
         ('{"a":' * 100_000, "expected JSON"),
-        ('{"ant": 1' + "0" * 30 + "}", r"expected 'ant' in \[0, 3\)"),
+        ('{"ant": 1' + "0" * 30 + "}", "'ant': expected at most 2, got 1000"),
         ('{"ant": 0, "ant": 1, "bee": 2, "cow": 0}', "expected JSON .*'ant' is there twice"),
     ],
 )

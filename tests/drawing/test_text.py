@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 from PIL import ImageFont
 
-from jataug.drawing import confidence, font_for, printable, radius_255, text
+from jataug.drawing import confidence, font_for, printable, text
 
 DEJAVU = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 
@@ -72,9 +72,3 @@ def test_every_letter_of_a_text_leaves_ink(fonts):
 )
 def test_confidence_is_not_rounded_to_certainty(share, shown):
     assert confidence(share) == shown
-
-
-def test_radii_are_in_levels():
-    assert radius_255(8 / 255) == "8/255"
-    assert radius_255(0.25 * 2 / 255) == "0.5/255"
-    assert radius_255(0.0) == "0/255"

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 
 from jataug import AttackConfig
 from jataug.artifact import Manifest
 from jataug.export.build import build_attack
-from jataug.export.graph.builder import Graph, Term
+from jataug.export.graph.builder import Graph, Term, as_model
 from jataug.export.model.load import load_model, prepare
 from jataug.preprocessing import Preprocessing
 
@@ -27,7 +26,7 @@ def compute(
     terms = {n: graph.input(n, a.dtype, (batch, *a.shape[1:])) for n, a in arrays.items()}
     outputs = {"result": make(**terms)}
     finished = graph.finish(terms.values(), outputs, "test", opsets={"": 18})
-    model = ir.to_proto(ir.Model(finished, ir_version=10))
+    model = as_model(finished)
     onnx.checker.check_model(model, full_check=True)
     kept = {value.name for value in model.graph.input}
     return run(model, {name: array for name, array in arrays.items() if name in kept})[0]

@@ -1,11 +1,13 @@
 """Batches and computed shapes: the same small classifier in many forms, its gradient the same."""
 
+import sys
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from jataug.errors import UnsupportedOperator
+from jataug.errors import MissingExtra, UnsupportedOperator
 from jataug.export import differentiate
 from jataug.export.model.load import prepare
 
@@ -72,6 +74,17 @@ def test_a_class_token_of_batch_one_is_expanded():
     proto = model(body(flatten), extra, batch=1)
     assert classifier(proto).image_shape[0] == "N"
     check(proto)
+
+
+@pytest.mark.parametrize("target", ["1, 16", "0, -1"])
+def test_without_a_runtime_a_batch_is_not_fixed_in_silence(target, monkeypatch):
+    """Whether a fixed batch can be freed is measured: without a runtime nobody knows."""
+    proto = model(body([node("Reshape", "p s", "f")]), {"s": RESHAPES[target]}, batch=1)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtra, match=r"batch.*pip install 'jataug\[cpu\]'"):
+        classifier(proto)
+    symbolic = model(body([node("Reshape", "p s", "f")]), {"s": ints(0, -1)}, batch="batch")
+    assert classifier(symbolic).image_shape[0] == "N"
 
 
 def test_images_that_mix_keep_their_batch():

@@ -8,7 +8,7 @@ from PIL import Image
 
 from jataug.budget import FlowBudget, PixelBudget
 from jataug.dataset import verify
-from jataug.dataset.card import card, export_command, generate_command, levels
+from jataug.dataset.card import card, export_command, generate_command
 from jataug.generator import generate
 from jataug.preprocessing import Preprocessing
 
@@ -104,15 +104,6 @@ def test_whole_levels_need_no_word(new_session, folder, tmp_path, pixel):
     assert report.warnings == ()
     assert verify(tmp_path / "out").level_note == ""
     assert "8-bit images" not in (tmp_path / "out" / "README.md").read_text("utf-8")
-
-
-@pytest.mark.parametrize(
-    ("radius", "text"),
-    [(8 / 255, "8/255"), (0.5 / 255, repr(0.5 / 255)), (0.1, "0.1"), (1.0, "255/255")],
-)
-def test_a_radius_in_levels(radius, text):
-    assert levels(radius) == text
-    assert PixelBudget(text).radius == radius
 
 
 def test_what_was_left_out_is_told(session, folder, tmp_path):

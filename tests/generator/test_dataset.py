@@ -5,7 +5,6 @@ import pytest
 
 from jataug.dataset import open_dataset
 from jataug.dataset.encode import Spool, png, write_npz
-from jataug.dataset.plan import share_of
 from jataug.errors import DataError
 from jataug.generator import generate
 
@@ -60,10 +59,3 @@ def test_png_bytes_depend_on_the_pixels_alone():
     assert png(image) == png(image.copy())
     assert png(image) != png(image[::-1])
     assert png(image[:, :, :1])
-
-
-def test_shares_are_disjoint_and_whole():
-    shards = list(range(10))
-    parts = [share_of(shards, f"{k}/3") for k in (1, 2, 3)]
-    assert sorted(parts[0] + parts[1] + parts[2]) == shards
-    assert share_of(shards, None) == shards

@@ -26,7 +26,7 @@ from jataug import (
 from jataug.artifact import load_artifact, sign
 from jataug.export import export_attack
 from jataug.runtime import openvino
-from jataug.runtime.backends import BACKENDS, backend_version, engine_type
+from jataug.runtime.backends import BACKENDS, engine_type
 from jataug.runtime.onnxruntime import Engine as Golden
 
 from .sessions import CONFIG, EVALUATION, images, levels, same
@@ -179,8 +179,7 @@ def test_it_says_what_runs(path):
     with Session.open(path, backend="openvino") as session:
         assert session.providers == ["OpenVINO CPU f32"]
         assert session.backend == "openvino"
-    assert backend_version("openvino").startswith("20")
-    assert openvino.version() == f"openvino {backend_version('openvino')}"
+    assert openvino.version().startswith("openvino 20")
 
 
 class Asked(openvino.Engine):

@@ -4,7 +4,6 @@ import os
 from dataclasses import fields
 
 import numpy as np
-import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
@@ -16,7 +15,7 @@ from jataug.attack.problem import read
 from jataug.config import PRESETS
 from jataug.export.attack.body import Body, Inputs, State
 from jataug.export.attack.warp import reach_of
-from jataug.export.graph.builder import Graph
+from jataug.export.graph.builder import Graph, as_model
 from jataug.export.model.load import load_model, prepare
 from jataug.preprocessing import Preprocessing
 from jataug.runtime.onnxruntime import Engine
@@ -216,7 +215,7 @@ def gradients(subject, config):
     }
     made = {f"by_{name}": term for name, term in outputs.items() if term is not None}
     finished = graph.finish(terms.values(), made, "gradients", opsets={"": 18})
-    engine = Engine(ir.to_proto(ir.Model(finished, ir_version=10)), {"N": count}, "cpu", THREADS)
+    engine = Engine(as_model(finished), {"N": count}, "cpu", THREADS)
 
     def run(problem, state):
         feeds = {"image": problem.image, "label": problem.label, "target": problem.target}

@@ -16,6 +16,7 @@ from onnx_ir.passes import common
 
 from jataug.errors import ModelError, UnsupportedOperator
 
+from ...graph.builder import initializer_of
 from ...graph.evaluate_constants import evaluate
 from ...graph.shapes import constant, is_random
 from .control_flow import inline_control
@@ -190,12 +191,6 @@ def register(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     """Add an initializer, and return its value."""
     while name in graph.initializers:
         name += "_"
-    tensor = ir.Tensor(np.array(array, order="C"), name=name)
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(tensor.dtype),
-        const_value=tensor,
-    )
+    value = initializer_of(name, array)
     graph.register_initializer(value)
     return value

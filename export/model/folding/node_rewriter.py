@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from ...graph.builder import initializer_of
 from .static_values import StaticValues
 
 __all__ = ["NodeRewriter", "split_entries", "stack_entries"]
@@ -56,10 +57,7 @@ class NodeRewriter:
         return node.outputs[0] if outputs == 1 else list(node.outputs)
 
     def constant(self, array: Any) -> ir.Value:
-        name = self._unique("const")
-        tensor = ir.Tensor(np.array(array, order="C"), name=name)
-        shape, kind = ir.Shape(tensor.shape), ir.TensorType(tensor.dtype)
-        value = ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
+        value = initializer_of(self._unique("const"), array)
         self.graph.register_initializer(value)
         return value
 

@@ -91,7 +91,7 @@ class BudgetCheck:
     """
 
     def __init__(self, config: AttackConfig, *, flow_saved: bool) -> None:
-        self._config, self._flow_saved = config, flow_saved
+        self._config = config
         self.mode: Budget = _mode(config, flow_saved)
         self.note = _NOTES[self.mode]
         self.worst_pixel: float | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from ...units import radius_255
 from .contents import AttackRow, Curve, Map, Minimal, ModelReport, Rate, Report, Transfer
 from .wording import CONSISTENT, THREATS, distinct, last, verdict, without_folders
 
@@ -20,8 +21,8 @@ def _head(report: Report) -> list[str]:
     where = last(report.source.get("path")) or report.source.get("kind")
     rows = [
         ("images", f"{report.images} of {where}"),
-        ("budgets", f"flow {flow['radius']:g} px ({flow['norm']}), pixel {_levels(pixel['radius'])}"
-                    f" ({pixel['norm']})"),
+        ("budgets", f"flow {flow['radius']:g} px ({flow['norm']}), "
+                    f"pixel {radius_255(pixel['radius'])} ({pixel['norm']})"),
         ("measured on", f"images {what}"),
         ("suite", f"{report.suite}, seed {report.seed}"),
         ("made by", f"jataug {report.jataug}, {report.created}"),
@@ -92,7 +93,7 @@ def _curve(title: str, curve: Curve | None) -> str:
 def _map(found: Map | None) -> str:
     if found is None:
         return ""
-    head = ("flow \\ pixel", *(_levels(radius) for radius in found.pixel))
+    head = ("flow \\ pixel", *(radius_255(radius) for radius in found.pixel))
     rows = [
         (f"{radius:g} px", *(f"{100 * cell.value:.1f}" for cell in cells))
         for radius, cells in zip(found.flow, found.accuracy, strict=True)
@@ -149,8 +150,4 @@ def _rate(rate: Rate) -> str:
 
 
 def _radius(value: float, unit: str) -> str:
-    return f"{value:.3g} px" if unit == "pixels" else _levels(value)
-
-
-def _levels(radius: float) -> str:
-    return f"{255 * radius:.3g}/255"
+    return f"{value:.3g} px" if unit == "pixels" else radius_255(value)

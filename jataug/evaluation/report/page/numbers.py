@@ -1,9 +1,11 @@
 """How numbers are written: percentages, intervals, radii, times."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from ....drawing import radius_255
+from ....units import duration as spaced_duration
+from ....units import radius_255
 from ..contents import Rate
 
 __all__ = ["NOTHING", "budgets", "count_of", "duration", "interval", "percent", "plain", "radius"]
@@ -53,16 +55,8 @@ def budgets(flow: Mapping[str, Any], pixel: Mapping[str, Any]) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Return a time: "0.52 s", "12 s", "2 min 05 s", "1 h 03 min"."""
-    if seconds < 9.995:
-        return f"{seconds:.2f}{_NO_BREAK}s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}{_NO_BREAK}s"
-    if whole < 3600:
-        return f"{whole // 60}{_NO_BREAK}min {whole % 60:02d}{_NO_BREAK}s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60}{_NO_BREAK}h {minutes % 60:02d}{_NO_BREAK}min"
+    """Return a time, each number with its unit on one line: "0.52 s", "2 min 05 s"."""
+    return re.sub(r"(\d) ", rf"\1{_NO_BREAK}", spaced_duration(seconds))
 
 
 def plain(value: Any) -> str:
