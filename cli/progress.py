@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, plain lines otherwise, JSON lines for machines."""
+"""Progress displays: a bar on a terminal, plain lines elsewhere, JSON lines for programs."""
 
 import json
 import os
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["Bar", "JsonLines", "duration", "terminal_bar"]
 
 _EVERY = 10.0
-"""Seconds between two plain lines."""
+"""Seconds between two lines of progress, where stderr is no terminal."""
 
 
 class Bar:
-    """Call it with a Progress after every batch; rate and time left are shown as it goes."""
+    """A progress display with rate and time left; call it with a Progress after every batch."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -51,7 +51,7 @@ class Bar:
             self._line(progress)
 
     def say(self, text: str) -> None:
-        """Write a line beside the bar."""
+        """Print a line above the bar."""
         if self._bar is not None:
             self._bar.clear()
         click.echo(f"{self._what}: {text}", err=True)
@@ -78,7 +78,7 @@ class Bar:
 
 
 class JsonLines:
-    """Writes a Progress as one JSON object a line to stderr, after every batch."""
+    """Print progress as one JSON object per line to stderr; call it after every batch."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -98,7 +98,7 @@ class JsonLines:
         self._write("progress", **fields, waited_share=self._share(progress))
 
     def say(self, text: str) -> None:
-        """Write a remark."""
+        """Print a remark."""
         self._write("note", text=text)
 
     def _share(self, progress: "Progress") -> float:
@@ -111,7 +111,7 @@ class JsonLines:
 
 
 def terminal_bar(what: str, total: int, unit: str, initial: int = 0) -> Any:
-    """Return a bar as wide as the terminal; 80 columns on one that does not know its width."""
+    """Return a tqdm bar as wide as the terminal, or 80 columns if the width is unknown."""
     try:
         width = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
@@ -123,7 +123,7 @@ def terminal_bar(what: str, total: int, unit: str, initial: int = 0) -> Any:
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people: 12 s, 3 min 20 s, 5 h 10 min, 3 d 4 h."""
+    """Format a duration: 12 s, 3 min 20 s, 5 h 10 min, 3 d 4 h."""
     whole = round(seconds)
     for size, unit, smaller, below in (
         (86400, "d", 3600, "h"),

@@ -108,9 +108,7 @@ def test_a_source_file_that_vanishes(new_session, folder, tmp_path, files_of):
     gone = when(0, (folder / "eel" / "img 8.webp").unlink)
     with pytest.raises(DataError, match=r"img 8\.webp: expected a readable file: No such file"):
         run(new_session(), folder, tmp_path / "out", progress=gone)
-    with pytest.raises(
-        DataError, match=r"source count 11 there, 10 asked; .*'eel/img 8.webp' is gone"
-    ):
+    with pytest.raises(DataError, match=r"source count .* 11 to 10; .*'eel/img 8.webp' is gone"):
         run(new_session(), folder, tmp_path / "out")
 
 
@@ -193,7 +191,7 @@ def test_two_processes(attacks, images, tmp_path):
     until(lambda: list((tmp_path / "out" / ".tmp").glob("*.held")))
     code, said = call(*words)
     assert code == 2, said
-    assert f"got process {first.pid} on " in said
+    assert f"in use by process {first.pid} on " in said
     assert len(said.strip().splitlines()) == 1
     assert finish(first)[0] == 0
     assert verify(tmp_path / "out").images == 512
@@ -278,7 +276,7 @@ def test_a_model_that_says_nan(tmp_path):
     np.testing.assert_array_equal(samples[3].image, pixels[3])
     code, said = call("verify", tmp_path / "out")
     assert code == 0, said
-    assert "failed: 1 images, whose logits were not finite, are kept clean" in said
+    assert "failed: 1 images" in said
 
 
 def test_an_image_without_clean_logits_is_no_success(tmp_path):

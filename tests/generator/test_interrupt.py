@@ -47,7 +47,7 @@ def test_the_first_signal_stops_after_the_batch(words, tmp_path, once, number, w
     running.send_signal(number)
     code, said = finish(running)
     assert code == 130, said
-    assert "stopping after this batch; once more stops at once" in said
+    assert "stopping after this batch" in said
     there = sum(1 for _ in (tmp_path / "out" / "images").rglob("*.png"))
     assert 64 <= there < 512
     kept = 64 * len(list((tmp_path / "out" / "records").glob("*.json")))
@@ -110,7 +110,8 @@ def test_the_second_signal_ends_a_batch_that_takes_for_ever(words, tmp_path, onc
     running.send_signal(signal.SIGINT)
     code, said = finish_after(running, "stopping after this batch", signal.SIGINT)
     assert code == 130, said
-    assert "stopped at once; the same command goes on" in said
+    assert "stopped at once" in said
+    assert "same command" in said
     code, said = call(*command)
     assert code == 0, said
     assert "took over from process" in said
@@ -174,7 +175,9 @@ def test_a_signal_just_after_it_began_stops_it(deaf):
     interrupt.begins(said.append)("now")
     os.kill(os.getpid(), signal.SIGINT)
     until(interrupt)
-    assert said == ["now", "stopping after this batch; once more stops at once"]
+    assert said[0] == "now"
+    assert len(said) == 2
+    assert "stopping after this batch" in said[1]
 
 
 _HANGING = """
