@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import SCRATCH, name_write_errors
-from ..data.source_snapshot import Marks
+from ..data.source_snapshot import SourceSnapshot
 from ..dataset.plan import Plan
 from ..dataset.schema import INDEX, PLAN, RECORDS, SOURCE, read_json
 from ..errors import DataError
@@ -23,7 +23,7 @@ _FOLDERS = ("images", "flow", "float", RECORDS)
 _WRITTEN = frozenset({".png", ".npz", ".tar", ".parquet", ".json", ".jsonl"})
 
 
-def check_destination(root: Path, plan: Plan, marks: Marks | None = None) -> bool:
+def check_destination(root: Path, plan: Plan, snapshot: SourceSnapshot | None = None) -> bool:
     """Return whether the shards in a destination belong to this plan.
 
     It is False for another plan that has not finished a shard: this plan then replaces it.
@@ -51,7 +51,7 @@ def check_destination(root: Path, plan: Plan, marks: Marks | None = None) -> boo
     if stored["plan_hash"] == plan.hash:
         return True
     if _has_shards(root):
-        raise DataError(_mismatch(root, stored.get("plan", {}), plan.to_dict(), marks))
+        raise DataError(_mismatch(root, stored.get("plan", {}), plan.to_dict(), snapshot))
     return False
 
 
@@ -69,12 +69,12 @@ def _has_shards(root: Path) -> bool:
 
 
 def _mismatch(
-    root: Path, there: Mapping[str, Any], asked: Mapping[str, Any], marks: Marks | None
+    root: Path, there: Mapping[str, Any], asked: Mapping[str, Any], snapshot: SourceSnapshot | None
 ) -> str:
     found = plan_differences(there, asked)
     source = any(difference.name.startswith("source") for difference in found)
     cut = there.get("count") != there.get("source", {}).get("count")
-    files = marks.differences(root / SOURCE, cut=cut) if source and marks is not None else []
+    files = snapshot.differences(root / SOURCE, cut=cut) if source and snapshot is not None else []
     if not found:
         files = ["its plan.json was changed"]
     return explain_mismatch(root, found, files)

@@ -74,7 +74,7 @@ def test_class_files_that_do_not_fit_are_refused(folders, tmp_path, text, messag
 
 
 def test_a_class_file_that_is_not_there_is_named(folders, tmp_path):
-    with pytest.raises(DataError, match=r"no\.txt: expected a readable text file"):
+    with pytest.raises(DataError, match=r"no\.txt: cannot be read as a text file"):
         class_map(folders, 3, tmp_path / "no.txt")
 
 

@@ -307,7 +307,7 @@ def test_a_batch_that_is_lost_leaves_no_whole_shard(
 
 def test_a_session_that_does_not_say_what_it_is(session, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(type(session), "manifest", {})
-    with pytest.raises(DataError, match="session: expected a manifest that tells the attack"):
+    with pytest.raises(DataError, match="session: expected a manifest"):
         run(session, folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -39,7 +39,7 @@ def run(
             worker.make(shards, tell, stop)
         return
     context = multiprocessing.get_context("spawn")
-    crew: dict[Any, Any] = {}
+    processes: dict[Any, Any] = {}
     try:
         for number in range(min(workers, len(shards))):
             # A pipe each: a worker that is killed could leave a shared one locked or half written.
@@ -47,28 +47,28 @@ def run(
             process = context.Process(
                 target=_serve, args=(assignment, str(number), theirs), daemon=True
             )
-            crew[ours] = process
+            processes[ours] = process
             process.start()
             theirs.close()  # nobody else holds it: the end of the worker is the end of the file
-        _listen(crew, iter(shards), tell, stop)
+        _listen(processes, iter(shards), tell, stop)
     finally:
-        begun = [process for process in crew.values() if process.pid is not None]
+        begun = [process for process in processes.values() if process.pid is not None]
         for process in begun:
             process.terminate()
         for process in begun:
             process.join()
-        for channel in crew:
+        for channel in processes:
             channel.close()
 
 
 def _listen(
-    crew: dict[Any, Any],
+    processes: dict[Any, Any],
     shards: Iterator[Shard],
     tell: Callable[[Event], object],
     stop: Callable[[], bool],
 ) -> None:
     """Hand out shards and pass on what the workers say, until each has said that it is done."""
-    busy, halted = list(crew), False
+    busy, halted = list(processes), False
     failure: BaseException | None = None
     while busy:
         if (failure or stop()) and not halted:
@@ -83,7 +83,7 @@ def _listen(
                 if said == _NEXT:
                     channel.send(None if halted else next(shards, None))
             except (EOFError, OSError):
-                said = _killed(crew, channel)
+                said = _killed(processes, channel)
             if isinstance(said, Event):
                 tell(said)
             elif isinstance(said, BaseException):
@@ -94,10 +94,10 @@ def _listen(
         raise failure
 
 
-def _killed(crew: dict[Any, Any], channel: Any) -> JataugError:
-    process = crew[channel]
+def _killed(processes: dict[Any, Any], channel: Any) -> JataugError:
+    process = processes[channel]
     process.join(10)
-    code, number = process.exitcode or 0, list(crew).index(channel)
+    code, number = process.exitcode or 0, list(processes).index(channel)
     how = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     return RuntimeUnavailable(
         f"worker {number + 1} (process {process.pid}) was {how}"
