@@ -10,7 +10,7 @@ __all__ = ["canonical", "check_integer", "digest"]
 
 
 def canonical(value: Any) -> str:
-    """Return JSON that is the same for equal values: sorted keys, no spaces, ASCII."""
+    """Return canonical JSON, which is equal for equal values: sorted keys, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -20,7 +20,7 @@ def digest(value: Any) -> str:
 
 
 def check_integer(name: str, value: Any, least: int, most: int = 2**31 - 1) -> None:
-    """Refuse what is not an integer in [least, most]."""
+    """Raise DataError unless `value` is an integer in [least, most]; `name` names the option."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise DataError(f"{name}: expected an integer >= {least}, got {value!r}")
     if value > most:

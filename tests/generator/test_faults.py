@@ -399,7 +399,7 @@ def test_memory_that_really_runs_out(attacks, images, tmp_path):
     first, *notes = done.stdout.splitlines()
     assert first == "True"
     assert notes
-    sizes = [int(re.search(r"with (\d+) images", note)[1]) for note in notes]
+    sizes = [int(re.search(r"is now (\d+) instead", note)[1]) for note in notes]
     assert sizes == [4096 >> k for k in range(1, len(sizes) + 1)]
     index = open_dataset(tmp_path / "out").index
     assert index["environments"][0]["reduced_batch"] == sizes[-1]
