@@ -64,7 +64,7 @@ def test_a_source_survives_pickling_while_it_is_open(tmp_path):
         ({"images": IMAGES[0, 0]}, r"got uint8 \(4, 3\)"),
         ({"images": IMAGES[:0]}, "at least one image, got none"),
         ({"images": IMAGES[:, :0]}, r"got uint8 \(13, 0, 4, 3\)"),
-        ({"images": IMAGES, "labels": np.full(13, 2**64 - 1, np.uint64)}, r"labels below 2\*\*63"),
+        ({"images": IMAGES, "labels": np.full(13, 2**64 - 1, np.uint64)}, r"label below 2\*\*63"),
         ({"images": np.asfortranarray(IMAGES)}, "C order"),
         ({"images": IMAGES, "labels": LABELS[1:]}, r"labels integer \(13,\), got int64 \(12,\)"),
         ({"images": IMAGES, "labels": LABELS / 2}, "labels integer"),
