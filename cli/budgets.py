@@ -1,4 +1,4 @@
-"""What verify found about budgets, in words and in the units that budgets are given in."""
+"""The text that jataug verify prints about budgets, in the units that budgets are given in."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 __all__ = ["budget_lines"]
 
 _ROUNDING = 1e-5
-"""Image units; what is allowed beyond the radius and less than this is the rounding of float32."""
+"""Image units. A smaller excess over the radius is float32 rounding and is not mentioned."""
 
 
 def budget_lines(report: "VerifyReport") -> Iterator[str]:
-    """Yield the verdict, and how much of each budget is used."""
+    """Yield the verdict and the used part of each budget, one line each."""
     yield f"budget: {_verdict(report)}"
     if report.largest_change is not None and report.allowed_change is not None:
         yield f"  pixels: {_pixels(report, report.largest_change, report.allowed_change)}"
@@ -37,8 +37,8 @@ def _verdict(report: "VerifyReport") -> str:
     if report.budget == "checked":
         return f"kept by {whose}"
     return (
-        f"kept by {whose}, as far as can be told without the flows (generate --save-flow stores "
-        "them): a change that some allowed flow explains is not counted"
+        f"kept by {whose}, as far as this can be checked without the flows: a change that some "
+        "allowed flow explains is not counted. Use generate --save-flow for an exact check"
     )
 
 
@@ -59,7 +59,7 @@ def _pixels(report: "VerifyReport", largest: float, allowed: float) -> str:
 
 
 def _unit(radius: float) -> Callable[[float, bool], str]:
-    """Return how changes are written: as parts of 255 where the radius is one."""
+    """Return a formatter of changes: in parts of 255 if the radius is a whole number of them."""
     if whole_levels(radius) is not None:
         return lambda value, exceeded: f"{_number(255 * value, exceeded=exceeded)}/255"
     return lambda value, exceeded: _number(value, exceeded=exceeded)

@@ -32,16 +32,16 @@ class Refused(click.ClickException):
 
 @contextmanager
 def in_one_line(command: str) -> Iterator[None]:
-    """Say what click says of wrong usage in one line, with where to look."""
+    """Turn click's usage errors into one line that names the command's --help."""
     try:
         yield
     except getattr(click.exceptions, "NoArgsIsHelpError", ()):  # the help; new in click 8.2
         raise
     except click.UsageError as error:
-        raise Refused(f"{_said(error)}; {command} --help says what there is") from None
+        raise Refused(f"{_describe(error)}; see {command} --help") from None
 
 
-def _said(error: click.UsageError) -> str:
+def _describe(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption):
         meant = f", did you mean {error.possibilities[0]}?" if error.possibilities else ""
         return f"no such option {error.option_name}{meant}"
@@ -61,7 +61,7 @@ class Command(click.Command):
                 is_eager=True,
                 expose_value=False,
                 callback=self._read_config,
-                help=f"TOML file with defaults, in a table [{self.name}].",
+                help=f"TOML file with defaults for these options, in a table [{self.name}].",
             ),
             click.Option(
                 ["--debug"],
@@ -69,7 +69,7 @@ class Command(click.Command):
                 is_eager=True,
                 expose_value=False,
                 callback=lambda ctx, _, value: ctx.meta.__setitem__("debug", value),
-                help="Show the traceback of an error.",
+                help="Show the full traceback if an error occurs.",
             ),
         ]
 
@@ -81,14 +81,15 @@ class Command(click.Command):
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise Refused(f"--config {path}: cannot be read: {error}") from None
         if not isinstance(table, dict):
-            raise Refused(f"--config {path}: expected a table [{self.name}]")
+            raise Refused(
+                f"--config {path}: expected a table [{self.name}], got {type(table).__name__}"
+            )
         flags = {o: p.name for p in self.params for o in p.opts if p.name and o.startswith("--")}
         unknown = sorted(key for key in table if f"--{key.replace('_', '-')}" not in flags)
         if unknown:
             raise Refused(
-                f"--config {path}: table [{self.name}] has the unknown key {unknown[0]!r}; keys "
-                "are "
-                f"the long options of jataug {self.name}"
+                f"--config {path}: unknown key {unknown[0]!r} in table [{self.name}]; keys are the "
+                f"long options of jataug {self.name}"
             )
         params = {p.name: p for p in self.params}
         named = {}
@@ -96,12 +97,12 @@ class Command(click.Command):
             name = flags[f"--{key.replace('_', '-')}"]
             if expected := _wrong_kind(params[name], value):
                 raise Refused(f"--config {path}: {key}: expected {expected}, got {value!r}")
-            # As it would be typed: an option of integers refuses 1.5 there too.
+            # Passed on as text, so that an integer option rejects 1.5 as on the command line.
             named[name] = value if isinstance(value, bool | list) else str(value)
         ctx.default_map = {**(ctx.default_map or {}), **named}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the words of the command, as they were typed, for reports."""
+        """Parse the arguments, and keep the command line in `ctx.meta` for reports."""
         ctx.meta["typed"] = ["jataug", str(self.name), *args]
         words = list(args)
         with in_one_line(f"jataug {ctx.info_name}"):
@@ -132,11 +133,15 @@ class Command(click.Command):
             self._fail(ctx, error, f"{where}{error.strerror or error}")
         except MemoryError as error:
             smaller = any(p.name == "batch_size" for p in self.params)
-            hint = "use a smaller --batch-size" if smaller else "free some, or use a smaller model"
+            hint = (
+                "use a smaller --batch-size" if smaller else "free memory, or use a smaller model"
+            )
             self._fail(ctx, error, f"out of memory; {hint}")
         except Exception as error:
             what = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._fail(ctx, error, f"unexpected: {what} (a defect of jataug; --debug shows where)")
+            self._fail(
+                ctx, error, f"unexpected: {what} (this is a bug in jataug; --debug shows where)"
+            )
 
     def _fail(self, ctx: click.Context, error: Exception, message: str) -> NoReturn:
         if ctx.meta.get("debug"):
@@ -148,7 +153,7 @@ class Command(click.Command):
 
 
 def _wrong_kind(param: click.Parameter, value: Any) -> str | None:
-    """Return what a key of a TOML file has to be, where it is something else."""
+    """Return the expected kind of a TOML value that has the wrong kind; None if it is right."""
     if getattr(param, "is_flag", False):
         return None if isinstance(value, bool) else "true or false"
     values = value if isinstance(value, list) else [value]
@@ -162,12 +167,12 @@ def _wrong_kind(param: click.Parameter, value: Any) -> str | None:
 
 
 def _line(ctx: click.Context, error: JataugError) -> str:
-    """Return what to say: that an argument is of the wrong kind explains what follows from it."""
+    """Return the message: an argument of the wrong kind if there is one, else the error itself."""
     if isinstance(error, CheckError):
         return str(error)
     try:
         return misuse(ctx) or str(error)
-    except (OSError, ImportError):  # what is there cannot be read: the error itself says more
+    except (OSError, ImportError):  # the file cannot be read, and the first error says why
         return str(error)
 
 

@@ -14,11 +14,13 @@ __all__ = ["command"]
 
 
 @click.command("demo", cls=Command)
-@click.option("-o", "--output", type=PATH, required=True, help="A new or empty folder.")
+@click.option(
+    "-o", "--output", type=PATH, required=True, help="Folder for the results, new or empty."
+)
 @device_option
 @threads_option
 def command(output: Path, device: str, threads: int | None) -> None:
-    """Export, generate, verify, measure and draw, on a classifier and 512 images that ship inside.
+    """Run export, generate, verify and preview on a classifier and 512 images from the package.
 
     \b
     jataug demo -o demo-out
@@ -42,7 +44,7 @@ def command(output: Path, device: str, threads: int | None) -> None:
     click.echo(f"  classifier {demo.model}")
     click.echo(f"  images     {demo.source}")
     click.echo()
-    click.echo("Two commands to try next, in which a model and images of yours may stand:")
+    click.echo("Two commands to try next, with this model or your own:")
     click.echo()
     for words in _next(demo.model, demo.source):
         click.echo(f"  {shlex.join(words)}")

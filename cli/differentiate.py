@@ -16,15 +16,22 @@ __all__ = ["command"]
 
 @click.command("differentiate", cls=Command)
 @click.argument("model", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="The gradient graph to write.")
-@click.option("--wrt", metavar="NAME", help="The input; default the only floating-point one.")
-@click.option("--of", metavar="NAME", help="The output; default the only one.")
+@click.option("-o", "--output", type=PATH, required=True, help="Gradient graph to write.")
 @click.option(
-    "--size", type=read_size, metavar="SIZE", help="HEIGHT,WIDTH where the model leaves them open."
-)
+    "--wrt", metavar="NAME",
+    help="Input to differentiate with respect to. [default: the only floating-point input]",
+)  # fmt: skip
+@click.option("--of", metavar="NAME", help="Output to differentiate. [default: the only output]")
+@click.option(
+    "--size", type=read_size, metavar="SIZE",
+    help="Image size in pixels, SIDE or HEIGHT,WIDTH, if the model leaves it open.",
+)  # fmt: skip
 @precision_option
-@click.option("--device", default="cpu", show_default=True, help="Where the self-check runs.")
-@click.option("--no-check", is_flag=True, help="Write the file without the gradient self-check.")
+@click.option(
+    "--device", default="cpu", show_default=True,
+    help="Device of the gradient self-check: auto, cpu, cuda or cuda:<i>.",
+)  # fmt: skip
+@click.option("--no-check", is_flag=True, help="Skip the gradient self-check. Not recommended.")
 def command(
     model: Path,
     output: Path,
@@ -37,9 +44,9 @@ def command(
 ) -> None:
     """Write the gradient of MODEL, its vector-Jacobian product, as an ONNX file.
 
-    It has one input more, grad_<output>, and one output more, grad_<input>. It is compared with
-    finite differences first, and the output with MODEL's: where they disagree, nothing is written
-    and the exit code is 1.
+    The new graph has all inputs and outputs of MODEL, the input grad_<output> and the output
+    grad_<input>. The command first compares the gradient with finite differences and the output
+    with that of MODEL. If they disagree, it writes nothing and the exit code is 1.
 
     \b
     jataug differentiate model.onnx -o gradient.onnx

@@ -19,6 +19,7 @@ from .options import (
     preprocessing,
     say_classes,
     source_options,
+    tf32_option,
     threads_option,
 )
 from .progress import ProgressBar
@@ -38,46 +39,70 @@ def _names(value: Any) -> list[str]:
 
 @click.command("evaluate", cls=Command)
 @click.argument("models", type=PATH, nargs=-1, required=True, metavar="MODEL... SOURCE")
-@click.option("-o", "--output", type=PATH, required=True, help="A new folder, or one to go on in.")
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    required=True,
+    help="Folder for the results: new, empty, or one to resume.",
+)
 @click.option(
     "--attacks", type=_names, metavar="NAMES",
-    help="Separated by commas, with options where wanted: pgd:steps=50:restarts=3,flow."
+    help="Attacks to run, separated by commas, with options such as pgd:steps=50:restarts=3,flow. "
+    "[default: those of the suite]"
 )  # fmt: skip
-@click.option("--suite", type=click.Choice(["quick", "strong"]), default="quick", show_default=True)
-@click.option("--flow", default="0.3", show_default=True, metavar="R", help="Flow radius, pixels.")
-@click.option("--flow-norm", type=click.Choice(["l2", "linf"]), default="l2", show_default=True)
+@click.option(
+    "--suite", type=click.Choice(["quick", "strong"]), default="quick", show_default=True,
+    help="quick for a first look; strong, with all attacks, more steps and restarts, for figures "
+    "to publish."
+)  # fmt: skip
+@click.option(
+    "--flow", default="0.3", show_default=True, metavar="R", help="Flow radius in pixels."
+)
+@click.option(
+    "--flow-norm", type=click.Choice(["l2", "linf"]), default="l2", show_default=True,
+    help="l2 limits the length of each flow vector, linf each of its two components."
+)  # fmt: skip
 @click.option(
     "--pixel", default="8/255", show_default=True, metavar="R",
-    help="Pixel radius (linf), of images in [0, 1]: 8/255 or 0.03."
+    help="Pixel radius (linf), for images in [0, 1], such as 8/255 or 0.03."
 )  # fmt: skip
 @click.option(
     "--transfer", type=PATH, multiple=True, metavar="OTHER",
-    help="A model that sees the adversarial images too, and whose own are tried; may be repeated."
+    help="Another model: its adversarial images are tried on MODEL, and MODEL's on it. Repeatable."
 )  # fmt: skip
-@click.option("--no-curves", is_flag=True, help="Leave out curves, map and smallest radii.")
-@click.option("--no-sanity", is_flag=True, help="Leave out the checks against masked gradients.")
+@click.option(
+    "--no-curves", is_flag=True,
+    help="Skip the accuracy curves over the radii and the smallest radius per image."
+)  # fmt: skip
+@click.option(
+    "--no-sanity", is_flag=True, help="Skip the checks for masked gradients. Not recommended."
+)
 @click.option(
     "--measured", type=click.Choice(["float", "uint8"]), default="float", show_default=True,
-    help="What is measured: images as found, or at 8 bits."
+    help="Measure the float images that the attacks find, or the same rounded to 8 bits."
 )  # fmt: skip
 @click.option(
     "--format", "formats", type=click.Choice(["json", "md", "html"]), multiple=True,
-    default=("html",), show_default=True, help="Besides report.json; may be repeated."
+    default=("html",), show_default=True, help="Report to write besides report.json. Repeatable."
 )  # fmt: skip
-@click.option("--batch-size", type=int, help="Images a call; by default by their size.")
-@click.option("--limit", type=int, metavar="N", help="Use the first N images.")
+@click.option(
+    "--batch-size", type=int,
+    help="Images per call of the model. [default: chosen by the size of the images]"
+)  # fmt: skip
+@click.option("--limit", type=int, metavar="N", help="Use the first N images only. [default: all]")
 @source_options
 @on_error_option
 @model_options
 @device_option
-@click.option("--tf32", is_flag=True, help="On CUDA: faster, three digits less.")
+@tf32_option
 @threads_option
 def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
     """Attack one or more MODELs on the images of SOURCE, and report how robust they are.
 
-    MODEL is a classifier as an .onnx file; the model options hold for all of them. What is measured
-    lies in report.json; the page for people is report.html. Run again, it goes on where it was
-    stopped. Where gradients look masked, the report says so, and the exit code is 0 all the same.
+    MODEL is a classifier as an .onnx file; the model options apply to every MODEL. The results are
+    in report.json, and report.html shows them. The same command, run again, resumes. If gradients
+    look masked, the report says so; the exit code is still 0.
 
     \b
     jataug evaluate model.onnx photos/ -o robustness/ --resize 256 --crop 224
@@ -86,9 +111,9 @@ def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
     from jataug.evaluation import evaluate
 
     if len(models) < 2:
-        raise click.UsageError("expected at least one MODEL, and the SOURCE of images after it")
+        raise click.UsageError("give at least one MODEL, and then SOURCE, the images")
     if given.pop("epoch"):
-        raise click.UsageError("--epoch: an evaluation has one epoch; use --seed")
+        raise click.UsageError("--epoch: an evaluation has one epoch; use --seed instead")
     *paths, source = models
     formats = given.pop("formats")
     with _Bars("") as bars:
@@ -108,7 +133,7 @@ def command(models: tuple[Path, ...], output: Path, **given: Any) -> None:
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of evaluate."""
+    """Return the keyword arguments of jataug.evaluate."""
     norm: Norm = given.pop("flow_norm")
     return {
         "flow": FlowBudget(given.pop("flow"), norm),
@@ -133,7 +158,7 @@ def _write(formats: Sequence[str], output: Path, report: "Report") -> None:
 
 
 class _Bars(ProgressBar):
-    """A bar for each attack, one after the other."""
+    """Progress bars, one per attack, one after the other."""
 
     def __call__(self, progress: "Progress") -> None:
         """Show the progress."""

@@ -26,27 +26,43 @@ __all__ = ["command"]
 
 @click.command("export", cls=Command)
 @click.argument("model", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="The artifact to write.")
+@click.option("-o", "--output", type=PATH, required=True, help="Attack artifact to write.")
 @attack_options
 @steps_option(10)
-@click.option("--max-flow", metavar="R", help="Largest flow radius to serve, pixels.")
-@click.option("--form", type=click.Choice(get_args(Form)), default="step", show_default=True)
+@click.option(
+    "--max-flow", metavar="R",
+    help="Largest flow radius, in pixels, that the artifact accepts later. [default: that of "
+    "--flow]",
+)  # fmt: skip
+@click.option(
+    "--form", type=click.Choice(get_args(Form)), default="step", show_default=True,
+    help="step runs one iteration per call; loop and unrolled run the whole attack in one call. "
+    "Use step with jataug.",
+)  # fmt: skip
 @click.option(
     "--for", "target", type=click.Choice(["cpu", "cuda", "portable"]), default="cpu",
     show_default=True,
-    help="cpu: the nodes that are fastest there, and run everywhere. portable: refuse what ONNX "
-    "Runtime, its builds for browsers and Node.js, OpenVINO or tract lacks.",
+    help="cpu writes nodes that run everywhere and are fastest on a CPU; cuda writes those that "
+    "are fastest on CUDA. portable refuses models with operators that ONNX Runtime (also in "
+    "browsers and Node.js), OpenVINO or tract lacks.",
 )  # fmt: skip
 @model_options
 @precision_option
-@click.option("--device", default="cpu", show_default=True, help="Where the self-check runs.")
-@click.option("--no-check", is_flag=True, help="Write the file without the gradient self-check.")
-@click.option("--save-model", type=PATH, help="Of a run: write its classifier as ONNX too.")
+@click.option(
+    "--device", default="cpu", show_default=True,
+    help="Device of the gradient self-check: auto, cpu, cuda or cuda:<i>.",
+)  # fmt: skip
+@click.option("--no-check", is_flag=True, help="Skip the gradient self-check. Not recommended.")
+@click.option(
+    "--save-model", type=PATH,
+    help="Also write the classifier as ONNX, if MODEL is a training run.",
+)  # fmt: skip
 def command(model: Path, output: Path, **given: Any) -> None:
     """Write the joint attack on MODEL, with its gradient graph, as an ONNX file.
 
-    MODEL is a classifier as an .onnx file, or the folder of a training run. What it wants done to
-    images in [0, 1] goes inside. A run brings the budgets it was trained with; options change them.
+    MODEL is a classifier as an .onnx file, or the folder of a training run. The preprocessing
+    options (--mean, --std, --scale, --layout, --channels) become part of the artifact, which takes
+    images in [0, 1]. A training run supplies its own budgets; options override them.
 
     \b
     jataug export resnet50.onnx -o attack.onnx \\
@@ -81,10 +97,10 @@ def command(model: Path, output: Path, **given: Any) -> None:
     )
     replaced = "; the file that was there is replaced" if there else ""
     click.echo(f"{output}: {manifest.form}, {output.stat().st_size / 1e6:.1f} MB{replaced}")
-    _tell(manifest, config)
+    _print(manifest, config)
 
 
-def _tell(manifest: Manifest, config: AttackConfig) -> None:
+def _print(manifest: Manifest, config: AttackConfig) -> None:
     channel, height, width = manifest.image_shape
     click.echo(f"  images     {channel} x {height} x {width}, {manifest.classes} classes")
     if manifest.precision in ("float16", "bfloat16"):
@@ -107,7 +123,7 @@ def _tell(manifest: Manifest, config: AttackConfig) -> None:
 
 
 def _seen(used: Preprocessing, channels: int) -> str:
-    """Return what reaches the network: channels, values and what makes them."""
+    """Return a description of the network's input: channels, layout and range of values."""
     kind = {1: "grey", 3: used.channels}.get(channels, f"{channels} channels")
     ends = [
         (level * used.scale - mean) / std
@@ -127,7 +143,7 @@ def _each(numbers: tuple[float, ...], channels: int) -> tuple[float, ...]:
 
 
 def _of_run(folder: Path, given: dict[str, Any]) -> tuple[Any, Any, AttackConfig]:
-    """Return the network of a run, an example of its images, and the attack to export."""
+    """Return the network of a run, an example batch of its images, and the attack to export."""
     from jataug.trainer import load_run
 
     run = load_run(folder)
@@ -147,7 +163,7 @@ def _of_run(folder: Path, given: dict[str, Any]) -> tuple[Any, Any, AttackConfig
 
 def _save_model(network: Any, example: Any, path: Path) -> None:
     if example is None:
-        raise click.UsageError("--save-model: expected a run as MODEL, got a file")
+        raise click.UsageError("--save-model: expected a training run as MODEL, got a file")
     from jataug.export.model.load import load_model
     from jataug.export.save import check_destination, save_model
 

@@ -21,6 +21,7 @@ from .options import (
     open_images,
     say_classes,
     source_options,
+    tf32_option,
 )
 from .progress import Bar, JsonLines
 
@@ -36,33 +37,65 @@ __all__ = ["command"]
 @click.argument("destination", type=PATH)
 @click.option(
     "--format", type=click.Choice(["folder", "npz", "tar", "parquet"]), default="folder",
-    show_default=True, help="PNG files, or a shard an archive, WebDataset tar or Parquet file."
+    show_default=True,
+    help="folder stores one PNG file per image; npz, tar (WebDataset) and parquet store one file "
+    "per shard."
 )  # fmt: skip
 @source_options
 @click.option(
-    "--batch-size", type=int, help="Images a call. [default: 64, or as many as there are]"
+    "--batch-size", type=int,
+    help="Images per call of the model. The output is byte-identical only for equal values. "
+    "[default: 64, or the number of images if smaller]",
+)  # fmt: skip
+@click.option(
+    "--shard-size", type=int, default=1024, show_default=True,
+    help="Images per shard, rounded up to whole batches.",
+)  # fmt: skip
+@click.option(
+    "--shard", metavar="I/N",
+    help="Generate part I of N only, such as 2/4, so that N runs share a destination. [default: "
+    "all]",
+)  # fmt: skip
+@click.option(
+    "--save-flow", is_flag=True,
+    help="Store the flow fields (float16), so that verify checks the budgets exactly.",
+)  # fmt: skip
+@click.option(
+    "--save-float", is_flag=True, help="Store the images before quantisation too (float32)."
 )
-@click.option("--shard-size", type=int, default=1024, show_default=True, help="Images a shard.")
-@click.option("--shard", metavar="I/N", help="Make the I-th of N parts.")
-@click.option("--save-flow", is_flag=True, help="Store the flows, so that verify is exact.")
-@click.option("--save-float", is_flag=True, help="Store the images before quantisation too.")
-@click.option("--source-hash", is_flag=True, help="Tell a changed source by its bytes.")
+@click.option(
+    "--source-hash", is_flag=True,
+    help="Detect a changed source by the bytes of its files (slow), not by size and time.",
+)  # fmt: skip
 @on_error_option
-@click.option("--limit", type=int, metavar="N", help="Use the first N images.")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--limit", type=int, metavar="N", help="Use the first N images only. [default: all]")
 @click.option(
-    "--workers", type=int, default=1, show_default=True, help="Processes, each with a session."
-)
+    "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+    help="Run the workers on this machine, or on a Ray cluster. The output is the same.",
+)  # fmt: skip
 @click.option(
-    "--gpus-per-worker", type=float, metavar="F", help="With Ray: 0.5 puts two workers on a GPU."
-)
+    "--workers", type=int, default=1, show_default=True,
+    help="Worker processes. Each loads the model.",
+)  # fmt: skip
+@click.option(
+    "--gpus-per-worker", type=float, metavar="F",
+    help="GPUs per worker, with --engine ray only: 0.5 puts two workers on one GPU. [default: 1 "
+    "where the cluster has GPUs]",
+)  # fmt: skip
 @click.option(
     "--threads", type=int, metavar="N",
-    help="Of the runtime, in every worker. Part of what decides the last bits."
+    help="Runtime threads per worker. The output is byte-identical only for equal values. "
+    "[default: the runtime's own choice]",
 )  # fmt: skip
-@click.option("--tf32", is_flag=True, help="On CUDA: faster, three digits less. Another data set.")
-@click.option("--log-json", is_flag=True, help="Progress and result as JSON, a line each.")
-@click.option("--dry-run", is_flag=True, help="Check and estimate everything, write nothing.")
+@tf32_option
+@click.option(
+    "--log-json", is_flag=True,
+    help="Print progress (stderr) and result (stdout) as JSON, one object per line.",
+)  # fmt: skip
+@click.option(
+    "--dry-run", is_flag=True,
+    help="Check all input and estimate time and disk space, but write nothing.",
+)  # fmt: skip
 @device_option
 @backend_option
 @click.pass_context
@@ -79,9 +112,10 @@ def command(
 
     SOURCE is a folder of class folders, a folder of images (with --labels predicted), an .npz file
     with images and labels, an idx file of the MNIST family, tar shards, Parquet files or a Hugging
-    Face data set. The same command, run again, resumes where it was stopped.
+    Face data set. DESTINATION is a new or empty folder, or one to resume: the same command, run
+    again, continues after the last complete shard.
 
-    Ctrl-C stops after the batch, a second one at once; then the exit code is 130.
+    Ctrl-C stops after the current batch. A second Ctrl-C stops at once. The exit code is then 130.
 
     \b
     jataug generate attack.onnx photos/ out/ --resize 256 --crop 224 \\
@@ -93,8 +127,8 @@ def command(
 
     if len(attacks) > 1:
         raise click.UsageError(
-            f"generate takes one ATTACK, and {len(attacks)} were given; run the command once for "
-            "each, with a destination of its own, in a shell loop"
+            f"generate takes one ATTACK, but {len(attacks)} were given; run the command once for "
+            "each, with its own destination"
         )
     show = JsonLines() if log_json else Bar("generate")
     with show, _stopped_while_planned(ctx, log_json), Interrupt(show.say) as interrupt:
@@ -113,7 +147,7 @@ def command(
 
 @contextmanager
 def _stopped_while_planned(ctx: click.Context, log_json: bool) -> Iterator[None]:
-    """Tell machines, too, of a run that was stopped before it began."""
+    """Print the JSON result of a run that was stopped before it began."""
     try:
         yield
     except KeyboardInterrupt:
@@ -142,9 +176,10 @@ def _print(report: "Report") -> None:
         found = f"clean {report.clean_accuracy:.4f}, adversarial {report.adversarial_accuracy:.4f}"
         kept = report.images - report.failed
         counts = f"{kept} images attacked, {report.failed} failed, {len(report.skipped)} skipped"
-        # Of a run that was stopped, images count that are in no whole shard.
-        said = f"accuracy so far: {found}" if report.stopped else f"accuracy: {found} ({counts})"
-        click.echo(said)
+        # The accuracy of a stopped run also counts images of incomplete shards; counts do not.
+        click.echo(
+            f"accuracy so far: {found}" if report.stopped else f"accuracy: {found} ({counts})"
+        )
     if report.generated:
         click.echo(
             f"speed: {report.images_per_second:.1f} images/s; the attack waited "

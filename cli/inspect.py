@@ -18,10 +18,10 @@ __all__ = ["command"]
 @click.argument("file", type=PATH)
 @model_options
 def command(file: Path, **given: Any) -> None:
-    """Say what FILE is: an attack artifact, a model, or a data set.
+    """Describe FILE: an attack artifact, a model, or the folder of a data set.
 
-    Of a model it says whether it can be attacked, and what stands in the way; the model options
-    are those of jataug export.
+    For a model it reports whether jataug can attack it, and if not, why. The model options are
+    those of jataug export.
 
     \b
     jataug inspect model.onnx
@@ -80,7 +80,7 @@ def _of_estimates(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _of_logits(model: Any) -> list[tuple[str, str]]:
-    """Return what stands between the logits and the output of the model that was attacked."""
+    """Return how the logits relate to the output of the attacked model, and any warning."""
     said = [value.doc_string for value in model.graph.output if value.name == "logits"]
     rows = [("logits", f"the values {text}") for text in said if text]
     if hides := hiding_head(model):
@@ -110,7 +110,7 @@ def _of_model(file: Path, given: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _values(values: Any, proto: Any) -> str:
-    """Return names and shapes, as the file has them; ? is open and without a name."""
+    """Return names and shapes as the file has them; ? marks an open size without a name."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     return ", ".join(
         f"{v.name} [{', '.join(_size(dim) for dim in v.type.tensor_type.shape.dim)}]"
@@ -124,7 +124,7 @@ def _size(dim: Any) -> str:
 
 
 def _batch(proto: Any, shape: tuple[int | str, ...]) -> str:
-    """Return the batch of the file, and of an attack on it."""
+    """Return the batch size of the model, and of an attack on it."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     sizes = [v.type.tensor_type.shape.dim for v in proto.graph.input if v.name not in weights]
     held = next((dims[0].dim_value for dims in sizes if len(dims) == len(shape)), 0)

@@ -1,5 +1,6 @@
-"""Ctrl-C and SIGTERM: the first one asks a run to stop after its batch, the second one ends it.
-Before a run has begun, while nothing is written, the first one raises KeyboardInterrupt.
+"""Ctrl-C and SIGTERM: the first one stops a run after its batch, the second one at once.
+
+Before a run has begun nothing is written, so the first one raises KeyboardInterrupt.
 """
 
 import os
@@ -17,19 +18,20 @@ if TYPE_CHECKING:
 __all__ = ["INTERRUPTED", "Interrupt"]
 
 INTERRUPTED = 130
-"""The exit code of a run that was stopped by a signal."""
+"""Exit code of a run that a signal stopped."""
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGBREAK")
 
 
 class Interrupt:
-    """While it is entered, and from when the function of `begins` is called, signals are counted
-    instead of raised; call it to ask for the first.
+    """A context manager that turns the first signal into a request to stop.
 
-    A thread waits for them, so that the second one works while the runtime computes.
+    Call the object to ask whether a stop was requested. Requests are counted from the first call of
+    the function that `begins` returns; before that a signal raises KeyboardInterrupt. A thread
+    waits for signals, so that the second one works while the runtime computes.
 
     Args:
-        tell: says a line.
+        tell: called with a line of text for the user.
     """
 
     def __init__(self, tell: Callable[[str], object]) -> None:
@@ -39,23 +41,23 @@ class Interrupt:
         self._deciding = threading.Lock()
 
     def __call__(self) -> bool:
-        """Whether the run is to stop."""
+        """Return whether a stop was requested."""
         return self._asked.is_set()
 
     def begins(self, progress: "Callable[[Progress], object]") -> "Callable[[Progress], object]":
-        """Return a function that calls `progress`; the first time, the run has begun.
+        """Return a function that calls `progress` and whose first call marks the run as begun.
 
-        It raises KeyboardInterrupt where a signal came before that.
+        The function raises KeyboardInterrupt if a signal came before that.
         """
 
-        def told(now: "Progress") -> object:
+        def report(now: "Progress") -> object:
             with self._deciding:
                 self._begun = True
             if self._early:
                 raise KeyboardInterrupt
             return progress(now)
 
-        return told
+        return report
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
@@ -97,10 +99,11 @@ class Interrupt:
                     self._early = self._early or not self._begun
                 if again:
                     self._tell(
-                        "stopped at once; the same command goes on from the last whole shard"
+                        "stopped at once; run the same command again to resume after the last "
+                        "complete shard"
                     )
                     os._exit(INTERRUPTED)
                 if self._early:
                     continue
                 self._asked.set()
-                self._tell("stopping after this batch; once more stops at once")
+                self._tell("stopping after this batch; press Ctrl-C again to stop at once")

@@ -1,4 +1,4 @@
-"""The group of all commands, and what becomes of errors: one line, and an exit code."""
+"""The command group `jataug`, which loads each command when it is asked for."""
 
 import difflib
 from importlib import import_module
@@ -17,17 +17,17 @@ _COMMANDS = {
     "differentiate": "write a model's gradient as an ONNX file",
     "generate": "precompute an adversarial data set",
     "verify": "check a data set: files, labels, budgets",
-    "train": "train a classifier, adversarially or not; resumable",
+    "train": "train a classifier, with or without attacks; resumes",
     "preview": "draw a few images, their flows and perturbations",
     "evaluate": "measure how robust models are",
-    "runtimes": "what can run here, and a self-check on each",
-    "inspect": "say what a file or data set is",
-    "demo": "the whole job on the model and images that ship inside",
+    "runtimes": "list the installed runtimes and check each",
+    "inspect": "describe a model, an attack artifact or a data set",
+    "demo": "run everything once on the model and images in the package",
 }
 
 
 class _Group(click.Group):
-    """Loads a command's module when the command is asked for, so that --help is quick."""
+    """A group that imports a command's module only when it is needed, so that --help is fast."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with in_one_line("jataug"):
@@ -65,5 +65,5 @@ def main() -> None:
     jataug generate attack.onnx photos/ adversarial/ --resize 256 --crop 224
     jataug verify adversarial/
 
-    Exit codes: 0 done, 1 a check failed, 2 wrong usage or input, 130 stopped.
+    Exit codes: 0 success, 1 a check failed, 2 wrong usage or input, 130 stopped.
     """

@@ -1,4 +1,4 @@
-"""Options that several commands share, each a decorator; what they collect becomes one object."""
+"""Options that several commands share, as decorators, and functions that read their values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +33,7 @@ __all__ = [
     "say_classes",
     "source_options",
     "steps_option",
+    "tf32_option",
     "threads_option",
 ]
 
@@ -73,6 +74,8 @@ def read_side(value: Any) -> int:
 
 
 def options(given: Sequence[Callable[[Function], Function]]) -> Callable[[Function], Function]:
+    """Return one decorator that adds all these options, in this order."""
+
     def decorate(function: Function) -> Function:
         for option in reversed(given):
             function = option(function)
@@ -88,38 +91,86 @@ def _choice(words: Any) -> "click.Choice[str]":  # no generic class before click
 attack_options = options(
     [
         click.option(
-            "--preset", type=click.Choice(list(PRESETS)), default="claim-1", show_default=True
+            "--preset", type=click.Choice(list(PRESETS)), default="claim-1", show_default=True,
+            help="Defaults for --order, --composition, the objectives and --keep. claim-1 and "
+            "claim-8 are for training; evaluation is for measuring robustness.",
         ),
         click.option(
-            "--flow", default="0.3", show_default=True, metavar="R", help="Flow radius, pixels."
+            "--flow", default="0.3", show_default=True, metavar="R",
+            help="Flow radius in pixels: how far the flow may move each pixel. 0 turns the flow "
+            "off.",
         ),
-        click.option("--flow-norm", type=_choice(Norm), default="l2", show_default=True),
-        click.option("--flow-step", type=float, help="Pixels per update."),
+        click.option(
+            "--flow-norm", type=_choice(Norm), default="l2", show_default=True,
+            help="l2 limits the length of each flow vector, linf each of its two components.",
+        ),
+        click.option(
+            "--flow-step", type=float,
+            help="Flow step size, pixels per iteration. [default: radius * min(1, 2.5 / steps)]",
+        ),
         click.option(
             "--pixel", default="8/255", show_default=True, metavar="R",
-            help="Pixel radius, of images in [0, 1]: 8/255 or 0.03."
+            help="Pixel radius, for images in [0, 1]: a fraction or a number, such as 8/255 or "
+            "0.03. 0 turns the perturbation off.",
         ),
-        click.option("--pixel-norm", type=_choice(Norm), default="linf", show_default=True),
-        click.option("--pixel-step", type=float, help="Image units per update."),
-        click.option("--order", type=_choice(Order)),
-        click.option("--composition", type=_choice(Composition)),
-        click.option("--flow-objective", type=_choice(Objective)),
-        click.option("--pixel-objective", type=_choice(Objective)),
-        click.option("--start", type=_choice(Start), default="random", show_default=True),
-        click.option("--keep", type=_choice(Keep), help="Which iterate is the result."),
-        click.option("--simultaneous", is_flag=True, help="Both updates from one gradient."),
-        click.option("--redraw-targets", is_flag=True, help="New targets in every iteration."),
+        click.option(
+            "--pixel-norm", type=_choice(Norm), default="linf", show_default=True,
+            help="linf limits the change of each value, l2 the norm of the whole perturbation.",
+        ),
+        click.option(
+            "--pixel-step", type=float,
+            help="Pixel step size per iteration, for images in [0, 1]. [default: radius * min(1, "
+            "2.5 / steps)]",
+        ),
+        click.option(
+            "--order", type=_choice(Order),
+            help="Which of the two is updated first in an iteration. [default: the preset's]",
+        ),
+        click.option(
+            "--composition", type=_choice(Composition),
+            help="spatial-pixel warps the image, then adds the perturbation; pixel-spatial adds "
+            "first, then warps the sum. [default: the preset's]",
+        ),
+        click.option(
+            "--flow-objective", type=_choice(Objective),
+            help="Where the flow moves the prediction: away from the true class (truth), towards a "
+            "random other class (target), or both (margin). [default: the preset's]",
+        ),
+        click.option(
+            "--pixel-objective", type=_choice(Objective),
+            help="Where the perturbation moves it, as for --flow-objective. [default: the "
+            "preset's]",
+        ),
+        click.option(
+            "--start", type=_choice(Start), default="random", show_default=True,
+            help="Start at a random point inside the budgets, or at zero.",
+        ),
+        click.option(
+            "--keep", type=_choice(Keep),
+            help="Return the last iterate, or the best one of each image. [default: the preset's]",
+        ),
+        click.option(
+            "--simultaneous", is_flag=True,
+            help="Update flow and pixels from one gradient per iteration, not from two.",
+        ),
+        click.option(
+            "--redraw-targets", is_flag=True,
+            help="Draw new target classes in every iteration, not once per call.",
+        ),
     ]
 )  # fmt: skip
 
 
 def steps_option(default: int) -> Callable[[Function], Function]:
-    """Add --steps, one of the options that `attack_config` reads."""
-    return click.option("--steps", type=int, default=default, show_default=True)
+    """Return the option --steps, which `attack_config` reads, with this default."""
+    return click.option(
+        "--steps", type=int, default=default, show_default=True,
+        help="Iterations of the attack. 0 gives random augmentation without a gradient.",
+    )  # fmt: skip
 
 
 def attack_config(given: dict[str, Any]) -> AttackConfig:
-    """Return the configuration that the options of `attack_options` say; they are taken out."""
+    """Return the configuration of the attack and remove its options from `given`."""
     flow = FlowBudget(given.pop("flow"), given.pop("flow_norm"))
     pixel = PixelBudget(given.pop("pixel"), given.pop("pixel_norm"))
     names = [
@@ -134,84 +185,105 @@ model_options = options(
     [
         click.option(
             "--mean", type=read_numbers, default="0", metavar="NUMBERS",
-            help="Subtracted after --scale: one number, or one a channel. [default: 0]"
+            help="Subtracted after --scale: one number, or one per channel in RGB order. "
+            "[default: 0]"
         ),
         click.option("--std", type=read_numbers, default="1", metavar="NUMBERS",
-            help="Divided by at last, likewise. [default: 1]"),
+            help="Divisor after --mean: one number, or one per channel. [default: 1]"),
         click.option(
             "--scale", type=float, default=1.0,
-            help="The model sees (image * scale - mean) / std, with image in [0, 1]; 255 where it "
-            "takes 8-bit levels. [default: 1]"
+            help="The model sees (image * scale - mean) / std, for an image in [0, 1]. Use 255 "
+            "for a model that takes values from 0 to 255. [default: 1]"
         ),
-        click.option("--layout", type=_choice(Layout), default="nchw", show_default=True),
-        click.option("--channels", type=_choice(Channels), default="rgb", show_default=True),
-        click.option("--logits", metavar="NAME", help="The output that holds the logits."),
+        click.option(
+            "--layout", type=_choice(Layout), default="nchw", show_default=True,
+            help="Axis order of the model's image input; TensorFlow and Keras use nhwc."
+        ),
+        click.option(
+            "--channels", type=_choice(Channels), default="rgb", show_default=True,
+            help="Channel order of the model; Caffe and OpenCV use bgr."
+        ),
+        click.option(
+            "--logits", metavar="NAME",
+            help="The output that holds the logits. [default: the only output]"
+        ),
         click.option(
             "--outputs", type=_choice(Outputs),
-            help="What that output holds; of probabilities the values before the softmax are "
-            "attacked. [default: logits, but a softmax and the like are refused unsaid]"
+            help="What that output holds. For probabilities, the attack uses the values before "
+            "the softmax. [default: logits; required if the output is a softmax or the like]"
         ),
         click.option(
             "--size", type=read_size, metavar="SIZE",
-            help="HEIGHT,WIDTH where the model leaves them open."
+            help="Image size in pixels, SIDE or HEIGHT,WIDTH, if the model leaves it open."
         ),
     ]
 )  # fmt: skip
 
 
 def preprocessing(given: dict[str, Any]) -> Preprocessing:
-    """Return what the options of `model_options` say, but for the size; they are taken out."""
+    """Return the preprocessing and remove its options from `given`; --size stays."""
     names = ("mean", "std", "scale", "layout", "channels", "logits", "outputs")
     return Preprocessing(**{name: given.pop(name) for name in names})
 
 
 precision_option = click.option(
     "--precision", type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="What the network and its gradient are computed in. [default: the model's own]"
+    help="Element type of the network and its gradient. [default: the model's own]"
 )  # fmt: skip
 
 
 on_error_option = click.option(
     "--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True,
-    help="At an image that cannot be used."
+    help="At an unusable image: stop, or skip it and report it."
 )  # fmt: skip
 
 
 class_order_option = click.option(
     "--class-order", type=click.Choice(["natural", "sorted"]),
-    help="How class folders are numbered: 1, 2, 10, or 1, 10, 2 as torchvision, Keras and Hugging "
-    "Face do. Has to be said where the two differ."
+    help="How class folders are numbered: natural (1, 2, 10), or sorted (1, 10, 2) as torchvision, "
+    "Keras and Hugging Face do. Required if the two differ."
 )  # fmt: skip
 
 
 source_options = options(
     [
         click.option(
-            "--resize", type=read_side, metavar="SIDE", help="Resize the shorter side, pixels."
+            "--resize", type=read_side, metavar="SIDE",
+            help="Resize the shorter side to SIDE pixels. [default: no resize]"
         ),
-        click.option("--crop", type=read_size, metavar="SIDE", help="Crop the centre, pixels."),
+        click.option(
+            "--crop", type=read_size, metavar="SIZE",
+            help="Then crop the centre, SIDE or HEIGHT,WIDTH in pixels. [default: no crop]"
+        ),
         click.option(
             "--labels", type=click.Choice(["source", "predicted"]), default="source",
-            show_default=True, help="What the label of an image is."
+            show_default=True,
+            help="Take labels from the source, or use the model's own predictions."
         ),
         click.option(
             "--classes", type=PATH,
-            help="What class folders mean: a line for each class of the model, in its order, or "
-            "JSON {name: class}."
+            help="File that maps class folders to the model's classes: one name per line in the "
+            "model's order, or JSON {name: class}. [default: see --class-order]"
         ),
         class_order_option,
-        click.option("--seed", type=int, default=0, show_default=True),
-        click.option("--epoch", type=int, default=0, help="Another epoch draws other starts."),
+        click.option(
+            "--seed", type=int, default=0, show_default=True,
+            help="Seed of the random starts and targets."
+        ),
+        click.option(
+            "--epoch", type=int, default=0, show_default=True,
+            help="Number of the pass; each epoch draws other starts and targets."
+        ),
     ]
 )  # fmt: skip
 
 
 def open_images(source: Path, say: Callable[[str], object] | None = None) -> "Source":
-    """Return the images of SOURCE; say in one line which files there are not read.
+    """Return the images of SOURCE, and report in one line the files there that are not read.
 
     Args:
-        source: what jataug.data.open_source takes.
-        say: hears the line; by default it goes to stderr.
+        source: as for jataug.data.open_source.
+        say: called with the line; by default the line is printed to stderr as a warning.
     """
     from jataug.data import open_source
 
@@ -225,12 +297,12 @@ def open_images(source: Path, say: Callable[[str], object] | None = None) -> "So
 def say_classes(
     source: "Source", given: Mapping[str, Any], say: Callable[[str], object] | None = None
 ) -> None:
-    """Say in one line how the first classes are numbered, where they have names.
+    """Report in one line how the first classes are numbered, if they have names.
 
     Args:
-        source: of the images.
-        given: the options of `source_options`.
-        say: hears the line; by default it goes to stderr.
+        source: the source of the images.
+        given: the values of `source_options`.
+        say: called with the line; by default the line is printed to stderr.
     """
     from jataug.data import class_map, first_classes
 
@@ -242,19 +314,25 @@ def say_classes(
 
 
 device_option = click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    help="auto, cpu, cuda (experimental) or cuda:<i>.",
-)
+    "--device", default="auto", show_default=True,
+    help="auto, cpu, cuda or cuda:<i>. auto takes a GPU if the runtime has one. cuda is "
+    "experimental."
+)  # fmt: skip
 
 
 threads_option = click.option(
-    "--threads", type=int, metavar="N", help="Of the runtime. [default: its own choice]"
-)
+    "--threads", type=int, metavar="N",
+    help="Threads of the runtime. [default: the runtime's own choice]"
+)  # fmt: skip
+
+
+tf32_option = click.option(
+    "--tf32", is_flag=True,
+    help="Allow TF32 on CUDA: faster, about three fewer significant digits. Changes the output.",
+)  # fmt: skip
 
 
 backend_option = click.option(
     "--backend", type=click.Choice(BACKENDS), default="onnxruntime", show_default=True,
-    help="The runtime that attacks; another one is another data set."
+    help="The runtime that runs the attack. Changes the output."
 )  # fmt: skip

@@ -25,8 +25,8 @@ __all__ = ["command"]
 @click.command("preview", cls=Command)
 @click.argument("attack", type=PATH)
 @click.argument("source", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="The picture, a .png file.")
-@click.option("--count", type=int, default=8, show_default=True, help="How many images.")
+@click.option("-o", "--output", type=PATH, required=True, help="Picture to write, a .png file.")
+@click.option("--count", type=int, default=8, show_default=True, help="Number of images.")
 @source_options
 @on_error_option
 @device_option
@@ -40,8 +40,8 @@ def command(
     threads: int | None,
     **given: Any,
 ) -> None:
-    """Draw a few images of SOURCE: clean, flow, perturbation, adversarial, with labels and
-    confidences.
+    """Draw a few images of SOURCE: clean, flow, perturbation and adversarial, with the model's
+    predictions and confidences. ATTACK is an attack artifact.
 
     \b
     jataug preview attack.onnx photos/ -o grid.png --labels predicted \\

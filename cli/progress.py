@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, plain lines otherwise, JSON lines for machines."""
+"""Progress displays: a bar on a terminal, plain lines elsewhere, JSON lines for programs."""
 
 import json
 import os
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["Bar", "JsonLines", "ProgressBar"]
 
 _EVERY = 10.0
-"""Seconds between two plain lines."""
+"""Seconds between two lines of progress, where stderr is no terminal."""
 
 
 class ProgressBar:
-    """How far something is, with rate and time left.
+    """A progress display with rate and time left.
 
     Args:
         what: the word before it.
@@ -62,7 +62,7 @@ class ProgressBar:
             self._line(done, total, words)
 
     def say(self, text: str) -> None:
-        """Write a line beside the bar."""
+        """Print a line above the bar."""
         if self._bar is not None:
             self._bar.clear()
         click.echo(f"{self.what}: {text}", err=True)
@@ -103,7 +103,7 @@ class Bar(ProgressBar):
 
 
 class JsonLines:
-    """Writes a Progress as one JSON object a line to stderr, after every batch."""
+    """Print progress as one JSON object per line to stderr; call it after every batch."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -123,7 +123,7 @@ class JsonLines:
         self._write("progress", **fields, waited_share=self._share(progress))
 
     def say(self, text: str) -> None:
-        """Write a remark."""
+        """Print a remark."""
         self._write("note", text=text)
 
     def _share(self, progress: "Progress") -> float:
@@ -136,7 +136,7 @@ class JsonLines:
 
 
 def _terminal_bar(what: str, total: int, unit: str, initial: int) -> Any:
-    """Return a bar as wide as the terminal; 80 columns on one that does not know its width."""
+    """Return a tqdm bar as wide as the terminal, or 80 columns if the width is unknown."""
     try:
         width = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):

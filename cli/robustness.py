@@ -1,4 +1,4 @@
-"""What evaluate prints of a model: accuracies, and the checks against masked gradients."""
+"""The text that jataug evaluate prints for a model: accuracies and sanity checks."""
 
 import textwrap
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ __all__ = ["robustness_lines"]
 _WIDTH = 80
 _VERDICTS = {
     "pass": "passed",
-    "suspect": "SUSPECT: gradients may be masked, the accuracies may flatter",
+    "suspect": "SUSPECT: gradients may be masked, the accuracies may be too high",
     "none": "none was run",
     "few": "undecided",
 }
 
 
 def robustness_lines(found: "ModelReport", labels: str = "source") -> Iterator[str]:
-    """Yield a line for each attack, worst case and check; nothing wider than 80 columns.
+    """Yield a line for each attack, worst case and check, at most 80 columns wide.
 
     Args:
-        found: what was measured.
-        labels: "source", or "predicted" where they are the model's own predictions.
+        found: the results of one model.
+        labels: "source", or "predicted" if labels are the model's own predictions.
     """
     from jataug.evaluation.report.wording import CONSISTENT, THREATS, distinct
 
@@ -46,7 +46,7 @@ def _rate(rate: "Rate") -> str:
 
 
 def _checks(sanity: "Sanity") -> Iterator[str]:
-    """Yield the verdict; each check by its title, with what was measured where it failed."""
+    """Yield the verdict and the title of each check, with details of those that failed."""
     from jataug.evaluation.report.wording import is_undecided, verdict
 
     yield from _wrapped(f"  sanity checks: {_VERDICTS[verdict(sanity)]}", " " * 4)

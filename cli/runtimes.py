@@ -21,18 +21,22 @@ __all__ = ["command"]
 @click.argument("artifact", type=PATH, required=False)
 @click.option(
     "--only", multiple=True, metavar="NAME",
-    help="A runtime or a provider that has to be here; the others are left out."
+    help="Check only this runtime or provider, and fail if it is missing. Repeatable. [default: "
+    "all that are installed]"
 )  # fmt: skip
-@click.option("--threads", type=int, metavar="N", help="Of each runtime.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option(
+    "--threads", type=int, metavar="N",
+    help="Threads of each runtime. [default: the runtime's own choice]"
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     artifact: Path | None, only: tuple[str, ...], threads: int | None, as_json: bool
 ) -> None:
-    """Say which runtimes and providers are here, and check each on one call of ARTIFACT.
+    """List the installed runtimes and providers, and check each with one call of ARTIFACT.
 
-    Loss, logits and the step that the gradient makes are compared with ONNX Runtime on the CPU,
-    every node by itself. Without ARTIFACT, the attack on the classifier that ships inside. Exit
-    code 1 where a runtime is wrong; one that refuses the artifact is named, with what it lacks.
+    The check compares loss, logits and update with those of ONNX Runtime on the CPU without graph
+    optimisation. ARTIFACT defaults to an attack on the demo classifier. The exit code is 1 if a
+    runtime gives wrong results. A runtime that cannot run ARTIFACT is listed with the reason.
 
     \b
     jataug runtimes
@@ -67,8 +71,9 @@ def _print(found: "Survey") -> None:
     click.echo()
     click.echo(f"compared with {found.golden}")
     click.echo(
-        f"values: loss and logits, at most {found.values:g} of the largest; moved: the part of the "
-        f"update that is another one, at most {found.moved:g}; ms: one image"
+        f"values: largest difference of loss and logits, relative to the largest value, at most "
+        f"{found.values:g}; moved: part of the update that differs, at most {found.moved:g}; ms: "
+        "time for one image"
     )
 
 

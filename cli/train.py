@@ -23,11 +23,11 @@ __all__ = ["command"]
 @attack_options
 @steps_option(1)
 def command(**given: Any) -> None:
-    """Train a classifier on SOURCE, adversarially, and write the run to a folder.
+    """Train a classifier on SOURCE with adversarial images, and write the run to a folder.
 
     SOURCE is a folder of class folders, an .npz file with images and labels, or an idx file of the
-    MNIST family. Run again, it goes on where it was stopped. The attack options say what training
-    attacks with.
+    MNIST family. The same command, run again, resumes after the last checkpoint. The attack options
+    (--preset to --steps) set the attack that training uses.
 
     \b
     jataug train train-images-idx3-ubyte.gz -o run --model small-cnn \\
@@ -46,7 +46,7 @@ def command(**given: Any) -> None:
     config = TrainConfig(**{**given, **paths, "init": init, "attack": attack, "mixture": mixture})
     with _Bar("train", "step", "step") as bar:
         report = train(config, progress=bar, say=partial(click.echo, err=True))
-    if not _writes():
+    if not _is_first_process():
         return
     click.echo(report.message)
     if report.loss is not None:
@@ -58,16 +58,16 @@ def command(**given: Any) -> None:
             f"held out, best of epoch {report.best_epoch + 1}: clean {report.clean_accuracy:.4f}"
             f"{attacked}"
         )
-    click.echo(f"go on with: jataug export {report.output} -o attack.onnx")
+    click.echo(f"next: jataug export {report.output} -o attack.onnx")
 
 
-def _writes() -> bool:
-    """Whether this is the process that speaks, of those that torchrun started."""
+def _is_first_process() -> bool:
+    """Whether this process prints: of those that torchrun started, only the first one does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 class _Bar(ProgressBar):
-    """Call it with a TrainProgress after every step."""
+    """A progress display; call it with a TrainProgress after every step."""
 
     def __call__(self, progress: "TrainProgress") -> None:
         """Show the progress."""

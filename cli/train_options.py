@@ -1,4 +1,4 @@
-"""The options of jataug train, each a field of TrainConfig."""
+"""The options of jataug train. Each is a field of TrainConfig."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["train_options"]
 
 
 def _named(_: click.Context, __: click.Parameter, given: Any) -> dict[str, Any]:
-    """Read NAME=VALUE, the value as JSON where it is some."""
+    """Read NAME=VALUE options; a value that is valid JSON is read as JSON."""
     options = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -36,123 +36,171 @@ train_options = options(
     [
         click.option(
             "-o", "--output", type=PATH, required=True,
-            help="The run: a new folder, or one to resume.",
+            help="Folder of the run: new, empty, or one to resume.",
         ),
         click.option(
             "--model", default="wrn-28-10", show_default=True, metavar="NAME",
-            help="wrn-DEPTH-WIDTH, small-cnn, resnet-18, resnet-18-imagenet, or "
-            "package.module:factory.",
+            help="Network: wrn-DEPTH-WIDTH, small-cnn, resnet-18 (for small images), "
+            "resnet-18-imagenet (for 224 pixels), or package.module:factory.",
         ),
         click.option(
             "--model-option", "model_options", multiple=True, callback=_named,
             metavar="NAME=VALUE",
-            help="An argument of the factory; may be repeated.",
+            help="Keyword argument of the factory. Repeatable.",
         ),
         click.option(
             "--mean", type=read_numbers, default="0", metavar="NUMBERS",
-            help="Taken off images in [0, 1].",
+            help="Per-channel mean, for images in [0, 1]: one number, or one per channel. "
+            "[default: 0]",
         ),
         click.option(
             "--std", type=read_numbers, default="1", metavar="NUMBERS",
-            help="What they are divided by.",
+            help="Per-channel standard deviation, for images in [0, 1]. [default: 1]",
         ),
-        click.option("--init", type=PATH, help="A run or a .safetensors file to start from."),
+        click.option(
+            "--init", type=PATH,
+            help="Initial weights: a training run or a .safetensors file. [default: random]",
+        ),
         click.option(
             "--mode", type=click.Choice(["natural", "pixel", "flow", "joint"]), default="joint",
             show_default=True,
-            help="joint, one of the two alone (the other radius is then 0), or no attack.",
+            help="Train with both attacks, with one of them (the other radius becomes 0), or "
+            "without an attack (natural).",
         ),
         click.option(
             "--mix", "mixture", multiple=True, metavar="KIND[:PATH]=RATIO",
-            help="A part of every batch: clean, attack (torch, on the fly), runtime (ONNX Runtime, "
-            "on the fly), artifact:FILE, dataset:FOLDER. Repeat it; ratios add up to 1.",
+            help="Part of every batch: clean, attack (made by torch during training), runtime "
+            "(made by ONNX Runtime during training), artifact:FILE, dataset:FOLDER. Repeatable; "
+            "the ratios must add up to 1. [default: attack=1; clean=1 with --mode natural]",
         ),
-        click.option("--label-smoothing", type=float, default=0.5, show_default=True),
+        click.option(
+            "--label-smoothing", type=float, default=0.5, show_default=True,
+            help="Label smoothing, from 0 to below 1. The claims use 0.5; for clean training 0 or "
+            "0.1 is usual.",
+        ),
         click.option(
             "--smoothing", type=click.Choice(["authors", "torch"]), default="authors",
             show_default=True,
-            help="Whose convention of label smoothing.",
+            help="authors: the true class gets 1 - s, the others share s. torch: as "
+            "torch.nn.CrossEntropyLoss, which spreads s over all classes.",
         ),
-        click.option("--epochs", type=int, default=200, show_default=True),
+        click.option(
+            "--epochs", type=int, default=200, show_default=True,
+            help="Passes over the training images.",
+        ),
         click.option(
             "--batch-size", type=int, default=128, show_default=True,
-            help="Over all processes.",
+            help="Images per step, over all processes together.",
         ),
-        click.option("--lr", type=float, default=0.1, show_default=True),
-        click.option("--momentum", type=float, default=0.9, show_default=True),
-        click.option("--nesterov", is_flag=True),
-        click.option("--weight-decay", type=float, default=2e-4, show_default=True),
+        click.option(
+            "--lr", type=float, default=0.1, show_default=True, help="Peak learning rate of SGD."
+        ),
+        click.option(
+            "--momentum", type=float, default=0.9, show_default=True, help="Momentum of SGD."
+        ),
+        click.option("--nesterov", is_flag=True, help="Use Nesterov momentum."),
+        click.option(
+            "--weight-decay", type=float, default=2e-4, show_default=True,
+            help="Weight decay of SGD, on all parameters.",
+        ),
         click.option(
             "--schedule", type=click.Choice(["step", "cosine", "constant"]), default="step",
-            show_default=True
+            show_default=True,
+            help="Learning rate: multiplied by --gamma at --milestones, cosine to 0, or constant.",
         ),
         click.option(
             "--milestones", type=_epochs, default="60,90", show_default=True,
             metavar="EPOCHS",
-            help="Of the schedule step.",
+            help="Epochs, separated by commas, for --schedule step.",
         ),
         click.option(
             "--gamma", type=float, default=0.1, show_default=True,
-            help="Of the schedule step.",
+            help="Factor of the learning rate at each milestone.",
         ),
-        click.option("--warmup", type=float, default=0.0, show_default=True, help="Epochs."),
+        click.option(
+            "--warmup", type=float, default=0.0, show_default=True,
+            help="Epochs of linear warm-up of the learning rate from 0.",
+        ),
         click.option(
             "--ema", type=float, default=0.0, show_default=True,
-            help="Decay of the weight average.",
+            help="Decay of an exponential moving average of the weights, such as 0.999. 0 turns it "
+            "off.",
         ),
-        click.option("--clip", type=float, help="Largest norm of the gradient."),
+        click.option(
+            "--clip", type=float,
+            help="Clip the gradient to this norm. [default: no clipping]",
+        ),
         click.option(
             "--pad", type=int, default=4, show_default=True,
-            help="Random crop after padding, pixels.",
+            help="Augmentation: pad each side by this many pixels, then crop at random. 0 turns it "
+            "off.",
         ),
         click.option(
             "--flip/--no-flip", default=True, show_default=True,
-            help="Random horizontal flip.",
+            help="Augmentation: flip images horizontally at random.",
         ),
         click.option(
-            "--resize", type=read_side, metavar="SIDE", help="Resize the shorter side, pixels."
+            "--resize", type=read_side, metavar="SIDE",
+            help="Resize the shorter side to SIDE pixels. [default: no resize]",
         ),
-        click.option("--crop", type=read_size, metavar="SIDE", help="Crop the centre, pixels."),
+        click.option(
+            "--crop", type=read_size, metavar="SIZE",
+            help="Then crop the centre, SIDE or HEIGHT,WIDTH in pixels. [default: no crop]",
+        ),
         class_order_option,
-        click.option("--limit", type=int, metavar="N", help="Use the first N images."),
+        click.option(
+            "--limit", type=int, metavar="N", help="Use the first N images only. [default: all]"
+        ),
         click.option(
             "--classes", type=PATH, metavar="FILE",
-            help="The network's class of each class name: a name a line, in the order of the "
-            "classes, or JSON {name: class}. [default: the source's own order]"
+            help="File that maps class names to the network's classes: one name per line in their "
+            "order, or JSON {name: class}. [default: the source's own order]",
         ),
         click.option(
             "--validation", type=int, default=1000, show_default=True, metavar="N",
-            help="Images held out.",
+            help="Number of images held out of training for validation.",
         ),
         click.option(
             "--evaluation-images", type=int, default=500, show_default=True,
-            help="Held-out images to attack.",
+            help="Number of validation images that are attacked after an epoch.",
         ),
-        click.option("--evaluation-steps", type=int, default=10, show_default=True),
-        click.option("--evaluate-every", type=int, default=1, show_default=True, metavar="EPOCHS"),
-        click.option("--seed", type=int, default=0, show_default=True),
+        click.option(
+            "--evaluation-steps", type=int, default=10, show_default=True,
+            help="Iterations of the attack on validation images.",
+        ),
+        click.option(
+            "--evaluate-every", type=int, default=1, show_default=True, metavar="EPOCHS",
+            help="Evaluate every so many epochs, and after the last one.",
+        ),
+        click.option(
+            "--seed", type=int, default=0, show_default=True,
+            help="Seed of weights, order, augmentation and attacks.",
+        ),
         click.option(
             "--device", default="auto", show_default=True,
-            help="auto, cpu, cuda (experimental) or cuda:<i>.",
+            help="auto, cpu, cuda or cuda:<i>. auto takes a GPU if torch finds one. cuda is "
+            "experimental.",
         ),
         click.option(
             "--precision", type=click.Choice(["float32", "bf16"]), default="float32",
-            show_default=True
+            show_default=True, help="bf16 runs the network under autocast.",
         ),
-        click.option("--channels-last", is_flag=True),
-        click.option("--compile", is_flag=True, help="torch.compile the network."),
+        click.option(
+            "--channels-last", is_flag=True, help="Use the channels-last memory format."
+        ),
+        click.option("--compile", is_flag=True, help="Compile the network with torch.compile."),
         click.option(
             "--sync-batch-norm", is_flag=True,
-            help="Statistics over all processes; CUDA only.",
+            help="Compute batch-norm statistics over all processes. CUDA only.",
         ),
         click.option(
             "--workers", type=int, default=2, show_default=True,
-            help="Threads that read images.",
+            help="Threads that read images, if these do not fit into memory.",
         ),
         click.option(
             "--checkpoint-steps", type=int, default=0, show_default=True,
-            help="Save also within an epoch.",
+            help="Also save a checkpoint every so many steps. 0 saves after each epoch only.",
         ),
-        click.option("--tensorboard", is_flag=True, help="Write event files too."),
+        click.option("--tensorboard", is_flag=True, help="Also write TensorBoard event files."),
     ]
 )  # fmt: skip

@@ -34,8 +34,14 @@ _SHOWN = 20
 
 @click.command("verify", cls=Command)
 @click.argument("destination", type=PATH)
-@click.option("--source", type=PATH, help="The clean images; default the path in the index.")
-@click.option("--model", type=PATH, help="An artifact or a classifier to measure again with.")
+@click.option(
+    "--source", type=PATH,
+    help="The clean images. [default: the path in the data set's index, if it exists]",
+)  # fmt: skip
+@click.option(
+    "--model", type=PATH,
+    help="Attack artifact or classifier that predicts the stored images again.",
+)  # fmt: skip
 @class_order_option
 @model_options
 @device_option
@@ -49,12 +55,12 @@ def command(
     threads: int | None,
     **given: Any,
 ) -> None:
-    """Read the data set in DESTINATION back and check it.
+    """Read the data set in DESTINATION and check it.
 
-    Always: every file's hash, counts, labels. With the source: the budgets. With --model: its
-    accuracy on the files as they are stored; a classifier that is the one that was attacked sees
-    images as the data set records it, unless a model option says otherwise. Exit code 1 where
-    anything is wrong.
+    It always checks the hash of every file, the counts and the labels. If the source is there, it
+    also checks the budgets. With --model it measures accuracy on the stored files. If that model is
+    the attacked one, its preprocessing is taken from the data set, unless an option gives it. The
+    exit code is 1 if any check fails.
 
     \b
     jataug verify adversarial/
@@ -63,7 +69,9 @@ def command(
     from jataug.dataset import verify
 
     if threads is not None and model is not None and not is_artifact(model):
-        raise click.UsageError("--threads: expected an attack artifact as --model")
+        raise click.UsageError(
+            "--threads: works only with an attack artifact as --model; leave it out"
+        )
     judge, doubt = (model, "") if model is None else _judge(model, destination, given, device)
     with Bar("verify") as bar:
         report = verify(
@@ -76,7 +84,7 @@ def command(
         click.echo(f"... and {len(report.problems) - _SHOWN} more", err=True)
     click.echo(f"{destination}: {report.images} images, {len(report.problems)} problems")
     if report.failed:
-        click.echo(f"failed: {report.failed} images, whose logits were not finite, are kept clean")
+        click.echo(f"failed: {report.failed} images have logits that are not finite; kept clean")
     for line in budget_lines(report):
         click.echo(line)
     if report.adversarial_accuracy is not None:
@@ -91,7 +99,7 @@ def command(
 
 
 def _judge(model: Path, destination: Path, given: dict[str, Any], device: str) -> tuple[Any, str]:
-    """Return what predicts, and what to say of its preprocessing where predictions differ."""
+    """Return the model for verify, and a hint on its preprocessing if predictions differ."""
     from jataug.dataset.open import read_index
 
     index = read_index(destination)
@@ -106,12 +114,12 @@ def _judge(model: Path, destination: Path, given: dict[str, Any], device: str) -
     if recorded is not None and not asked and model_digest(proto) == index["model"]["sha256"]:
         used = recorded
         if used.to_options():
-            click.echo(f"{model}: with {_typed(used)}, as the data set records of this model")
+            click.echo(f"{model}: preprocessing from the data set: {_typed(used)}")
     return predictor(proto, used, size=size, device=device), _doubt(model, used, recorded)
 
 
 def _asked(given: dict[str, Any]) -> bool:
-    """Whether an option of preprocessing was typed, or is in the configuration file."""
+    """Whether a preprocessing option is on the command line or in the configuration file."""
     source = click.get_current_context().get_parameter_source
     return any(
         source(name) not in (None, ParameterSource.DEFAULT) for name in given if name != "size"
@@ -119,7 +127,7 @@ def _asked(given: dict[str, Any]) -> bool:
 
 
 def _recorded(index: dict[str, Any]) -> Preprocessing | None:
-    """Return the preprocessing of the model that was attacked, where the data set has it."""
+    """Return the preprocessing of the attacked model, or None if the data set lacks it."""
     try:
         return Preprocessing.from_dict(index["model"]["preprocessing"])
     except (KeyError, TypeError, ModelError):
@@ -129,14 +137,15 @@ def _recorded(index: dict[str, Any]) -> Preprocessing | None:
 def _doubt(model: Path, used: Preprocessing, recorded: Preprocessing | None) -> str:
     if recorded is None:
         return (
-            f"measured with {_typed(used)}; the data set does not record what was attacked with; "
-            f"if {model} is that model, give --mean, --std and --scale as at its export"
+            f"measured with {_typed(used)}; the data set does not record the preprocessing of the "
+            f"attacked model. If {model} is that model, give --mean, --std and --scale as at its "
+            "export"
         )
     if used.determined() == recorded.determined():
         return ""
     return (
-        f"measured with {_typed(used)}, but the data set was made with {_typed(recorded)}; if "
-        f"{model} is the model that was attacked, that is why"
+        f"measured with {_typed(used)}, but the data set was made with {_typed(recorded)}. If "
+        f"{model} is the attacked model, this explains the difference; give the same options"
     )
 
 

@@ -1,4 +1,4 @@
-"""The attack artifact: an ONNX file that describes itself by a manifest in its metadata."""
+"""The attack artifact: an ONNX file with a manifest in its metadata that describes the attack."""
 
 import hashlib
 import json
@@ -40,30 +40,29 @@ Form = Literal["step", "loop", "unrolled"]
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What an artifact says of itself.
+    """The manifest of an artifact.
 
     Attributes:
-        form: "step" is one iteration a call; "loop" and "unrolled" are the whole attack.
-        iterations: how many iterations one call makes.
-        config: the attack; its radii and steps are the defaults of a session.
-        max_flow_radius: pixels; the largest flow radius the graph is right for.
-        reach: R of the warp's stencil.
-        batch: "N", or the number of a model whose batch is fixed.
+        form: "step" makes one iteration per call; "loop" and "unrolled" make the whole attack.
+        iterations: number of iterations per call.
+        config: the attack. Its radii and steps are the defaults of a session.
+        max_flow_radius: largest flow radius, in pixels, that the graph supports.
+        reach: R, the reach of the warp's stencil in pixels.
+        batch: "N", or the batch size of a model whose batch is fixed.
         image_shape: (channel, height, width).
         classes: number of logits.
-        preprocessing: between an image in [0, 1] and the network.
-        model_sha256: of the model file as it came in.
-        versions: of the packages that made the file.
+        preprocessing: preprocessing between an image in [0, 1] and the network.
+        model_sha256: sha256 of the model file.
+        versions: versions of the packages that made the file.
         checked: the runtime on which the gradient was checked, or None.
-        weights: the names of the inputs that are weights; none where they are in the file.
-        straight_through: the names of the model's quantised nodes whose gradient is a
-            straight-through estimate; none where it is exact.
-        logits_difference: of a quantised model: the largest difference between the logits beside
-            the gradient and those of the model alone, relative to the span of the latter, where it
-            was measured.
-        precision: the type that the network and its gradient are computed in; None in a file of a
-            version that did not say.
-        format_version: of this manifest.
+        weights: names of the inputs that are weights; empty if the weights are in the file.
+        straight_through: names of the model's quantised nodes with a straight-through gradient;
+            empty if the gradient is exact.
+        logits_difference: for a quantised model, the largest difference between the logits of the
+            artifact and those of the model, relative to the span of the latter; None if it was
+            not measured.
+        precision: element type of the network and its gradient; None in old files that lack it.
+        format_version: version of the manifest's format.
     """
 
     form: Form
@@ -90,7 +89,7 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Read what `to_dict` wrote. Unknown keys are ignored: a newer version may have added them.
+        """Return the manifest that `to_dict` wrote. Unknown keys, of a newer version, are ignored.
 
         Raises:
             ArtifactError: the format is newer than this version knows, a key is missing or
@@ -101,9 +100,8 @@ class Manifest:
             raise ArtifactError(f"manifest: expected a format_version, got {version!r}")
         if version > FORMAT_VERSION:
             raise ArtifactError(
-                f"manifest: format_version {version!r} is newer than {FORMAT_VERSION}, the "
-                "newest this version reads; "
-                "update jataug"
+                f"manifest: format_version {version!r} is newer than {FORMAT_VERSION}, the newest "
+                "that this version reads; update jataug"
             )
         try:
             parsed = {
@@ -155,7 +153,7 @@ class Manifest:
 
 
 def sign(model: "onnx.ModelProto", manifest: Manifest) -> None:
-    """Write the manifest into the model, with digests that tie the two together."""
+    """Write the manifest into the model's metadata, with the digests of manifest and graph."""
     data = {**manifest.to_dict(), "graph_sha256": graph_digest(model)}
     data["manifest_sha256"] = digest(data, finite=False)
     del model.metadata_props[:]
@@ -167,7 +165,7 @@ def load_artifact(path: str | Path) -> tuple["onnx.ModelProto", Manifest]:
     """Return an artifact's model and its manifest.
 
     Raises:
-        ArtifactError: the file is missing, truncated, no artifact, edited, or of a newer format.
+        ArtifactError: the file is missing, truncated, edited, no artifact, or of a newer format.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -181,7 +179,8 @@ def load_artifact(path: str | Path) -> tuple["onnx.ModelProto", Manifest]:
         reason = " ".join(str(error).split())
         raise ArtifactError(f"{path}: not a readable ONNX file (truncated?): {reason}") from None
     for tensor in model.graph.initializer:
-        tensor.ClearField("data_location")  # loading sets it where the weights came from a file
+        # Loading sets it for weights from an external file, which would change the digest.
+        tensor.ClearField("data_location")
     text = {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
     if text is None:
         raise ArtifactError(
@@ -191,18 +190,17 @@ def load_artifact(path: str | Path) -> tuple["onnx.ModelProto", Manifest]:
     try:
         return model, _check(model, json.loads(text))
     except json.JSONDecodeError as error:
-        raise ArtifactError(f"{path}: the manifest is no JSON: {error}") from None
+        raise ArtifactError(f"{path}: the manifest is not valid JSON: {error}") from None
     except RecursionError:
         raise ArtifactError(
-            f"{path}: the manifest is nested too deeply to be one of jataug's; export the attack "
-            "again"
+            f"{path}: the manifest is damaged (nested too deeply); export the attack again"
         ) from None
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
 
 
 def is_artifact(path: str | Path) -> bool:
-    """Tell whether a file is an ONNX model with a jataug manifest, which is not checked."""
+    """Return whether a file is an ONNX model with a jataug manifest, without checking it."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -244,9 +242,10 @@ _HIDING = {"HardSigmoid", "Sigmoid", "Softmax", "Softsign", "Tanh"}
 
 
 def hiding_head(model: "onnx.ModelProto") -> str | None:
-    """Return one line where the logits of an artifact come out of an operator that hides their
-    gradient, such as a Softmax: made with outputs "logits", insisted on or by version 0.1, which
-    did not ask.
+    """Return a warning if the logits of an artifact come from an operator such as Softmax.
+
+    Such an operator hides the gradient. Version 0.1 exported such models without an error, and
+    later versions do with --outputs logits.
     """
     name = "logits"
     while True:
@@ -258,17 +257,15 @@ def hiding_head(model: "onnx.ModelProto") -> str | None:
         elif node.op_type in _HIDING and not node.domain:
             return (
                 f"the attacked logits are made by {node.op_type} (node {node.name!r}), which hides "
-                "their gradient: figures may flatter the model; export it with --outputs "
-                "probabilities"
+                "their gradient, so the model may seem more robust than it is; export it with "
+                "--outputs probabilities"
             )
         else:
             return None
 
 
 def prune(model: "onnx.ModelProto", outputs: Iterable[str]) -> "onnx.ModelProto":
-    """Return a copy that computes `outputs` alone, with the nodes, inputs and weights that they
-    need.
-    """
+    """Return a copy that computes only `outputs`, with the nodes, inputs and weights they need."""
     import onnx
 
     wanted = list(outputs)
@@ -297,7 +294,7 @@ def needed_nodes(graph: "onnx.GraphProto", names: Iterable[str]) -> "list[onnx.N
 
 
 def reads(node: "onnx.NodeProto") -> set[str]:
-    """Return the names that a node reads; of its nested graphs those that they do not make."""
+    """Return the names that a node reads, also those that its nested graphs read from outside."""
     names = set(node.input)
     for attribute in node.attribute:
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):

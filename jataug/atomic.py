@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 SCRATCH = ".tmp"
-"""The folder of unfinished files inside a destination."""
+"""Name of the folder of temporary files in a destination."""
 
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}")
-"""The name of a temporary file: machine, process number, something random."""
+"""Pattern of the name of a temporary file: machine, process number, random digits."""
 
 _NAME_LENGTH = 40
 """Characters of a file's name that its temporary name keeps; file systems limit the length."""
@@ -53,7 +53,7 @@ def name_write_errors(path: Path) -> Iterator[None]:
 
 
 def hash_file(path: Path) -> str | None:
-    """Return the sha256 of a file, or None where there is no readable file."""
+    """Return the sha256 of a file, or None if there is no readable file."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -62,11 +62,11 @@ def hash_file(path: Path) -> str | None:
 
 
 class Store:
-    """The files of one worker under `root`. Safe to share between threads.
+    """Writes the files of one worker under `root`. It is safe to share between threads.
 
     Args:
         root: the destination.
-        name: of the worker's folder of unfinished files, which no other worker has.
+        name: name of the worker's folder of temporary files, unique among workers.
 
     Raises:
         DataError: a file or folder cannot be written; the message names it.
@@ -84,37 +84,43 @@ class Store:
         return self._scratch / str(next(self._numbers))
 
     def write(self, name: str, data: bytes) -> str:
-        """Write a file whole; return its sha256."""
-        draft = self.temporary()
+        """Write a file atomically and return its sha256."""
+        temporary = self.temporary()
         with name_write_errors(self.root / name):
-            draft.write_bytes(data)
-        return self.publish(draft, name, hashlib.sha256(data).hexdigest())
+            temporary.write_bytes(data)
+        return self.publish(temporary, name, hashlib.sha256(data).hexdigest())
 
-    def publish(self, draft: Path, name: str, known: str | None = None) -> str:
-        """Move a finished temporary file to `name`; return its sha256."""
+    def publish(self, temporary: Path, name: str, sha256: str | None = None) -> str:
+        """Sync a temporary file, move it to `name` and return its sha256.
+
+        Args:
+            temporary: a path that `temporary` returned, written.
+            name: path of the final file, relative to `root`.
+            sha256: the hash, if it is known already.
+        """
         final = self.root / name
         with name_write_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
-            with draft.open("rb+") as file:
-                value = known or hashlib.file_digest(file, "sha256").hexdigest()
+            with temporary.open("rb+") as file:
+                value = sha256 or hashlib.file_digest(file, "sha256").hexdigest()
                 os.fsync(file.fileno())
-            draft.replace(final)
+            temporary.replace(final)
         return value
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         with name_write_errors(self.root / name):
             (self.root / name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Remove the temporary files of this worker."""
         shutil.rmtree(self._scratch, ignore_errors=True)
-        with suppress(OSError):  # others are still writing
+        with suppress(OSError):  # not empty while other workers write
             self._scratch.parent.rmdir()
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file atomically: under a temporary name beside it, synced, renamed.
+    """Write a file atomically: it is written under a temporary name, synced and renamed.
 
     Raises:
         DataError: the file cannot be written.
@@ -125,8 +131,9 @@ def write_file(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write, then sync it and rename it to `path`. An exception removes
-    the temporary file and leaves `path` as it was.
+    """Yield a temporary path to write, then sync it and rename it to `path`.
+
+    After an exception the temporary file is removed and `path` is unchanged.
 
     Raises:
         DataError: the file cannot be written; the message names it.
@@ -146,13 +153,14 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Return whether a file is a temporary one of `replace_file`, by its name."""
+    """Return whether the name of a file is that of a temporary file of `replace_file`."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def remove_stale(root: Path) -> None:
-    """Remove the temporary files below a folder whose process has ended: at once where it ran on
-    this machine since its last start, else after a day.
+    """Remove the temporary files below a folder that ended processes have left.
+
+    A file of this machine and boot is removed at once, any other file after a day.
     """
     here, now = _machine(), time.time()
     for path in root.rglob(".*"):
@@ -165,5 +173,5 @@ def remove_stale(root: Path) -> None:
 
 
 def _machine() -> str:
-    """Return a name of this machine and container, which may share the folder with others."""
+    """Return an identifier of this machine, boot and container: 8 hexadecimal digits."""
     return f"{zlib.crc32(f'{process.host()} {process.space()}'.encode()):08x}"

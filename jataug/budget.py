@@ -1,4 +1,4 @@
-"""Attack budgets: how far a flow field and a pixel perturbation may go. Units live in the types."""
+"""Attack budgets: the limits of a flow field and of a pixel perturbation, each with its unit."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +11,7 @@ __all__ = ["FLOAT32_MAX", "FlowBudget", "Norm", "PixelBudget", "radius_of"]
 Norm = Literal["l2", "linf"]
 
 FLOAT32_MAX = float.fromhex("0x1.fffffep+127")
-"""What a graph computes in ends here."""
+"""Largest finite float32, the type that attack graphs compute in."""
 
 
 def radius_of(value: float | int | str, name: str) -> float:
@@ -38,12 +38,12 @@ def _check_norm(norm: str, name: str) -> None:
 
 @dataclass(frozen=True)
 class FlowBudget:
-    """How far a flow field may move each pixel.
+    """The limit of a flow field: how far it may move each pixel.
 
     Args:
-        radius: pixels, at any image size; a number or a fraction as a string. 0 switches the flow
-            off.
-        norm: "l2" bounds the length of each pixel's vector (claim 6), "linf" each of its
+        radius: radius in pixels, at any image size; a number, or a fraction as a string. 0 turns
+            the flow off.
+        norm: "l2" limits the length of each pixel's vector (claim 6), "linf" each of its two
             components.
 
     Raises:
@@ -61,12 +61,12 @@ class FlowBudget:
 
 @dataclass(frozen=True)
 class PixelBudget:
-    """How far an additive perturbation may go.
+    """The limit of an additive perturbation.
 
     Args:
-        radius: in the unit of images in [0, 1]; a number or a fraction as a string ("8/255"). 0
-            switches it off.
-        norm: "linf" bounds every entry, "l2" the 2-norm over the whole image.
+        radius: radius for images in [0, 1]; a number, or a fraction as a string such as "8/255". 0
+            turns the perturbation off.
+        norm: "linf" limits every entry, "l2" the 2-norm over the whole image.
 
     Raises:
         BudgetError: the radius is negative, not finite, not a number, or, with "linf", above 1; the
@@ -82,6 +82,6 @@ class PixelBudget:
         object.__setattr__(self, "norm", norm)
         if norm == "linf" and self.radius > 1:
             raise BudgetError(
-                f"pixel radius: images are in [0, 1], expected at most 1, got {radius!r}; 8-bit "
-                "levels are written as fractions such as 8/255"
+                f"pixel radius: expected at most 1, because images are in [0, 1], got {radius!r}; "
+                "write 8-bit levels as a fraction such as 8/255"
             )

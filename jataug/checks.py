@@ -34,11 +34,7 @@ def check_integer(
     *,
     error: type[JataugError] = DataError,
 ) -> None:
-    """Refuse what is not an integer in [least, most].
-
-    Raises:
-        error: it is another number, a bool, or no number.
-    """
+    """Raise `error` unless `value` is an integer in [least, most]; `name` names the option."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise error(f"{name}: expected an integer >= {least}, got {value!r}")
     if value > most:

@@ -1,4 +1,4 @@
-"""What an attack does: the options of the joint attack and the presets that the claims pair."""
+"""The configuration of the joint attack, and its presets."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -45,11 +45,11 @@ class AttackConfig:
     """The joint attack of claims 1-14; the defaults are the preset "claim-1".
 
     Args:
-        flow: budget of the flow field; radius 0 leaves the flow out (plain PGD).
-        pixel: budget of the additive perturbation; radius 0 leaves it out (a pure flow attack).
-        steps: iterations; 0 is random joint augmentation.
-        flow_step: pixels per update; default radius * min(1, 2.5 / steps).
-        pixel_step: image units per update; default likewise.
+        flow: budget of the flow field; radius 0 turns the flow off (plain PGD).
+        pixel: budget of the additive perturbation; radius 0 turns it off (a pure flow attack).
+        steps: number of iterations; 0 gives random joint augmentation.
+        flow_step: step size in pixels. Defaults to radius * min(1, 2.5 / steps).
+        pixel_step: step size for images in [0, 1]. Defaults to radius * min(1, 2.5 / steps).
         order: which of the two is updated first in an iteration (claims 1 and 8).
         composition: "spatial-pixel" renders clip(T(x, w) + d), "pixel-spatial" T(clip(x + d), w).
         flow_objective: what the flow ascends: "truth" CE(a, y), "target" -CE(a, t), "margin" CE(a,
@@ -58,8 +58,8 @@ class AttackConfig:
         start: "random" inside the budgets, or "zero".
         keep: the "last" iterate, or the "best" per image (misclassified first, then the highest
             `ranked_objective`).
-        simultaneous: both updates from one gradient (Jacobi) instead of rendering in between.
-        redraw_targets: draw the targets anew in every iteration instead of once per call.
+        simultaneous: make both updates from one gradient (Jacobi), without rendering in between.
+        redraw_targets: draw new targets in every iteration instead of once per call.
 
     Raises:
         BudgetError: an option is outside its domain; the message names it.
@@ -113,7 +113,7 @@ class AttackConfig:
     def step_sizes(
         self, flow_radius: float, pixel_radius: float, steps: int
     ) -> tuple[float, float]:
-        """Return the step sizes (pixels, image units) that go with these radii and step count."""
+        """Return the step sizes of flow (pixels) and perturbation (images in [0, 1])."""
         share = min(1.0, 2.5 / steps) if steps else 1.0
         flow = flow_radius * share if self.flow_step is None else self.flow_step
         pixel = pixel_radius * share if self.pixel_step is None else self.pixel_step
@@ -121,7 +121,7 @@ class AttackConfig:
 
     @property
     def branches(self) -> tuple[Literal["flow", "pixel"], ...]:
-        """The branches that are on (radius > 0), in the order of their updates."""
+        """The active branches (radius > 0), in the order of their updates."""
         on = {"flow": self.flow.radius > 0, "pixel": self.pixel.radius > 0}
         order: tuple[Literal["flow", "pixel"], ...] = (
             ("flow", "pixel") if self.order == "flow-pixel" else ("pixel", "flow")
@@ -130,22 +130,22 @@ class AttackConfig:
 
     @property
     def reported_objective(self) -> Objective:
-        """The objective whose value a result reports as its loss: that of the last update of an
-        iteration.
-        """
+        """The objective that a result reports as its loss: that of an iteration's last update."""
         if not self.branches:
             return "truth"
         return self.flow_objective if self.branches[-1] == "flow" else self.pixel_objective
 
     @property
     def targeted(self) -> bool:
-        """Whether the targets drive a branch that is on: its objective is "target" or "margin"."""
+        """Whether the objective of an active branch depends on targets ("target" or "margin")."""
         return any(getattr(self, f"{branch}_objective") != "truth" for branch in self.branches)
 
     @property
     def ranked_objective(self) -> Objective:
-        """The objective that keep "best" ranks iterates by: the reported one, or "truth" where
-        targets are drawn anew: losses of different targets cannot be compared.
+        """The objective that keep "best" ranks iterates by.
+
+        It is the reported one, or "truth" with `redraw_targets`, because losses of different
+        targets cannot be compared.
         """
         return "truth" if self.redraw_targets else self.reported_objective
 

@@ -1,4 +1,4 @@
-"""Every error that jataug raises on purpose; each is also the builtin it specialises."""
+"""All errors that jataug raises on purpose. Each is also the builtin error that it specialises."""
 
 __all__ = [
     "ArtifactError",
@@ -14,36 +14,36 @@ __all__ = [
 
 
 class JataugError(Exception):
-    """Base of every deliberate error. The message is one line: expected, got, where, what to do."""
+    """Base of all errors. The message is one line: what is wrong, where, and what to do."""
 
 
 class BudgetError(JataugError, ValueError):
-    """A budget, step size or attack option that is outside its domain."""
+    """A budget, a step size or an attack option is outside its domain."""
 
 
 class ModelError(JataugError, ValueError):
-    """A model file that is not a classifier jataug can attack."""
+    """A model is not a classifier that jataug can attack."""
 
 
 class UnsupportedOperator(JataugError, NotImplementedError):
-    """An operator on the path from the image to the loss that has no derivative rule."""
+    """An operator between the image and the loss has no derivative rule."""
 
 
 class ArtifactError(JataugError, ValueError):
-    """An attack artifact whose manifest and graph disagree, or that is newer than this version."""
+    """A file is no attack artifact, is damaged or edited, or is newer than this version."""
 
 
 class DataError(JataugError, ValueError):
-    """Images, labels or data sets that cannot be read, written, or used with the model at hand."""
+    """Images, labels or a data set cannot be read, written, or used with the model."""
 
 
 class RuntimeUnavailable(JataugError, RuntimeError):
-    """An inference runtime or an execution provider that was asked for and did not load."""
+    """A requested inference runtime or execution provider is not available."""
 
 
 class CheckError(JataugError, RuntimeError):
-    """A result that fails a check: a gradient self-check, or a data set that does not verify."""
+    """A result fails a check: a wrong gradient, or a data set that does not verify."""
 
 
 class MissingExtra(JataugError, ImportError):
-    """An optional package that is not installed; the message says what to install."""
+    """An optional package is not installed. The message says what to install."""

@@ -1,5 +1,6 @@
-"""From the state an attack ends in to the image that is stored, in the order that keeps every
-budget (docs/method).
+"""Finalisation: makes the stored image from the last state of an attack and keeps its budgets.
+
+docs/method.md explains the order of the steps.
 """
 
 from collections.abc import Sequence
@@ -29,25 +30,22 @@ Array = NDArray[Any]
 _CHANNELS = (1, 3, 4)
 
 _SLACK = 1e-6
-"""How far the bounds of an 8-bit level are widened, so that a level on the bound is not lost to
-rounding.
-"""
+"""Widening of the bounds of 8-bit levels, so that rounding does not exclude a level on a bound."""
 
 
 INSIDE = 1 - 2**-22
-"""The share of the radius that a projected vector gets, so that rounding never leaves it above the
-radius.
-"""
+"""Factor of the radius of projected vectors, so that rounding never exceeds the radius."""
 
 ROUNDS = 5
-"""Of Newton's method in the l2 projection. Steps up to the radius leave at most 0.05% of it unused
-after five, 2% after three (docs/method).
+"""Rounds of Newton's method in the l2 projection. For steps up to the radius, five rounds leave at
+most 0.05% of it unused, three rounds 2% (docs/method.md).
 """
 
 
 def channel_axis(shape: Sequence[int]) -> int | None:
-    """Return which axis of a batch of images holds the channels, 1 or 3: the one of size 1, 3 or 4;
-    None where that is both or neither.
+    """Return the channel axis of a batch of images, 1 or 3: the one of size 1, 3 or 4.
+
+    It is None if both or neither have such a size.
     """
     first, last = shape[1] in _CHANNELS, shape[3] in _CHANNELS
     return None if first == last else 1 if first else 3

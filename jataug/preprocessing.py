@@ -1,4 +1,4 @@
-"""How a model wants its images: what happens between an image in [0, 1] and the network."""
+"""The preprocessing of a model, between an image in [0, 1] and the network."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from .errors import ModelError
 __all__ = ["Preprocessing"]
 
 _LEVELS = 10
-"""A mean beyond it is one of 8-bit levels, and none of images in [0, 1]."""
+"""A larger mean is one of 8-bit levels, not of images in [0, 1]."""
 
 Layout = Literal["nchw", "nhwc"]
 Channels = Literal["rgb", "bgr"]
@@ -23,20 +23,20 @@ class Preprocessing:
     """The network sees (image * scale - mean) / std, with image in [0, 1].
 
     Args:
-        mean: one number, or one per channel (in RGB order), in the unit of image * scale.
-        std: likewise.
-        scale: 1 for models of images in [0, 1], 255 for models of 8-bit levels.
-        layout: "nchw", or "nhwc" as TensorFlow and Keras have it.
-        channels: "rgb", or "bgr" as Caffe and OpenCV have it.
-        logits: the name of the output (or inner value) that holds the logits; default the only
+        mean: one number, or one per channel in RGB order, in the unit of image * scale.
+        std: one number, or one per channel in RGB order, in the unit of image * scale.
+        scale: 1 for models of images in [0, 1], 255 for models of values from 0 to 255.
+        layout: "nchw", or "nhwc" as in TensorFlow and Keras.
+        channels: "rgb", or "bgr" as in Caffe and OpenCV.
+        logits: name of the output (or inner value) that holds the logits. Defaults to the only
             output.
-        outputs: what that output holds: "logits", or "probabilities", of which the values before
-            the softmax are attacked. None is "logits", but a model is refused whose output is
-            made by a softmax, a sigmoid or the like.
+        outputs: what that output holds: "logits", or "probabilities", for which the attack uses
+            the values before the softmax. None means "logits", but the export then raises an
+            error if a softmax, a sigmoid or the like makes the output.
 
     Raises:
-        ModelError: a number is not finite, a std is 0, a mean is of 8-bit levels and the scale is
-            not, or a word is unknown.
+        ModelError: a number is not finite, a std is 0, a mean is of 8-bit levels but the scale is
+            1, or a word is unknown.
     """
 
     mean: tuple[float, ...] = (0.0,)
@@ -55,8 +55,8 @@ class Preprocessing:
             raise ModelError("preprocessing: expected a std above 0 and a scale other than 0")
         if self.scale == 1 and (beyond := max(self.mean)) > _LEVELS:
             raise ModelError(
-                f"mean: {beyond:g} is beyond images in [0, 1]; a mean of 8-bit levels wants scale "
-                "255 (--scale 255)"
+                f"mean: {beyond:g} is too large for images in [0, 1]; for a mean of 8-bit levels "
+                "use scale 255 (--scale 255)"
             )
         for name, choices in (("layout", Layout), ("channels", Channels), ("outputs", Outputs)):
             value = getattr(self, name)
@@ -65,7 +65,7 @@ class Preprocessing:
                 raise ModelError(f"{name}: expected {expected}, got {value!r}")
 
     def check_channels(self, channels: int) -> None:
-        """Raise ModelError where mean or std do not fit a model of this many channels."""
+        """Raise ModelError if mean or std do not fit a model with this many channels."""
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, channels):
                 expected = "1 number" if channels == 1 else f"1 or {channels} numbers"
@@ -75,9 +75,7 @@ class Preprocessing:
                 )
 
     def determined(self) -> Self:
-        """Return the same for a model that was not refused: outputs that were left open are
-        logits.
-        """
+        """Return a copy in which outputs that were None are "logits", for an accepted model."""
         return dataclasses.replace(self, outputs=self.outputs or "logits")
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,8 +83,10 @@ class Preprocessing:
         return dataclasses.asdict(self)
 
     def to_options(self) -> dict[str, str]:
-        """Return what differs from the default as the options of the command line: {"mean":
-        "0.5,0.4,0.3", "scale": "255"}. Outputs that are logits are the default too.
+        """Return the command-line options that differ from the defaults.
+
+        An example is {"mean": "0.5,0.4,0.3", "scale": "255"}. The outputs "logits" count as a
+        default.
         """
         default = type(self)(outputs=None if self.outputs is None else "logits")
         return {
@@ -97,7 +97,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote."""
+        """Return the preprocessing that `to_dict` wrote."""
         return cls(**data)
 
 

@@ -1,4 +1,4 @@
-"""Which process this is, and whether another one is still there."""
+"""Identifies processes, and tells whether one is still running."""
 
 import os
 import platform
@@ -8,13 +8,14 @@ __all__ = ["host", "is_there", "space", "started"]
 
 
 def host() -> str:
-    """Return the machine's name."""
+    """Return the name of this machine."""
     return platform.node() or "unknown"
 
 
 def space() -> str:
-    """Return within which process numbers mean the same: this start of the machine, this container;
-    empty where the system does not say.
+    """Return an identifier of this boot and container, within which process numbers are unique.
+
+    It is empty if the system does not provide one.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -24,24 +25,24 @@ def space() -> str:
 
 
 def started(pid: int) -> str | None:
-    """Return when a process began, in ticks since the machine did; None but on Linux."""
+    """Return the start time of a process in clock ticks since boot; None except on Linux."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    # A zombie has ended, though its number is still taken.
+    # A zombie has ended, although its number is still in use.
     return "ended" if fields[0] == "Z" else fields[19]
 
 
 def is_there(pid: int, since: str | None) -> bool | None:
-    """Return whether a process of this machine is there, or None where that cannot be told.
+    """Return whether a process of this machine is running, or None if that is unknown.
 
     Args:
-        pid: its number.
-        since: what `started` said of it, which tells it from a later one of the same number; None
-            where it said nothing.
+        pid: process number.
+        since: the earlier result of `started`, which distinguishes the process from a later one
+            with the same number; None if it is unknown.
     """
-    if os.name == "nt":  # there os.kill ends the process
+    if os.name == "nt":  # on Windows os.kill ends the process
         return None
     try:
         os.kill(pid, 0)

@@ -1,6 +1,4 @@
-"""What an attack returns: the same type from a Session (numpy, or arrays on its CUDA device) and
-from the torch JointAttack (torch).
-"""
+"""The result of an attack. A Session (numpy or CUDA arrays) and the torch JointAttack share it."""
 
 import math
 from dataclasses import dataclass
@@ -14,29 +12,29 @@ __all__ = ["AttackResult", "check_targeted", "finite_rows", "predictions", "succ
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
-    """A finalised batch: every field is measured on exactly the image in `adversarial`.
+    """A batch of adversarial images. All fields are measured on the images in `adversarial`.
 
     Attributes:
         adversarial: (batch, channel, height, width), float32 in [0, 1]; or uint8 in the layout of
-            the images, where they came as uint8.
-        exact: (batch, channel, height, width), float32; the image before it was quantised. Where
-            nothing was quantised it equals `adversarial`; it may be the same array or a copy. It
-            meets its budget to float32 precision; an 8-bit image meets it only to half a level.
-        flow: (batch, 2, height, width), float16, pixels, (dx, dy); exactly the flow that
-            `adversarial` was rendered with.
-        delta: (batch, channel, height, width), float32, image units: adversarial - T(image, flow)
-            for the composition "spatial-pixel", the perturbation before the warp for
-            "pixel-spatial".
+            the input, if the input is uint8.
+        exact: (batch, channel, height, width), float32; the images before quantisation, which
+            equal `adversarial` if that is float32 (the same array or a copy). They keep the budget
+            up to float32 rounding; 8-bit images keep it up to half a level.
+        flow: (batch, 2, height, width), float16, (dx, dy) in pixels; the flow that `adversarial`
+            was rendered with.
+        delta: (batch, channel, height, width), float32, for images in [0, 1]: adversarial -
+            T(image, flow) for the composition "spatial-pixel", the perturbation before the warp
+            for "pixel-spatial".
         loss: (batch,), float32; the objective that the last update of an iteration ascends.
         logits: (batch, classes), float32.
-        success: (batch,), bool; the prediction differs from the label. A failed image is none.
-        label: (batch,), int64; the ground truth, or the model's own prediction where none was
-            given.
-        target: (batch,), int64; the adversarial-generation label.
-        failed: (batch,), bool; the logits of the clean image or of the adversarial one were not
-            finite, and `adversarial` is the clean image.
-        reached: (batch,), bool; the prediction is the target. A failed image is none. None where
-            no objective depends on the targets.
+        success: (batch,), bool; whether the prediction differs from the label. False for a failed
+            image.
+        label: (batch,), int64; the given labels, or the model's own predictions.
+        target: (batch,), int64; the target classes.
+        failed: (batch,), bool; whether the logits of the clean or of the adversarial image are not
+            finite. `adversarial` is then the clean image.
+        reached: (batch,), bool; whether the prediction is the target. False for a failed image.
+            The field is None if no objective depends on the targets.
     """
 
     adversarial: Any
@@ -53,22 +51,22 @@ class AttackResult:
 
     @property
     def prediction(self) -> Any:
-        """(batch,), int64; the class of the highest logit, -1 where the logits are not finite."""
+        """The class of the highest logit, -1 if the logits are not finite: (batch,), int64."""
         return predictions(self.logits)
 
 
 def finite_rows(logits: Any) -> Any:
-    """Return which rows of logits (batch, classes) are finite throughout: (batch,), bool.
+    """Return whether all logits of each row (batch, classes) are finite: (batch,), bool.
 
-    Numpy and torch alike, as all functions here.
+    All functions of this module take numpy arrays and torch tensors.
     """
     return (abs(logits) < math.inf).all(-1)
 
 
 def predictions(logits: Any) -> Any:
-    """Return the class of the highest logit, -1 where the logits are not finite: (batch,), int64.
+    """Return the class of the highest logit, -1 if the logits are not finite: (batch,), int64.
 
-    -1 is no class: such an image is classified as no label, and no attack on it succeeds.
+    -1 equals no label, so such an image is never classified correctly.
     """
     return (logits.argmax(-1) + 1) * finite_rows(logits) - 1
 
@@ -79,8 +77,8 @@ def success_and_reached(
     """Return the fields `success` and `reached` of a result.
 
     Args:
-        config: says whether the targets matter.
-        logits: (batch, classes), of the images that are returned.
+        config: the attack, which decides whether targets matter.
+        logits: logits of the returned images, (batch, classes).
         label: (batch,), int64.
         target: (batch,), int64.
         failed: (batch,), bool.
@@ -91,13 +89,13 @@ def success_and_reached(
 
 
 def check_targeted(config: AttackConfig) -> None:
-    """Refuse targets for an attack whose objectives do not depend on them.
+    """Check that the objectives of an attack depend on targets.
 
     Raises:
-        DataError: no branch that is on has the objective "target" or "margin".
+        DataError: no active branch has the objective "target" or "margin".
     """
     if not config.targeted:
         raise DataError(
-            'targets: this attack ignores them, as its objectives are "truth"; leave targets out, '
-            'or use an attack with the flow or pixel objective "target" or "margin"'
+            'targets: this attack ignores them, because its objectives are "truth"; leave targets '
+            'out, or use an attack with the flow or pixel objective "target" or "margin"'
         )

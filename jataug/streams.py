@@ -1,4 +1,4 @@
-"""Random starts and targets: a function of (seed, epoch, sample index) alone, in any language.
+"""Random starts and targets, which depend on (seed, epoch, sample index) alone.
 
 Every draw reads 64-bit words of Philox4x64-10 (Salmon et al., SC 2011) with key = (seed, sample
 index) and counter = (block, tensor, restart, epoch), where block counts 1, 2, 3, ... and each block
@@ -47,7 +47,7 @@ def words(
 
 
 def check_key(**numbers: Any) -> None:
-    """Refuse what cannot name a stream.
+    """Check that numbers can identify a stream.
 
     Raises:
         BudgetError: a number does not fit an unsigned 64-bit word.
@@ -81,10 +81,10 @@ def pixel_start(
 ) -> NDArray[np.float32]:
     """Return one uniform perturbation in the budget: (channel, height, width), image units.
 
-    linf: radius (2 u - 1). l2: radius u0**(1/n) g / |g|, with n = channel * height * width, u0 the
-        first word and g n
-    normals by Box and Muller, sqrt(-2 log(1 - u1)) cos(2 pi u2), u1 the next n words and u2 the n
-    after.
+    linf: radius (2 u - 1).
+    l2: radius u0**(1/n) g / |g|, with n = channel * height * width and u0 the first word. g are n
+        normals by Box and Muller, sqrt(-2 log(1 - u1)) cos(2 pi u2), with u1 the next n words and
+        u2 the n words after those.
     """
     n = int(np.prod(shape))
     if budget.norm == "linf":

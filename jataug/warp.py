@@ -1,6 +1,4 @@
-"""The backward bilinear warp in numpy, by gathers: what finalisation renders with and verify checks
-with.
-"""
+"""The backward bilinear warp in numpy. Finalisation renders with it, and verify checks with it."""
 
 from typing import Any
 
@@ -12,19 +10,20 @@ __all__ = ["warp", "warp_range"]
 Array = NDArray[Any]
 
 _AT_ONCE = 1 << 15
-"""Entries of an image batch that are warped at a time."""
+"""Entries of an image batch that are warped at a time, so that they stay in the cache."""
 
 
 def warp(image: Array, flow: Array) -> Array:
-    """Return T(x, w)(p) = x(p + w(p)), coordinates clamped to the image; zero flow is the identity,
-    bit for bit.
+    """Return T(x, w)(p) = x(p + w(p)), with coordinates clamped to the image.
+
+    A zero flow is the identity, bit for bit.
 
     Args:
         image: (batch, channel, height, width); its dtype is the precision of the result.
-        flow: (batch, 2, height, width), pixels, (dx, dy); shared by the channels.
+        flow: (batch, 2, height, width), (dx, dy) in pixels; the same for all channels.
     """
     out = np.empty_like(image)
-    # Some images at a time: what is in the cache is read from there four times.
+    # A few images at a time: each value is read four times, and then from the cache.
     step = max(1, _AT_ONCE // max(1, image[0].size)) if len(image) else 1
     for first in range(0, len(image), step):
         part = slice(first, first + step)
@@ -33,12 +32,10 @@ def warp(image: Array, flow: Array) -> Array:
 
 
 def warp_range(image: Array, radius: float) -> tuple[Array, Array]:
-    """Return the least and the greatest value that T(x, w) takes at each pixel over all |dx|, |dy|
-    <= radius.
+    """Return the least and greatest value of T(x, w) at each pixel over all |dx|, |dy| <= radius.
 
-    Bilinear interpolation is extreme at the corners of each cell, so the corners of the square and
-    the whole pixels
-    inside it are all that has to be looked at.
+    Bilinear interpolation is extreme at the corners of each cell, so only whole pixels inside the
+    square and points on its border that line up with them are examined.
     """
     inside = np.arange(-np.floor(radius), np.floor(radius) + 1)
     stops = np.unique(np.concatenate([[-radius], inside, [radius]]))

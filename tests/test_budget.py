@@ -69,5 +69,5 @@ def test_a_budget_does_not_change():
 def test_levels_are_no_pixel_radius():
     assert PixelBudget(1).radius == 1
     assert PixelBudget(8, "l2").radius == 8
-    with pytest.raises(BudgetError, match=r"expected at most 1, got 8; 8-bit levels .* 8/255"):
+    with pytest.raises(BudgetError, match=r"expected at most 1, .* got 8; .* 8/255"):
         PixelBudget(8)

@@ -155,7 +155,7 @@ def _idx_rows(path: Path, dimensions: int) -> Rows:
         with _open(path, gzipped) as stream:
             head = stream.read(header)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: expected a readable idx file: {error}") from None
+        raise DataError(f"{path}: cannot be read as an idx file: {error}") from None
     if head[:4] != bytes([0, 0, 8, dimensions]) or len(head) != header:
         raise DataError(
             f"{path}: expected an idx{dimensions} file of unsigned bytes, got the header "

@@ -1,4 +1,4 @@
-"""What a source's labels mean to the model: never guessed where the numbers do not match."""
+"""Maps the labels of a source to the model's classes, and raises an error rather than guess."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ ClassOrder = Literal["natural", "sorted"]
 """
 
 _SHOWN = 5
-"""How many classes are named in a line."""
+"""Largest number of classes that a line names."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ClassMap:
     given: Mapping[str, int] | None = None
 
     def of(self, label: int | None) -> int | None:
-        """Return the model's class of a label of the source; None where there is none.
+        """Return the model's class of a label of the source; None for no label.
 
         Raises:
             DataError: the source has no name for the label.
@@ -170,7 +170,8 @@ def _check_order(source: Source, classes: Classes, order: Any) -> None:
         raise DataError(f"class_order: expected natural or sorted, got {order!r}")
     if classes is not None:
         raise DataError(
-            "class_order: has no effect where classes are given; give --classes or --class-order"
+            "class_order: has no effect together with classes; give either --classes or "
+            "--class-order"
         )
     if not source.class_folders:
         raise DataError(
@@ -204,7 +205,7 @@ def _in_order(source: Source, count: int | None, order: ClassOrder | None) -> Cl
 
 
 def _two_orders(natural: Sequence[str], plain: Sequence[str]) -> str:
-    """Show how two orders number class folders, from the last number before they differ."""
+    """Describe how two orders number class folders, from the last number before they differ."""
     first = next(k for k in range(len(natural)) if natural[k] != plain[k])
     span = slice(max(0, first - 1), first + 2)
     shown = (_listed(list(enumerate(names))[span]) for names in (natural, plain))
@@ -217,7 +218,7 @@ def _read(classes: str | PathLike[str] | Mapping[str, int], count: int | None) -
     try:
         text = Path(classes).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{classes}: expected a readable text file: {error}") from None
+        raise DataError(f"{classes}: cannot be read as a text file: {error}") from None
     if text.lstrip().startswith("{"):
         return _checked(_json(text, str(classes)), count, str(classes))
     lines = [line.strip() for line in text.rstrip().splitlines()]

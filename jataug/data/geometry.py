@@ -1,6 +1,4 @@
-"""How an image of any size becomes one of the model's: resize the shorter side, then cut out the
-centre.
-"""
+"""Resize and centre crop, which give an image the size that the model takes."""
 
 from dataclasses import dataclass
 
@@ -19,7 +17,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Resize, then crop; both in pixels, both optional.
+    """The sizes of a resize and a centre crop, in pixels. Both are optional.
 
     Args:
         resize: the length of the shorter side, the longer one in proportion (bilinear,

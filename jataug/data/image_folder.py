@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .readers.decode import decode
 from .source import Source, fingerprint
-from .unread_files import LeftOut
+from .unread_files import UnreadFiles
 
 __all__ = ["SUFFIXES", "FolderSource", "natural", "split_words"]
 
@@ -66,7 +66,7 @@ class FolderSource(Source):
             )
         self.labelled = self.class_folders = bool(folders)
         self.classes = tuple(folder.name for folder in folders) if folders else None
-        self.left_out = LeftOut()
+        self.left_out = UnreadFiles()
         for other in others:
             self.left_out.add(other.name)
         self._files = [file.name for file in files]
@@ -99,9 +99,7 @@ class FolderSource(Source):
             with path.open("rb") as file:
                 return decode(file, self.where(index))
         except OSError as error:
-            raise DataError(
-                f"{self.where(index)}: expected a readable file: {error.strerror}"
-            ) from None
+            raise DataError(f"{self.where(index)}: cannot be read: {error.strerror}") from None
 
     def folders(self) -> list[Path]:
         inner = {name.rpartition("/")[0] for name in self._files}
@@ -128,7 +126,7 @@ def _listing(folder: Path) -> tuple[Entries, Entries, Entries]:
         folders = [entry for entry in visible if entry.is_dir()]
         files = [entry for entry in visible if not entry.is_dir()]
     except OSError as error:
-        raise DataError(f"{folder}: expected a readable directory: {error.strerror}") from None
+        raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
     images = [entry for entry in files if _is_image(entry.name)]
     return images, folders, [entry for entry in files if not _is_image(entry.name)]
 
@@ -148,7 +146,7 @@ def _holds_class_folders(folder: Path) -> bool:
 
 
 def _first_image(folder: os.DirEntry[str]) -> str | None:
-    return next(_walk(folder, folder.name, LeftOut()), None)
+    return next(_walk(folder, folder.name, UnreadFiles()), None)
 
 
 def _is_image(name: str) -> bool:
@@ -156,7 +154,7 @@ def _is_image(name: str) -> bool:
 
 
 def _walk(
-    folder: os.DirEntry[str], name: str, left_out: LeftOut, above: tuple[str, ...] = ()
+    folder: os.DirEntry[str], name: str, left_out: UnreadFiles, above: tuple[str, ...] = ()
 ) -> Iterator[str]:
     """Yield the paths of the images in a class folder, `name` being its own; count the others."""
     here = str(Path(folder.path).resolve())

@@ -1,4 +1,4 @@
-"""Which kind of source a path is."""
+"""Opens the source at a path, whose format is found from its files."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -48,7 +48,7 @@ def open_source(path: str | PathLike[str], *, format: str | None = None) -> Sour
     try:
         kind = format or _kind(place)
     except OSError as error:
-        raise DataError(f"{place}: expected a readable source: {error.strerror}") from None
+        raise DataError(f"{place}: cannot be read: {error.strerror}") from None
     return _OPENERS[kind](place)
 
 

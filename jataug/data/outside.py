@@ -1,4 +1,4 @@
-"""What is written must not become a part of the source."""
+"""Checks that an output is not inside the source, where later runs would read it as input."""
 
 from pathlib import Path
 
@@ -20,12 +20,12 @@ def check_outside(output: Path, source: Source) -> None:
         mark = _mark(above)
         if mark is not None and mark in held:
             raise DataError(
-                f"{output}: expected a place outside the source {held[mark]}; choose another"
+                f"{output}: the output must be outside the source {held[mark]}; use another path"
             )
 
 
 def _mark(folder: Path) -> tuple[int, int] | None:
-    """Return what tells a folder from all others, whatever it is called."""
+    """Return a value that identifies a folder, whatever its path."""
     try:
         status = folder.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""A sample that is left out because it cannot be used."""
+"""Samples that are skipped because they cannot be used."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
@@ -22,7 +22,7 @@ class Skip:
 
     @classmethod
     def of(cls, source: Source, index: int, error: DataError, on_error: OnError) -> Self:
-        """Return the sample as one to leave out.
+        """Return the skipped sample.
 
         Raises:
             DataError: with what to do, where `on_error` is "stop".
@@ -33,6 +33,6 @@ class Skip:
 
 
 def check_on_error(on_error: Any) -> None:
-    """Refuse what is neither "stop" nor "skip"."""
+    """Raise DataError unless the value is "stop" or "skip"."""
     if on_error not in get_args(OnError):
         raise DataError(f"on_error: expected stop or skip, got {on_error!r}")

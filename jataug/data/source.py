@@ -1,4 +1,4 @@
-"""What every source of images offers, whatever it is stored in."""
+"""The interface of every source of images."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .unread_files import LeftOut
+from .unread_files import UnreadFiles
 
 __all__ = ["NO_LABEL", "Sample", "Source", "check_description", "fingerprint"]
 
 NO_LABEL = -1
-"""What stands for no label where only numbers can."""
+"""The value for "no label" in an array of numbers."""
 
 _LARGEST = 2**63 - 1
 
@@ -39,7 +39,7 @@ class Sample:
 
 
 class Source(ABC):
-    """A sequence of images; an image is read when it is asked for, and not kept.
+    """A sequence of images. Each is read when it is needed and is not kept in memory.
 
     Attributes:
         classes: the class names by label, or None where labels have no names, or there are none.
@@ -56,7 +56,7 @@ class Source(ABC):
     labelled: bool = False
     random_access: bool = False
     keys_are_paths: bool = False
-    left_out: LeftOut | None = None
+    left_out: UnreadFiles | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -75,7 +75,7 @@ class Source(ABC):
 
     @abstractmethod
     def where(self, index: int) -> str:
-        """Return how an error message names a sample: its file, or file[position]."""
+        """Return the name of a sample in error messages: its file, or file[position]."""
 
     @abstractmethod
     def read(self, index: int) -> NDArray[np.uint8]:
@@ -96,7 +96,7 @@ class Source(ABC):
         """
 
     def folders(self) -> list[Path]:
-        """Return the folders whose files are the source."""
+        """Return the folders that hold the files of the source."""
         path = self.describe().get("path")
         return [Path(path)] if path is not None and Path(path).is_dir() else []
 
@@ -127,7 +127,7 @@ class Source(ABC):
 
 
 def check_description(source: Source, described: Mapping[str, Any]) -> None:
-    """Refuse a description that does not tell one source from another.
+    """Check that a description has all keys that identify a source.
 
     Raises:
         DataError: a key of it is missing, or of another type.
@@ -152,7 +152,7 @@ def fingerprint(root: Path, files: Iterable[str], *, content: bool) -> str:
                 f"{name}\0{_mark(root / name, content)}\n".encode("utf-8", "surrogatepass")
             )
         except OSError as error:
-            raise DataError(f"{root / name}: expected a readable file: {error.strerror}") from None
+            raise DataError(f"{root / name}: cannot be read: {error.strerror}") from None
     return f"{'sha256' if content else 'stat'}:{total.hexdigest()}"
 
 

@@ -1,4 +1,4 @@
-"""What the files of a source looked like when a run was planned, so that a change can be named."""
+"""Size and time of the files of a source when a run was planned, to name files that changed."""
 
 import ast
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ from ..atomic import name_write_errors
 from ..errors import DataError
 from . import Source
 
-__all__ = ["Marks"]
+__all__ = ["SourceSnapshot"]
 
 _SHOWN = 3
-"""How many changed files are named."""
+"""Largest number of changed files that a message names."""
 
 
-class Marks:
-    """Size and modification time of the files of a source: one a sample, or one for all of them.
+class SourceSnapshot:
+    """Size and modification time of the files of a source: one per sample, or one for all.
 
     Args:
-        source: of the images.
-        root: where it lies.
-        values: (files, 2), int64: bytes and nanoseconds; -1 for what is not there.
+        source: the source.
+        root: its path.
+        values: (files, 2), int64: bytes and nanoseconds, or -1 for a missing file.
     """
 
     def __init__(self, source: Source, root: Path, values: NDArray[np.int64]) -> None:
@@ -33,7 +33,7 @@ class Marks:
 
     @classmethod
     def of(cls, source: Source, path: str | None, count: int) -> Self | None:
-        """Look at the files of the first `count` samples; None for a source without a path."""
+        """Return the snapshot of the first `count` samples; None for a source without a path."""
         if path is None:
             return None
         root = Path(path)
@@ -43,18 +43,18 @@ class Marks:
         return cls(source, root, np.array([_mark(file) for file in files], np.int64))
 
     def check(self, index: int) -> None:
-        """Raise DataError where the file of a sample is not what it was."""
+        """Raise DataError if the file of a sample has changed since the snapshot."""
         file = self._root if self._shared else Path(self._source.where(index))
         before, now = tuple(self._values[0 if self._shared else index]), _mark(file)
-        # One that is gone is named by whoever reads it.
+        # A missing file raises its own error when it is read.
         if before != now and now[0] >= 0:
             raise DataError(
-                f"{file}: expected the file that was planned, of {before[0]} bytes, got a changed "
-                f"one of {now[0]}; leave the source alone during a run, or begin another data set"
+                f"{file}: the file changed since the run was planned ({before[0]} bytes then, "
+                f"{now[0]} now); leave the source alone during a run, or use another destination"
             )
 
     def save(self, path: Path) -> None:
-        """Write the names and marks, a line a file."""
+        """Write name, size and time of each file, one line per file."""
         with (
             name_write_errors(path),
             path.open("w", encoding="utf-8", errors="surrogateescape") as file,
@@ -62,11 +62,11 @@ class Marks:
             file.writelines(f"{line}\n" for line in self._lines())
 
     def differences(self, path: Path, *, cut: bool) -> list[str]:
-        """Name files that are not what `save` wrote: changed, new or gone.
+        """Return clauses that name the files that differ from a saved snapshot.
 
         Args:
-            path: what it wrote.
-            cut: whether it wrote the first files only, so that others may have been there before.
+            path: the file that `save` wrote.
+            cut: whether it has the first files only, so that others are not necessarily new.
         """
         try:
             with path.open(encoding="utf-8", errors="surrogateescape") as file:
@@ -82,7 +82,7 @@ class Marks:
         found += [
             f"{name} is gone"
             for name in before
-            # What lies beyond a limit is not gone.
+            # Files beyond a limit still exist.
             if name not in now and not (self._root / ast.literal_eval(name)).exists()
         ]
         more = [f"{len(found) - _SHOWN} files more"] if len(found) > _SHOWN else []

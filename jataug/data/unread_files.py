@@ -1,21 +1,21 @@
-"""The files of a folder that are no image jataug reads, so that somebody can say so."""
+"""Counts the files of a folder that jataug does not read as images, for a warning."""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-__all__ = ["LeftOut"]
+__all__ = ["UnreadFiles"]
 
 _CLUTTER = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
-"""What systems put into folders of photographs; hidden files are left out before."""
+"""Files that operating systems put into folders of photographs; they need no warning."""
 
 _SHOWN = 4
-"""How many endings are named."""
+"""Largest number of file endings that the warning names."""
 
 
 @dataclass
-class LeftOut:
+class UnreadFiles:
     """Counts files while a folder is walked.
 
     Attributes:
@@ -28,11 +28,11 @@ class LeftOut:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of files."""
         return self.endings.total()
 
     def add(self, name: str) -> None:
-        """Count a file by its path, relative to the folder; known clutter is none."""
+        """Count a file by its path relative to the folder, unless it is a system file."""
         path = PurePath(name)
         if path.name.lower() in _CLUTTER:
             return
@@ -40,11 +40,11 @@ class LeftOut:
         self.endings[path.suffix.lower() or "without an ending"] += 1
 
     def __str__(self) -> str:
-        """In words: how many, which endings, the first, what to do."""
+        """Return the warning: number, endings, the first file, and what to do."""
         what = "1 file is" if self.count == 1 else f"{self.count} files are"
         return (
-            f"{what} not read ({_counted(self.endings)}; the first: {self.first}); convert those "
-            "that are images to PNG or JPEG"
+            f"{what} not read ({_counted(self.endings)}; the first: {self.first}); convert images "
+            "among them to PNG or JPEG"
         )
 
 

@@ -1,4 +1,4 @@
-"""The few samples that the picture of a data card shows, kept when their shard is made."""
+"""The few samples that the picture of a data card shows. They are stored with their shard."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -12,23 +12,30 @@ from ..data import npz_rows
 from .encode import write_npz
 from .plan import Plan, Shard
 
-__all__ = ["Sketch", "read_sketches", "shown", "sketch_name", "sketched", "write_sketches"]
+__all__ = [
+    "CardSample",
+    "card_sample_name",
+    "read_card_samples",
+    "select_card_samples",
+    "shown",
+    "write_card_samples",
+]
 
 _ROWS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Sketch:
+class CardSample:
     """One sample of the picture.
 
     Attributes:
-        index: its position in the source, int64.
+        index: position of the sample in the source, int64.
         clean: (height, width, channel), uint8.
         adversarial: as `clean`.
         flow: (2, height, width), float16, pixels.
         delta: (channel, height, width), float32, image units.
-        before: (classes,), float32; the logits of the clean image.
-        after: likewise, of the adversarial one.
+        before: logits of the clean image, (classes,), float32.
+        after: logits of the adversarial image, (classes,), float32.
     """
 
     index: NDArray[np.int64]
@@ -40,37 +47,37 @@ class Sketch:
     after: NDArray[np.float32]
 
 
-def sketch_name(shard: Shard) -> str:
-    """Return the path of a shard's part of the picture, in the destination."""
+def card_sample_name(shard: Shard) -> str:
+    """Return the path, in the destination, of a shard's samples for the picture."""
     return f"records/{shard.name}.preview.npz"
 
 
 def shown(plan: Plan) -> set[int]:
-    """Return the samples in the picture, evenly spread: class folders come one after the other."""
+    """Return the indices of the samples in the picture, spread evenly to show several classes."""
     return {k * plan.count // _ROWS for k in range(_ROWS)}
 
 
-def sketched(
+def select_card_samples(
     plan: Plan,
     span: range,
     clean: NDArray[np.uint8],
     before: NDArray[np.float32],
     result: Any,
     kept: Sequence[int],
-) -> tuple[Sketch, ...]:
+) -> tuple[CardSample, ...]:
     """Return the samples of a batch that the picture shows.
 
     Args:
-        plan: of the data set.
-        span: the samples of the batch.
-        clean: (batch, height, width, channel), uint8; what was attacked.
-        before: (batch, classes), float32; the logits of that.
-        result: of the attack on them.
-        kept: the positions in the batch that were not skipped.
+        plan: the plan of the data set.
+        span: indices of the samples of the batch.
+        clean: clean images, (batch, height, width, channel), uint8.
+        before: logits of the clean images, (batch, classes), float32.
+        result: result of the attack on the batch.
+        kept: positions in the batch that were not skipped.
     """
     slots = [slot for slot in kept if span[slot] in shown(plan)]
     return tuple(
-        Sketch(
+        CardSample(
             np.array(span[slot]),
             clean[slot],
             np.asarray(result.adversarial[slot]),
@@ -83,18 +90,18 @@ def sketched(
     )
 
 
-def write_sketches(path: Path, sketches: Sequence[Sketch]) -> None:
+def write_card_samples(path: Path, card_samples: Sequence[CardSample]) -> None:
     """Write samples as an .npz archive, an array an attribute."""
-    names = [field.name for field in fields(Sketch)]
-    write_npz(path, {name: np.stack([getattr(s, name) for s in sketches]) for name in names})
+    names = [field.name for field in fields(CardSample)]
+    write_npz(path, {name: np.stack([getattr(s, name) for s in card_samples]) for name in names})
 
 
-def read_sketches(path: Path) -> list[Sketch]:
+def read_card_samples(path: Path) -> list[CardSample]:
     """Return the samples of an archive.
 
     Raises:
         DataError: it is missing or damaged.
     """
     arrays = npz_rows(path)
-    columns = [arrays[field.name].load() for field in fields(Sketch)]
-    return [Sketch(*row) for row in zip(*columns, strict=True)]
+    columns = [arrays[field.name].load() for field in fields(CardSample)]
+    return [CardSample(*row) for row in zip(*columns, strict=True)]

@@ -9,16 +9,16 @@ __all__ = ["Progress", "Tally"]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; counts are of samples, those of an earlier run that is resumed included.
+    """The progress of a run. Counts include samples of an earlier run that is resumed.
 
     Attributes:
-        done: samples that are finished, skipped ones included.
-        total: samples of the run, or of this worker's share.
-        skipped: samples that could not be used.
-        clean_correct: images that the model classifies as their label.
-        adversarial_correct: images that it still classifies so after the attack.
-        waited: seconds that the attack had nothing to do, of all workers together.
-        note: what else happened since the last call, in one line; mostly empty.
+        done: number of finished samples, with skipped ones.
+        total: number of samples of the run, or of its part with `shard`.
+        skipped: number of samples that could not be used.
+        clean_correct: number of images that the model classifies correctly.
+        adversarial_correct: number of images that it classifies correctly after the attack.
+        waited: seconds in which the attack waited for data, summed over all workers.
+        note: one line for the user on another event; usually empty.
     """
 
     done: int
@@ -32,7 +32,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts over records; tallies add up."""
+    """Counts over records. Tallies can be added."""
 
     images: int = 0
     failed: int = 0
@@ -60,10 +60,10 @@ class Tally:
 
     @property
     def clean_accuracy(self) -> float | None:
-        """Part of the images that are classified as their label before the attack."""
+        """Fraction of images classified correctly before the attack; None without images."""
         return self.clean_correct / self.images if self.images else None
 
     @property
     def adversarial_accuracy(self) -> float | None:
-        """Part of the images that are classified as their label after the attack."""
+        """Fraction of images classified correctly after the attack; None without images."""
         return self.adversarial_correct / self.images if self.images else None

@@ -1,4 +1,4 @@
-"""Bytes that depend on the pixels alone: PNG files and .npz archives without a date in them."""
+"""Reproducible PNG files and .npz archives: equal arrays give equal bytes."""
 
 import io
 import shutil
@@ -32,12 +32,12 @@ def png(image: NDArray[np.uint8]) -> bytes:
 
 
 class Spool:
-    """Rows of an array, on disk until their number is known.
+    """Rows of an array that are collected in a temporary file until their number is known.
 
     Args:
-        path: of the temporary file.
-        dtype: of the entries.
-        shape: of one row.
+        path: path of the temporary file.
+        dtype: element type.
+        shape: shape of one row.
     """
 
     def __init__(self, path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
@@ -54,7 +54,8 @@ class Spool:
 def write_npz(path: Path, members: Mapping[str, Spool | NDArray[Any]]) -> None:
     """Write an uncompressed .npz archive that np.load reads; the same arrays give the same bytes.
 
-    Stored, not deflated: rows can then be read in any order, and no zlib version shows.
+    The archive is not compressed, so that rows can be read in any order and the bytes do not
+    depend on the version of zlib.
     """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, member in members.items():

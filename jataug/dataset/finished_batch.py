@@ -1,4 +1,4 @@
-"""A batch on its way from the attack to the disk."""
+"""A batch after the attack, before it is written."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .card_samples import Sketch
+from .card_samples import CardSample
 
 __all__ = ["Finished"]
 
@@ -16,12 +16,12 @@ class Finished:
     """A batch after the attack, without its skipped samples.
 
     Attributes:
-        records: one a image, still without its place on the disk.
+        records: one per image, without its file and sha256.
         images: (batch, height, width, channel), uint8.
         flow: (batch, 2, height, width), float16.
         exact: (batch, channel, height, width), float32.
         skipped: index, key and reason of the samples left out, as JSON types.
-        sketches: what the data card's picture needs of those images that are in it.
+        card_samples: the images of the batch that the picture of the data card shows.
     """
 
     records: list[dict[str, Any]]
@@ -29,4 +29,4 @@ class Finished:
     flow: NDArray[np.float16]
     exact: NDArray[np.float32]
     skipped: list[dict[str, Any]]
-    sketches: tuple[Sketch, ...] = ()
+    card_samples: tuple[CardSample, ...] = ()

@@ -1,4 +1,4 @@
-"""A finished data set, opened: its index, and its images one at a time."""
+"""Opens a finished data set and reads its images one at a time."""
 
 import hashlib
 import re
@@ -33,13 +33,13 @@ class StoredSample:
     """One image of a data set.
 
     Attributes:
-        index: its position in the source.
-        key: its name in the source.
-        image: (height, width, channel), uint8; the adversarial image.
-        label: the ground truth, or the model's prediction where the source had no labels.
-        target: the adversarial-generation label.
-        record: everything that is recorded about it.
-        flow: (2, height, width), float16, pixels, (dx, dy); None where flows were not saved.
+        index: position of the image in the source.
+        key: name of the image in the source.
+        image: the adversarial image, (height, width, channel), uint8.
+        label: the true class, or the model's prediction if the source had no labels.
+        target: the target class of the attack.
+        record: the whole record of the image.
+        flow: (2, height, width), float16, (dx, dy) in pixels; None if flows were not saved.
     """
 
     index: int
@@ -52,12 +52,12 @@ class StoredSample:
 
 
 class StoredShard:
-    """One shard of a data set; the records are read at once, arrays row by row.
+    """One shard of a data set. Records are read when it is opened, arrays row by row.
 
     Args:
-        root: the data set.
-        entry: of the shard in the index.
-        format: of the data set.
+        root: folder of the data set.
+        entry: entry of the shard in the index.
+        format: format of the data set.
 
     Raises:
         DataError: a file of the shard is missing or damaged.
@@ -75,10 +75,10 @@ class StoredShard:
         return self.reader.image(row, self.reader.data(row))
 
     def checked(self, row: int) -> NDArray[np.uint8]:
-        """Return the image of a row, if its bytes are those of the records.
+        """Return the image of a row after a check of its sha256.
 
         Raises:
-            DataError: they are not, or cannot be read.
+            DataError: the bytes differ from the records or cannot be read.
         """
         data = self.reader.data(row)
         if hashlib.sha256(data).hexdigest() != self.records[row]["sha256"]:
@@ -86,11 +86,10 @@ class StoredShard:
         return self.reader.image(row, data)
 
     def side(self, row: int, name: Literal["flow", "float"]) -> NDArray[Any] | None:
-        """Return a flow or a float image, if its numbers are those of the records; None where they
-        were not saved.
+        """Return a flow or a float image after a check of its sha256; None if it was not saved.
 
         Raises:
-            DataError: they are not, or cannot be read.
+            DataError: the numbers differ from the records or cannot be read.
         """
         array = self.flow(row) if name == "flow" else self.exact(row)
         expected = self.records[row].get(f"{name}_sha256")
@@ -101,13 +100,11 @@ class StoredShard:
         return array
 
     def flow(self, row: int) -> NDArray[np.float16] | None:
-        """Return the flow of a row: (2, height, width), float16; None where flows were not
-        saved.
-        """
+        """Return the flow of a row, (2, height, width), float16; None if flows were not saved."""
         return self.reader.flow(row)
 
     def exact(self, row: int) -> NDArray[np.float32] | None:
-        """Return the image before it was quantised: (channel, height, width), float32, or None."""
+        """Return the image before quantisation: (channel, height, width), float32, or None."""
         return self.reader.exact(row)
 
 

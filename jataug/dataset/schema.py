@@ -31,7 +31,7 @@ RECORDS = "records"
 SOURCE = "source.txt"
 """A snapshot of the source's files; removed when the data set is complete."""
 KIND = "adversarial data set"
-"""The kind that index.json names."""
+"""Value of "kind" in index.json."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise DataError(f"{path}: expected a readable file: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected JSON, got a damaged file: {error}") from None
     if not isinstance(value, dict):
@@ -62,13 +62,13 @@ def records(root: Path, shard: Shard) -> Iterator[dict[str, Any]]:
         with path.open("rb") as lines:
             yield from (json.loads(line) for line in lines)
     except OSError as error:
-        raise DataError(f"{path}: expected a readable file: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected a JSON object a line, got {error}") from None
 
 
 def finished(root: Path, shard: Shard) -> dict[str, Any] | None:
-    """Return the marker of a shard that is whole, its files checked by their sha256; else None."""
+    """Return the marker of a complete shard, after a check of all sha256; else None."""
     try:
         marker = read_json(root / marker_name(shard))
         names = {**_image_hashes(root, shard, marker), **marker["files"]}
@@ -92,5 +92,5 @@ def records_name(shard: Shard) -> str:
 
 
 def marker_name(shard: Shard) -> str:
-    """Return the path of the file that is written when a shard is whole."""
+    """Return the path of a shard's marker, which is written when the shard is complete."""
     return f"records/{shard.name}.json"

@@ -1,6 +1,4 @@
-"""One shard on its way to the disk: images in whatever format, then the records that describe
-them.
-"""
+"""Writes one shard: images in the chosen format, then the records that describe them."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -10,7 +8,7 @@ from typing import Any
 from ..atomic import Store, name_write_errors
 from ..checks import canonical
 from ..errors import DataError
-from .card_samples import Sketch, sketch_name, write_sketches
+from .card_samples import CardSample, card_sample_name, write_card_samples
 from .finished_batch import Finished
 from .formats import format_of
 from .formats.target import Target, raw
@@ -21,15 +19,15 @@ __all__ = ["Finished", "ShardWriter"]
 
 
 class ShardWriter:
-    """Writes the batches of one shard; memory holds one batch, whatever the size of the shard.
+    """Writes the batches of one shard. Memory holds one batch, whatever the size of the shard.
 
     Args:
-        store: of the destination.
-        plan: the formats and shapes.
-        shard: which one.
-        name_of: the path of a sample's PNG (format "folder").
-        pool: encodes images.
-        names: the class names, where they are known.
+        store: the writer of files in the destination.
+        plan: the plan of the data set.
+        shard: the shard to write.
+        name_of: function from a sample's index to the path of its PNG (format "folder").
+        pool: thread pool that encodes images.
+        names: class names by class, or None if they are unknown.
     """
 
     def __init__(
@@ -47,11 +45,11 @@ class ShardWriter:
         )
         self._records: list[dict[str, Any]] = []
         self._skipped: list[dict[str, Any]] = []
-        self._sketches: list[Sketch] = []
+        self._card_samples: list[CardSample] = []
         self._samples = 0
 
     def add(self, batch: Finished) -> None:
-        """Write one batch; batches come in order.
+        """Write the next batch.
 
         Raises:
             DataError: a file cannot be written.
@@ -63,16 +61,16 @@ class ShardWriter:
             for record, place, hashed in zip(batch.records, places, hashes, strict=True)
         )
         self._skipped += batch.skipped
-        self._sketches += batch.sketches
+        self._card_samples += batch.card_samples
         self._samples += len(batch.records) + len(batch.skipped)
 
     def finish(self, environment: dict[str, Any]) -> dict[str, Any]:
-        """Write what is left, the records last; return the content of the marker.
+        """Write the rest, the records last, and return the content of the marker.
 
         Raises:
-            DataError: a file cannot be written, or a batch was not.
+            DataError: a file cannot be written, or a batch is missing.
         """
-        # The writer goes on after a batch that failed; its shard must not look whole.
+        # The writer continues after a failed batch, whose shard must not count as complete.
         if self._samples != (expected := self._shard.stop - self._shard.start):
             raise DataError(
                 f"{self._shard.name}: expected {expected} samples, got {self._samples}; "
@@ -95,15 +93,15 @@ class ShardWriter:
         return marker
 
     def _preview(self) -> dict[str, str]:
-        if not self._sketches:
+        if not self._card_samples:
             return {}
-        name, draft = sketch_name(self._shard), self._store.temporary()
+        name, draft = card_sample_name(self._shard), self._store.temporary()
         with name_write_errors(self._store.root / name):
-            write_sketches(draft, self._sketches)
+            write_card_samples(draft, self._card_samples)
         return {name: self._store.publish(draft, name)}
 
     def _hashes(self, batch: Finished, row: int) -> dict[str, str]:
-        """Return the sha256 of the numbers of a flow and a float image, where they are saved."""
+        """Return the sha256 of the flow and of the float image, if they are saved."""
         arrays = {}
         if self._plan.save_flow:
             arrays["flow_sha256"] = batch.flow[row]

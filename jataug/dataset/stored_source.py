@@ -99,7 +99,7 @@ class StoredSource(Source):
         try:
             return decode_bytes(path.read_bytes(), where)
         except OSError as error:
-            raise DataError(f"{where}: expected a readable file: {error.strerror}") from None
+            raise DataError(f"{where}: cannot be read: {error.strerror}") from None
 
     def describe(self, *, content: bool = False) -> dict[str, Any]:
         return {
@@ -141,7 +141,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: expected a readable index, got {error}") from None
+        raise DataError(f"{path}: cannot be read as an index: {error}") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
@@ -152,7 +152,7 @@ def _records(root: Path, name: str) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in path.read_bytes().splitlines()]
     except OSError as error:
-        raise DataError(f"{path}: expected a readable file: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _place(record: dict[str, Any]) -> _Place:

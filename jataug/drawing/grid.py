@@ -1,4 +1,4 @@
-"""A grid of pictures: clean, where the pixels went, what changed, adversarial."""
+"""Draws a grid of pictures, with the columns clean, flow, perturbation and adversarial."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,12 +33,12 @@ Caption = tuple[str, str]
 
 @dataclass(frozen=True)
 class Guess:
-    """What a model says of an image.
+    """A model's prediction for an image.
 
     Attributes:
-        name: of the class it predicts.
-        confidence: its softmax.
-        label_confidence: softmax of the true class.
+        name: name of the predicted class.
+        confidence: its softmax probability.
+        label_confidence: the softmax probability of the true class.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Row:
     Attributes:
         clean: (height, width, 1 or 3), uint8.
         adversarial: as `clean`.
-        flow: (2, height, width), pixels, (dx, dy); None where the attack has no flow.
-        delta: (1 or 3, height, width), image units.
-        label: the name of the true class.
-        before: what the model says of `clean`.
-        after: what it says of `adversarial`.
-        name: of the image.
+        flow: (2, height, width), (dx, dy) in pixels; None if the attack has no flow.
+        delta: (1 or 3, height, width), for images in [0, 1].
+        label: name of the true class.
+        before: the prediction for `clean`.
+        after: the prediction for `adversarial`.
+        name: name of the image.
     """
 
     clean: NDArray[np.uint8]
@@ -72,14 +72,14 @@ class Row:
 
 
 def draw(rows: Sequence[Row], title: str = "") -> Image.Image:
-    """Return a grid, a row an image: clean, flow, perturbation, adversarial.
+    """Return a grid with one row per image: clean, flow, perturbation, adversarial.
 
-    Arrows are lengthened by the factor, and perturbations drawn to the scale, that stand in the
-    header, the same for all rows; black to white is that scale, mid-grey no change. All images have
-    one size, and all rows have a flow or none has.
+    The header states the factor of the arrows and the scale of the perturbations, which are the
+    same for all rows. Perturbations are drawn from black to white, with no change in mid-grey. All
+    images must have the same size, and either all rows have a flow or none has.
 
     Raises:
-        DataError: there is no row.
+        DataError: `rows` is empty.
     """
     if not rows:
         raise DataError("rows: expected at least one image to draw, got none")
@@ -102,17 +102,17 @@ def draw(rows: Sequence[Row], title: str = "") -> Image.Image:
 
 
 def _captions(row: Row) -> list[list[Caption]]:
-    columns = [[*_said(row.before, row.label), (row.name, _FAINT)]]
+    columns = [[*_caption(row.before, row.label), (row.name, _FAINT)]]
     if row.flow is not None:
         longest = float(np.hypot(*row.flow.astype(np.float64)).max(initial=0))
         columns.append([(f"longest: {longest:.2f} px", _FAINT)])
     columns.append([(f"largest: {255 * full_scale([row.delta]):.1f}/255", _FAINT)])
-    columns.append([*_said(row.after, row.label), (f"label: {row.label}", _FAINT)])
+    columns.append([*_caption(row.after, row.label), (f"label: {row.label}", _FAINT)])
     return columns
 
 
-def _said(guess: Guess, label: str) -> list[Caption]:
-    """Return the prediction and how sure of it the model is; red where it is not the label."""
+def _caption(guess: Guess, label: str) -> list[Caption]:
+    """Return the caption of a prediction with its confidence; red if it is not the label."""
     wrong = guess.name != label
     sure, still = confidence(guess.confidence), confidence(guess.label_confidence)
     return [(guess.name, _RED if wrong else _INK), (sure + (f", label {still}" * wrong), _FAINT)]
@@ -150,7 +150,7 @@ class _Page:
         return _MARGIN + column * (self._size[0] + _GAP)
 
     def _write(self, place: tuple[int, int], text: str, size: int, ink: str, room: int) -> None:
-        """Write one line; where there is no room its middle is left out."""
+        """Write one line; if it is too long, its middle is replaced by an ellipsis."""
         font, text = font_for(printable(text), size)
         shown, kept = text, len(text)
         while kept > 2 and self._pen.textlength(shown, font=font) > room:

@@ -1,4 +1,4 @@
-"""What is written beside a picture, and a font that has the letters."""
+"""Text beside pictures, and the choice of a font that has its letters."""
 
 import unicodedata
 from functools import lru_cache
@@ -34,24 +34,25 @@ _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def printable(text: str) -> str:
-    r"""Return text on one line: what is no letter to be seen is escaped, as "\n" or "\u202e".
+    r"""Return text on one line, with invisible characters escaped, such as "\n" or "\u202e".
 
-    Control characters, line breaks, halves of a surrogate pair (bytes of a file name that are no
-    UTF-8), and marks that turn the direction of what follows.
+    These are control characters, line breaks, surrogates (bytes of a file name that are not UTF-8)
+    and marks that change the direction of the text.
     """
     return "".join(_escaped(char) if _is_hidden(char) else char for char in text)
 
 
 def confidence(share: float) -> str:
-    """Return a probability in percent, never rounded to certainty or to nothing."""
+    """Format a probability in percent, never rounded to 0% or 100%."""
     if 0 < share < 0.0005:
         return "<0.1%"
     return ">99.9%" if 0.9995 <= share < 1 else f"{100 * share:.1f}%"
 
 
 def font_for(text: str, size: int) -> tuple[Font, str]:
-    """Return the installed font that has most of the letters of `text`, and the text with the
-    others escaped. Pillow's own font comes first where it has them all.
+    """Return the installed font with most letters of `text`, and the text with the others escaped.
+
+    Pillow's own font is preferred if it has all letters.
     """
     best, lacking = _fonts(size)[0], set(text)
     for font in _fonts(size):

@@ -13,7 +13,7 @@ import numpy as np
 from ..atomic import is_temporary, remove_stale, replace_file
 from ..checks import digest
 from ..errors import DataError
-from ..plan_diff import refusal
+from ..plan_diff import explain_mismatch
 from .models.model import Array
 from .settings_diff import plan_differences
 
@@ -72,12 +72,8 @@ class Folder:
                     "a string that you change whenever that code changes, can be resumed"
                 )
             found = plan_differences(stored.get("plan", {}), self.plan)
-            raise DataError(
-                f"{root}: expected the evaluation that was begun there, got another: "
-                + refusal(
-                    found, [] if found else [f"its {PLAN} was changed"], "choose another folder"
-                )
-            )
+            others = [] if found else [f"its {PLAN} was changed"]
+            raise DataError(explain_mismatch(root, found, others))
 
     def load(self, name: str) -> dict[str, Array] | None:
         """Return the arrays of a finished part, or None."""

@@ -1,4 +1,4 @@
-"""A destination before, between and after runs: whose it is, and which of its shards are whole."""
+"""Checks and clean-up of the destination folder: which plan it belongs to, and what to remove."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import SCRATCH, name_write_errors
-from ..data.source_snapshot import Marks
+from ..data.source_snapshot import SourceSnapshot
 from ..dataset.plan import Plan
 from ..dataset.schema import INDEX, PLAN, RECORDS, SOURCE, read_json
 from ..errors import DataError
-from ..plan_diff import refusal
+from ..plan_diff import explain_mismatch
 from .plan_options import plan_differences
 
 __all__ = [
@@ -23,40 +23,40 @@ _FOLDERS = ("images", "flow", "float", RECORDS)
 _WRITTEN = frozenset({".png", ".npz", ".tar", ".parquet", ".json", ".jsonl"})
 
 
-def check_destination(root: Path, plan: Plan, marks: Marks | None = None) -> bool:
-    """Refuse a destination that holds anything but this plan, in whole or in part; return whether
-    the shards that lie there are this plan's. Another plan that has finished none gives way.
+def check_destination(root: Path, plan: Plan, snapshot: SourceSnapshot | None = None) -> bool:
+    """Return whether the shards in a destination belong to this plan.
+
+    It is False for another plan that has not finished a shard: this plan then replaces it.
 
     Raises:
-        DataError: it is a file, it cannot be read, it holds foreign files, or another plan's data
-            set.
+        DataError: the destination is a file, cannot be read, holds foreign files, or holds shards
+            of another plan.
     """
     try:
         held = {entry.name for entry in root.iterdir()} - {SCRATCH, ".DS_Store"}
     except FileNotFoundError:
         return True
     except OSError as error:
-        raise DataError(f"{root}: expected a folder to write to: {error.strerror}") from None
+        raise DataError(
+            f"{root}: cannot be used as the folder to write to: {error.strerror}"
+        ) from None
     if not held:
         return True
     stored = read_json(root / PLAN) if PLAN in held else {}
     if "plan_hash" not in stored:
         raise DataError(
-            f"{root}: expected an empty or new folder, got one that holds {min(held)}; "
-            "nothing was touched, choose another"
+            f"{root}: the folder holds {min(held)}, which is not from jataug generate; nothing was "
+            "changed. Use a new or empty folder"
         )
     if stored["plan_hash"] == plan.hash:
         return True
-    if _made_any(root):
-        raise DataError(
-            f"{root}: expected the plan that was begun there, got another: "
-            f"{_refusal(root, stored.get('plan', {}), plan.to_dict(), marks)}"
-        )
+    if _has_shards(root):
+        raise DataError(_mismatch(root, stored.get("plan", {}), plan.to_dict(), snapshot))
     return False
 
 
-def _made_any(root: Path) -> bool:
-    """Whether a shard with an image in it is whole; one that cannot be read counts as such."""
+def _has_shards(root: Path) -> bool:
+    """Return whether a complete shard has an image; an unreadable marker counts as one."""
     if (root / INDEX).exists():
         return True
     for path in (root / RECORDS).glob("shard-*.json"):
@@ -68,35 +68,36 @@ def _made_any(root: Path) -> bool:
     return False
 
 
-def _refusal(
-    root: Path, there: Mapping[str, Any], asked: Mapping[str, Any], marks: Marks | None
+def _mismatch(
+    root: Path, there: Mapping[str, Any], asked: Mapping[str, Any], snapshot: SourceSnapshot | None
 ) -> str:
     found = plan_differences(there, asked)
     source = any(difference.name.startswith("source") for difference in found)
     cut = there.get("count") != there.get("source", {}).get("count")
-    files = marks.differences(root / SOURCE, cut=cut) if source and marks is not None else []
+    files = snapshot.differences(root / SOURCE, cut=cut) if source and snapshot is not None else []
     if not found:
         files = ["its plan.json was changed"]
-    return refusal(found, files, "choose another destination")
+    return explain_mismatch(root, found, files)
 
 
 def clear(root: Path, before: int) -> None:
-    """Remove what a plan has left that finished nothing: the files of shards that are not whole.
+    """Remove the files of incomplete shards that a plan without complete shards has left.
 
     Args:
         root: the destination.
-        before: nanoseconds: what is younger is another worker's, which has begun the same plan.
+        before: a modification time in nanoseconds. Later files stay: they belong to another worker
+            that has started the same plan.
 
     Raises:
-        DataError: one cannot be removed.
+        DataError: a file cannot be removed.
     """
     for folder in (root / name for name in _FOLDERS):
-        # What lies inside a folder comes before it.
+        # In reverse order, so that a folder is empty when its turn comes.
         for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
             with name_write_errors(path):
                 if _is_written(path) and path.stat().st_mtime_ns <= before:
                     path.unlink(missing_ok=True)
-            with suppress(OSError):  # it is no folder, or holds something else
+            with suppress(OSError):  # a file, or a folder that is not empty
                 path.rmdir()
 
 

@@ -1,4 +1,4 @@
-"""What a run will take, measured on its first batch; nothing is written."""
+"""The estimate of a dry run: time and disk space, measured on the first batch."""
 
 import shutil
 import time
@@ -9,32 +9,36 @@ from ..dataset.encode import png
 from ..dataset.formats import format_of
 from .generate_report import Estimate
 from .open_session import AttackSession
-from .pipeline import attack, crew, read_ahead
-from .shard_progress import Share
+from .pipeline import attack, read_ahead, thread_pools
+from .shard_progress import ShardProgress
 
 __all__ = ["estimate"]
 
 _HASH = 80
-"""Bytes of a record that are known only when its image is stored."""
+"""Bytes of a record that are unknown until its image is stored: the sha256 and its key."""
 
 
-def estimate(share: Share, session: AttackSession) -> Estimate:
-    """Attack the first missing batch twice, the second time by the clock, and encode it.
+def estimate(shard_progress: ShardProgress, session: AttackSession) -> Estimate:
+    """Return an estimate from one batch, which is attacked twice and encoded once.
+
+    Only the second attack is timed, because the runtime compiles the model during the first one.
 
     Raises:
-        DataError: one of its samples cannot be used, and the job stops at errors.
+        DataError: a sample of the batch cannot be used, and `on_error` is "stop".
     """
-    plan = share.job.plan
-    missing = sum(shard.stop - shard.start for shard in share.missing)
+    plan = shard_progress.request.plan
+    missing = sum(shard.stop - shard.start for shard in shard_progress.missing)
     size, attacking, encoding = 0.0, 0.0, 0.0
-    if share.missing:
-        shard = share.missing[0]
-        with crew() as (pool, _):
+    if shard_progress.missing:
+        shard = shard_progress.missing[0]
+        with thread_pools() as (pool, _):
             work = [(shard, plan.batches(shard)[0])]
-            ((_, batch),) = read_ahead(share.job, work, pool)
-            attack(share.job, session, batch)  # the runtime compiles with the first call
+            ((_, batch),) = read_ahead(shard_progress.request, work, pool)
+            attack(
+                shard_progress.request, session, batch
+            )  # the runtime compiles with the first call
             began = time.perf_counter()
-            made = attack(share.job, session, batch)
+            made = attack(shard_progress.request, session, batch)
             attacking = time.perf_counter() - began
             began = time.perf_counter()
             if format_of(plan.format).PICTURES:
@@ -49,11 +53,11 @@ def estimate(share: Share, session: AttackSession) -> Estimate:
         plan_hash=plan.hash,
         seed=plan.seed,
         epoch=plan.epoch,
-        shards=len(share.shards),
-        missing_shards=len(share.missing),
+        shards=len(shard_progress.shards),
+        missing_shards=len(shard_progress.missing),
         missing=missing,
         bytes=round(size),
-        free=_free(share.job.root),
+        free=_free(shard_progress.request.root),
         batch_size=plan.batch_size,
         attack_seconds=attacking,
         encode_seconds=encoding,
@@ -61,7 +65,7 @@ def estimate(share: Share, session: AttackSession) -> Estimate:
 
 
 def _free(root: Path) -> int:
-    """Return the bytes that are free where a folder is, or will be."""
+    """Return the free bytes of the disk that a folder is on, or will be on."""
     place = root.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent

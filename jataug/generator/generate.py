@@ -1,6 +1,4 @@
-"""From a source of images to a data set of their adversarial versions: resumable, reproducible,
-checked.
-"""
+"""generate: attacks every image of a source and stores the results; reproducible and resumable."""
 
 import time
 from collections.abc import Callable
@@ -18,9 +16,9 @@ from .coordinator import make_data_set
 from .engines import Workforce
 from .estimate import estimate
 from .generate_report import Report
-from .open_session import AttackSession, Opening, check_session, opened
-from .request import prepare_job
-from .shard_progress import Share
+from .open_session import AttackSession, Opening, check_session, open_session
+from .request import prepare_request
+from .shard_progress import ShardProgress
 
 __all__ = ["generate"]
 
@@ -60,48 +58,53 @@ def generate(
     stop: Callable[[], bool] | None = None,
     session: AttackSession | None = None,
 ) -> Report:
-    """Attack every image of a source and store the results; run again, it goes on where it was
-    stopped.
+    """Attack every image of a source and store the results. The same call resumes a stopped run.
 
     Args:
-        artifact: the attack, an .onnx file that jataug.export wrote; may be None where `session` is
+        artifact: the attack, an .onnx file that jataug.export wrote; may be None if `session` is
             given.
-        source: what jataug.data.open_source takes, or a source.
-        destination: a new or empty folder, or one where the same plan was begun.
-        format: "folder" stores a PNG an image, "npz" an archive a shard, "tar" WebDataset shards,
-            "parquet" shards with the Hugging Face Image feature.
-        seed: of the random starts and targets.
-        batch_size: images per call of the model; part of what decides the last bits. Default: the
-            session's, or else 64, or as many as there are.
+        source: a path as for jataug.data.open_source, or a source.
+        destination: a new or empty folder, or one that was started with the same options.
+        format: "folder" stores one PNG file per image, "npz" one archive per shard, "tar"
+            WebDataset shards, "parquet" shards with the Hugging Face Image feature.
+        seed: seed of the random starts and targets.
+        batch_size: images per call of the model. The output is byte-identical only for equal
+            values. Defaults to that of `session`, else to 64, or to the number of images if that
+            is smaller.
         shard_size: images per shard, rounded up to whole batches.
-        labels: "source", or "predicted" for the model's own prediction.
-        classes: what class folders mean to the model: a text file with a name a line, JSON {name:
-            class}, or a mapping.
-        class_order: how class folders are numbered where `classes` is not given: "sorted" (1, 10,
-            2, as torchvision, Keras and Hugging Face do) or "natural" (1, 2, 10). Has to be said
-            where the two differ.
+        labels: "source" takes labels from the source, "predicted" the model's own predictions.
+        classes: the model's class of each class folder: a text file with one name per line, a
+            JSON file {name: class}, or a mapping.
+        class_order: how class folders are numbered if `classes` is not given: "sorted" (1, 10, 2,
+            as torchvision, Keras and Hugging Face do) or "natural" (1, 2, 10). Required if the two
+            differ.
         resize: length of the shorter side, pixels; see jataug.data.Geometry.
         crop: side of the centre crop, or (height, width), pixels.
-        save_flow: store the flow fields, float16, so that verify can check budgets exactly.
-        save_float: store the images before they were quantised, float32.
-        source_hash: tell a changed source by its bytes instead of sizes and modification times.
-        on_error: "stop" at an image that cannot be used, or "skip" it; the other images do not
-            change.
+        save_flow: store the flow fields (float16), so that verify checks the budgets exactly.
+        save_float: also store the images before quantisation (float32).
+        source_hash: detect a changed source by the bytes of its files instead of by their sizes
+            and modification times.
+        on_error: "stop" raises an error at an unusable image; "skip" leaves it out, and the other
+            images do not change.
         limit: use the first `limit` samples.
-        shard: "i/n": make the i-th of n parts of the shards; workers may share a destination.
-        engine: "local", or "ray" for Ray Data; the bytes are the same.
-        workers: how many work at once, each in a process of its own with its own session.
-        gpus_per_worker: with Ray: the part of a GPU, or the number of GPUs, that a worker gets.
-        threads: of the runtime, in every worker; part of what decides the last bits. By default
-            its own choice, which depends on the machine.
-        device: "auto", "cpu", "cuda" or "cuda:1".
-        backend: the runtime, "onnxruntime" or "openvino"; of `session`, where that is given.
-        tf32: let CUDA round products to TF32; another data set. Of `session`, likewise.
-        epoch: another epoch draws other starts and targets.
-        dry_run: check everything, estimate time and space from one batch, and write nothing.
-        progress: called after every batch.
-        stop: asked after every batch; true ends the run, and the same call goes on later.
-        session: an open session to use instead of opening `artifact`; with one worker only.
+        shard: "i/n" makes part i of n of the shards, so that several runs share a destination.
+        engine: "local", or "ray" for Ray Data. The output is the same.
+        workers: number of worker processes. Each opens its own session.
+        gpus_per_worker: GPUs per worker, with Ray only; a fraction shares a GPU.
+        threads: runtime threads per worker. The output is byte-identical only for equal values.
+            Defaults to the runtime's own choice, which depends on the machine.
+        device: "auto", "cpu", "cuda" or "cuda:<i>".
+        backend: the runtime, "onnxruntime" or "openvino". Changes the output. Ignored if `session`
+            is given.
+        tf32: allow TF32 on CUDA. Changes the output. Ignored if `session` is given.
+        epoch: number of the pass; each epoch draws other starts and targets.
+        dry_run: check all input and estimate time and space from one batch, but write nothing.
+        progress: called with a Progress after every batch.
+        stop: called after every batch; a true result stops the run. The same call resumes it.
+        session: an open session to use instead of opening `artifact`, with one worker only.
+
+    Returns:
+        What was made, with counts, accuracies and warnings.
 
     Raises:
         DataError: the source, the destination or an option cannot be used; the message says which
@@ -115,13 +118,13 @@ def generate(
         check_integer("batch_size", batch_size, 1)
     if session is not None and (engine, workers) != ("local", 1):
         raise DataError(
-            "session: cannot be used with several workers or Ray, where each worker opens its "
-            "own; give the artifact's path"
+            "session: cannot be used with several workers or with Ray, because each worker opens "
+            "its own; give the artifact's path instead"
         )
     if artifact is not None and session is not None:
         check_session(artifact, session)
     root = Path(destination)
-    if engine == "ray":  # its workers may have another current directory
+    if engine == "ray":  # Ray workers may have another current directory
         source = source if isinstance(source, Source) else Path(source).absolute()
         root = root.absolute()
     held = source if isinstance(source, Source) else open_source(source)
@@ -129,9 +132,9 @@ def generate(
     opening = None
     if artifact is not None:
         opening = Opening(Path(artifact).absolute(), size, device, threads, backend, tf32)
-    asked = _Asked(stop)
-    with opened(opening, session, batch_size=size) as attacker:
-        job = prepare_job(
+    stop_request = _StopRequest(stop)
+    with open_session(opening, session, batch_size=size) as attacker:
+        request = prepare_request(
             attacker,
             artifact,
             held,
@@ -153,16 +156,19 @@ def generate(
             limit=limit,
             threads=threads,
         )
-        share = Share(job, part)
-        found = estimate(share, attacker) if dry_run else None
+        shard_progress = ShardProgress(request, part)
+        found = estimate(shard_progress, attacker) if dry_run else None
         if found is None:
-            make_data_set(share, opening, attacker, workforce, progress, asked)
-        return share.report(time.monotonic() - began, stopped=asked.answer, estimate=found)
+            make_data_set(shard_progress, opening, attacker, workforce, progress, stop_request)
+        return shard_progress.report(
+            time.monotonic() - began, stopped=stop_request.answer, estimate=found
+        )
 
 
 def _batch_size(count: int, limit: int | None, session: AttackSession | None) -> int:
-    """Return the default: the given session's own; else at most DEFAULT_BATCH, and no more than
-    there are images, as every batch is padded to its size.
+    """Return the default batch size: that of the session, else at most DEFAULT_BATCH.
+
+    It is at most the number of images, because every batch is padded to its size.
     """
     if isinstance(own := getattr(session, "batch_size", None), int):
         return own
@@ -170,11 +176,11 @@ def _batch_size(count: int, limit: int | None, session: AttackSession | None) ->
     return max(1, min(DEFAULT_BATCH, wanted))
 
 
-class _Asked:
-    """Remembers whether a run was asked to stop.
+class _StopRequest:
+    """Calls `stop` and remembers a true answer.
 
     Args:
-        stop: whether to stop; None for never.
+        stop: returns whether to stop; None for never.
     """
 
     def __init__(self, stop: Callable[[], bool] | None) -> None:

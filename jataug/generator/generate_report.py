@@ -1,4 +1,4 @@
-"""What generate says while it runs and when it is done."""
+"""The report that generate returns, and the estimate of a dry run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +10,20 @@ __all__ = ["Estimate", "Report", "Skip"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take, from its plan and one batch that was really made.
+    """The time and space that a run will take, estimated from its plan and one batch.
 
     Attributes:
-        plan_hash: of the plan.
-        seed: of its random starts and targets.
-        epoch: likewise.
-        shards: of the run, or of this worker's share.
-        missing_shards: those of them that are not there yet.
-        missing: samples in them.
-        bytes: that they will take on the disk, about.
-        free: bytes that are free there.
-        batch_size: of the batch.
-        attack_seconds: that it took to attack.
-        encode_seconds: that it took to encode, which runs beside the next attack.
+        plan_hash: hash of the plan.
+        seed: seed of the random starts and targets.
+        epoch: epoch of the random starts and targets.
+        shards: number of shards of the run, or of its part with `shard`.
+        missing_shards: number of those shards that do not exist yet.
+        missing: number of samples in the missing shards.
+        bytes: approximate size of the missing shards on disk.
+        free: free bytes on that disk.
+        batch_size: images in the measured batch.
+        attack_seconds: time of the attack on the batch.
+        encode_seconds: time to encode the batch, which happens during the next attack.
     """
 
     plan_hash: str
@@ -40,33 +40,33 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """That one worker will take, about."""
+        """Approximate time in seconds that one worker will take."""
         longer = max(self.attack_seconds, self.encode_seconds)
         return -(-self.missing // self.batch_size) * longer
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a call of generate did.
+    """The result of a call of generate.
 
     Attributes:
-        destination: where the data set is.
-        planned: samples of the run, or of this worker's share.
-        images: images of that share that are stored.
-        generated: images that this call made; the others were there.
+        destination: folder of the data set.
+        planned: number of samples of the run, or of its part with `shard`.
+        images: number of those images that are stored.
+        generated: number of images that this call made; the others existed before.
         skipped: samples that could not be used.
-        failed: images kept clean because the model's logits were not finite.
-        clean_accuracy: over the images of the share; None without images.
-        adversarial_accuracy: likewise, after the attack.
-        seconds: that this call took.
-        complete: whether the data set is whole, and index.json written.
-        dry_run: whether nothing was done but to check and to estimate.
-        stopped: whether it was asked to stop before it was done.
-        waited: seconds that the attack had nothing to do, of all workers together.
-        notes: what else happened, a line each.
-        estimate: what a dry run found; None otherwise.
-        failed_keys: the keys of the first images that failed.
-        warnings: what a user must know of the result, a line each.
+        failed: number of images kept clean because the model's logits were not finite.
+        clean_accuracy: accuracy on the clean images; None without images.
+        adversarial_accuracy: accuracy on the adversarial images; None without images.
+        seconds: duration of the call.
+        complete: whether every shard of the data set exists and index.json is written.
+        dry_run: whether the call only checked and estimated.
+        stopped: whether the call was stopped before it was done.
+        waited: seconds in which the attack waited for data, summed over all workers.
+        notes: messages on other events, one line each.
+        estimate: the estimate of a dry run; None otherwise.
+        failed_keys: keys of the first failed images.
+        warnings: warnings on the result, one line each.
     """
 
     destination: Path
@@ -94,7 +94,7 @@ class Report:
 
     @property
     def message(self) -> str:
-        """What happened, in one line."""
+        """The result in one line."""
         if self.dry_run:
             there = f", {self.images} are there" if self.images else ""
             return (
@@ -103,7 +103,7 @@ class Report:
         if self.stopped:
             return (
                 f"{self.destination}: stopped, {self.images} of {self.planned} images are there; "
-                "the same command goes on from here"
+                "run the same command again to resume"
             )
         if not self.generated:
             return f"{self.destination}: nothing to do, {self.images} images are there already"

@@ -1,8 +1,8 @@
-"""Who works on a destination: a small file a run, so that no two runs make the same shards.
+"""The lock of a destination: one claim file per run, so that no two runs make the same shards.
 
-A run publishes its claim, then reads the others'. Nobody can overlook anybody: of two that publish
-at once, each sees the other, and the earlier one goes on. No file is locked, so this works where
-several machines share a file system.
+A run writes its own claim, then reads those of the others. If two runs write their claims at the
+same time, each sees the other, and the earlier one continues. No file is locked, so this works on
+file systems that several machines share.
 """
 
 import json
@@ -25,27 +25,27 @@ from ..errors import DataError
 __all__ = ["HEARTBEAT", "SILENT", "Claim", "Lock"]
 
 HEARTBEAT = 10.0
-"""Seconds between two signs of life."""
+"""Seconds between two updates of the modification time of a claim."""
 
 SILENT = 120.0
-"""Seconds after which a run on another machine that gives none is taken for dead."""
+"""Seconds without an update after which a run on another machine counts as dead."""
 
 _CLAIM, _HELD = ".claim", ".held"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a run says of itself.
+    """The content of a claim file: which process works, and on which shards.
 
     Attributes:
-        host: the machine's name.
-        space: within which process numbers mean the same: this start of it, this container.
-        pid: of the process.
-        started: tells a process from a later one of the same number; None where the system does
-            not say.
-        since: ISO 8601, UTC.
-        plan_hash: of what it makes.
-        part: which of the shards, (i, n) for i of n.
+        host: name of the machine.
+        space: identifies the boot and the container, within which process numbers are unique.
+        pid: process number.
+        started: start time of the process, which distinguishes it from a later process with the
+            same number; None if the system does not provide it.
+        since: when the claim was written, ISO 8601, UTC.
+        plan_hash: hash of the plan.
+        part: (i, n) for part i of n of the shards.
     """
 
     host: str
@@ -57,34 +57,34 @@ class Claim:
     part: tuple[int, int]
 
     def excludes(self, other: "Claim", shards: int) -> bool:
-        """Whether two runs over `shards` shards must not work at once."""
+        """Return whether two runs over `shards` shards must not work at the same time."""
         if self.plan_hash != other.plan_hash:
             return True
         mine, others = (set(range(i - 1, shards, n)) for i, n in (self.part, other.part))
         return bool(mine & others)
 
     def __str__(self) -> str:
-        share = "" if self.part[1] == 1 else f", part {self.part[0]}/{self.part[1]}"
-        return f"process {self.pid} on {self.host}, since {self.since}{share}"
+        part = "" if self.part[1] == 1 else f", part {self.part[0]}/{self.part[1]}"
+        return f"process {self.pid} on {self.host}, since {self.since}{part}"
 
 
 class Lock:
-    """The right to make some shards of a destination; enter it to hold it.
+    """The right to make some shards of a destination. Use it as a context manager.
 
     Args:
         root: the destination.
-        plan_hash: of what will be made there.
+        plan_hash: hash of the plan.
         part: (i, n): every n-th shard from the i-th.
-        shards: their number, all in all.
+        shards: number of shards of the whole plan.
 
     Attributes:
-        name: tells this run from every other.
-        notes: what the user should hear, a line each.
-        began: when its claim was published, by the clock of the file system: nanoseconds.
+        name: unique name of this run.
+        notes: messages for the user, one line each.
+        began: when the claim was written, by the clock of the file system, in nanoseconds.
 
     Raises:
-        DataError: another run makes some of these shards, or another plan, or `root` cannot be
-            written.
+        DataError: another run makes some of these shards or works on another plan, or `root`
+            cannot be written.
     """
 
     def __init__(self, root: Path, plan_hash: str, part: tuple[int, int], shards: int) -> None:
@@ -126,32 +126,32 @@ class Lock:
         self._release()
 
     def check(self) -> None:
-        """Raise DataError where another run has taken this one for dead and goes on in its place.
+        """Raise DataError if another run took this one for dead and continues in its place.
 
-        Nothing is spoilt by then: both make the same bytes.
+        No data is damaged by then, because both runs write the same bytes.
         """
         if not self._path.exists():
             raise DataError(
-                f"{self._root}: expected the claim of this run, {self._path.name}, got none: "
-                "another run took it for dead, or it was removed; run the same command again"
+                f"{self._root}: the claim of this run, {self._path.name}, is gone: another run "
+                "took this one for dead, or the file was removed; run the same command again"
             )
 
     def _publish(self) -> None:
         text = json.dumps(asdict(self._own))
         for _ in range(100):  # a run that ends removes the folder when it is empty
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft = self._path.with_suffix(".draft")
+            temporary = self._path.with_suffix(".draft")
             with suppress(FileNotFoundError):
-                draft.write_text(text, "utf-8")
-                draft.replace(self._path)
+                temporary.write_text(text, "utf-8")
+                temporary.replace(self._path)
                 return
-        raise FileNotFoundError(2, "the folder disappears while it is written to")
+        raise FileNotFoundError(2, "the folder is removed while files are written to it")
 
     def _first(self) -> bool:
-        """Whether no other run is in the way; False where one has not decided yet.
+        """Return whether this run may start; False if another run has not decided yet.
 
         Raises:
-            DataError: one is.
+            DataError: another run holds the lock.
         """
         undecided = False
         for path in sorted(self._path.parent.glob(f"*{_CLAIM}")):
@@ -166,21 +166,24 @@ class Lock:
         return not undecided
 
     def _refusal(self, path: Path, claim: Claim) -> str:
-        other = "" if claim.plan_hash == self._own.plan_hash else " on another plan"
+        if claim.plan_hash == self._own.plan_hash:
+            plan, cure = "", "split the work with --shard i/n"
+        else:
+            plan, cure = ", with other options", "use another folder"
         return (
-            f"{self._root}: expected no run at work there, got {claim}{other}; wait for it, or "
-            f"split the job by --shard i/n (if it is gone for certain, remove {path})"
+            f"{self._root}/ is in use by {claim}{plan}. Wait for it, or {cure}. If it is gone for "
+            f"certain, remove {path}"
         )
 
     def _dead(self, path: Path, claim: Claim) -> str:
-        """Return why a claim is of a run that is no more; empty where it may be alive."""
+        """Return why the run of a claim is dead, or "" if it may be alive."""
         here = (claim.host, claim.space) == (self._own.host, self._own.space)
         if here and (alive := process.is_there(claim.pid, claim.started)) is not None:
-            return "" if alive else "it is no longer there"
+            return "" if alive else "its process has ended"
         with suppress(FileNotFoundError):
-            os.utime(self._path)  # both times by the clock of the file system
+            os.utime(self._path)  # so that both times are by the clock of the file system
             silent = self._path.stat().st_mtime - path.stat().st_mtime
-            return f"no sign of life for {silent:.0f} s" if silent > SILENT else ""
+            return f"it was silent for {silent:.0f} s" if silent > SILENT else ""
         return ""
 
     def _bury(self, path: Path, claim: Claim, reason: str) -> None:
@@ -189,12 +192,13 @@ class Lock:
         self.notes.append(f"took over from {claim}: {reason}")
 
     def _tidy(self) -> None:
-        """Remove the unfinished files of runs that are gone."""
+        """Remove the unfinished files of runs that have ended."""
         folder = self._path.parent
-        there = list(folder.iterdir())  # before the claims: a run that comes in meanwhile has one
-        known = {path.stem for path in folder.glob(f"*{_CLAIM}")}
-        for path in there:
-            if path.name.split(".")[0] not in known:
+        # Listed before the claims, so that a run that starts meanwhile has a claim.
+        present = list(folder.iterdir())
+        claimed = {path.stem for path in folder.glob(f"*{_CLAIM}")}
+        for path in present:
+            if path.name.split(".")[0] not in claimed:
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
@@ -217,7 +221,7 @@ class Lock:
 
 
 def _read(path: Path) -> Claim | None:
-    """Return a claim, or None where it was withdrawn; a damaged one says nothing but its age."""
+    """Return a claim, or None if it was withdrawn; of a damaged one only the file's age counts."""
     try:
         value: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return Claim(**{**value, "part": tuple(value["part"])})

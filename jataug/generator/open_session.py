@@ -1,4 +1,4 @@
-"""What the generator needs of a session, and how it opens one."""
+"""The session interface that the generator uses, and functions that open and describe sessions."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ __all__ = [
     "artifact_hash",
     "check_session",
     "environment",
-    "opened",
+    "open_session",
     "out_of_memory",
 ]
 
@@ -36,7 +36,7 @@ _EXHAUSTED = re.compile(
     r"|available memory of \d+ is smaller",
     re.IGNORECASE,
 )
-"""What ONNX Runtime, CUDA and cuDNN say when there is no memory left."""
+"""Messages of ONNX Runtime, CUDA and cuDNN when memory runs out."""
 
 
 class AttackSession(Protocol):
@@ -46,7 +46,7 @@ class AttackSession(Protocol):
     def config(self) -> AttackConfig: ...
     @property
     def manifest(self) -> Mapping[str, Any]:
-        """Tells one attack from another: a run is resumed where it is equal."""
+        """The attack's manifest. A run is resumed only if it is equal."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]: ...
@@ -75,12 +75,12 @@ class Opening:
     """How a worker opens its session.
 
     Attributes:
-        artifact: the path of the attack.
+        artifact: path of the attack.
         batch_size: images per call of the runtime.
-        device: "auto", "cpu", "cuda" or "cuda:1".
-        threads: of the runtime's own pool; None leaves the choice to it.
+        device: "auto", "cpu", "cuda" or "cuda:<i>".
+        threads: threads of the runtime; None leaves the choice to the runtime.
         backend: "onnxruntime" or "openvino".
-        tf32: let CUDA round products to TF32.
+        tf32: allow TF32 on CUDA.
     """
 
     artifact: Path
@@ -91,7 +91,7 @@ class Opening:
     tf32: bool = False
 
     def open(self, batch_size: int | None = None) -> Any:
-        """Return a session; it takes memory with the first batch."""
+        """Return an open session. It allocates memory with its first batch."""
         from ..runtime import Session
 
         size = batch_size or self.batch_size
@@ -106,15 +106,15 @@ class Opening:
 
 
 class ElasticSession:
-    """A session that calls the runtime with smaller batches once the device has run out of memory.
+    """A session that uses smaller batches after the device has run out of memory.
 
     Args:
         reopen: returns a session for a batch size.
-        batch_size: to begin with.
-        note: hears about it, in one line.
+        batch_size: initial batch size.
+        note: called with one line for the user when the batch size is reduced.
 
     Attributes:
-        reduced: the smaller batch size; None as long as there is memory enough.
+        reduced: the reduced batch size; None if memory never ran out.
     """
 
     def __init__(
@@ -159,35 +159,35 @@ class ElasticSession:
         if not size or getattr(self._session, "batch_size", size) != size:
             line = " ".join(str(error).split())
             raise RuntimeUnavailable(
-                f"out of memory on the device with a batch of {self._size}, which cannot be less: "
-                f"{line}; use another --device, or a smaller model"
+                f"out of memory on the device with a batch of {self._size}, which cannot be "
+                f"reduced: {line}; use another --device, or a smaller model"
             ) from error
         self.note(
-            f"out of memory on the device: the model is called with {size} images instead of "
-            f"{self._size}; single pixels may differ from a run that had memory enough"
+            f"out of memory on the device: the batch size is now {size} instead of {self._size}; "
+            "single pixels may differ from a run with enough memory"
         )
         self._size = self.reduced = size
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out, whichever type its runtime gives it."""
+    """Return whether an error means that memory ran out, whatever its type."""
     return isinstance(error, MemoryError) or bool(_EXHAUSTED.search(str(error)))
 
 
 @contextmanager
-def opened(
+def open_session(
     opening: Opening | None,
     session: AttackSession | None,
     *,
     batch_size: int,
     note: Callable[[str], object] = lambda _: None,
 ) -> Iterator[AttackSession]:
-    """Yield `session`, or one that `opening` opens, closed at the end."""
+    """Yield `session`, or a session that `opening` opens and that is closed at the end."""
     if session is not None:
         size = getattr(session, "batch_size", batch_size)
         if size != batch_size:
             raise DataError(
-                f"session: expected one opened with batch_size={batch_size}, the plan's, got {size}"
+                f"session: expected batch_size={batch_size}, as in the plan, got {size}"
             )
         yield session
         return
@@ -201,38 +201,38 @@ def opened(
 
 
 def artifact_hash(artifact: str | PathLike[str] | None, session: AttackSession) -> str:
-    """Return the sha256 of the artifact's file, or of the manifest where there is no file."""
+    """Return the sha256 of the artifact's file, or of the manifest if there is no file."""
     found = None if artifact is None else hash_file(Path(artifact))
     if not found and not session.manifest:
-        raise DataError("session: expected a manifest that tells the attack, got an empty one")
+        raise DataError("session: expected a manifest that describes the attack, got an empty one")
     return found or digest(session.manifest)
 
 
 def check_session(artifact: str | PathLike[str], session: AttackSession) -> None:
-    """Refuse a session that was opened on something else than the artifact of the plan.
+    """Check that a session was opened on the artifact.
 
     Raises:
-        DataError: it was.
+        DataError: it was opened on another one.
         ArtifactError: the artifact cannot be read.
     """
     model, _ = load_artifact(Path(artifact))
     if session.manifest.get("graph_sha256") != graph_digest(model):
         raise DataError(
-            f"session: expected one that was opened on {artifact}, got another; give None as the "
-            "artifact"
+            f"session: it was opened on another artifact than {artifact}; give None as the "
+            "artifact to use the session"
         )
 
 
 def environment(session: AttackSession, threads: int | None) -> dict[str, Any]:
-    """Return the build that decides the last bits: versions, provider and processor type, threads.
+    """Return the versions, providers, platform and threads, on which the exact bytes depend.
 
     Args:
-        session: that made the images.
-        threads: of the runtime's pool, as planned.
+        session: the session that made the images.
+        threads: planned number of runtime threads, or None.
     """
     from .. import __version__
 
-    # Read, not imported: a session that a caller made needs none of them.
+    # Not imported here, because a caller's own session may need neither runtime.
     backend = getattr(session, "backend", "onnxruntime")
     runtime = getattr(sys.modules.get(backend), "__version__", None)
     reduced = getattr(session, "reduced", None)
@@ -244,7 +244,7 @@ def environment(session: AttackSession, threads: int | None) -> dict[str, Any]:
         backend: runtime,
         "providers": list(session.providers),
         "platform": f"{platform.system()} {platform.machine()}",
-        # Left to itself, the runtime starts as many threads as there are cores.
+        # By default the runtime starts one thread per core.
         "threads": threads or f"as many as suit {os.cpu_count()} processors",
         **({"reduced_batch": reduced} if isinstance(reduced, int) else {}),
     }

@@ -1,6 +1,4 @@
-"""How another plan differs from the one that was begun: the options that decide it, not what
-follows from them.
-"""
+"""The options in which two plans of a data set differ, without what follows from them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,7 +20,7 @@ _FLAGS = ("save_flow", "save_float", "tf32")
 
 
 def plan_differences(there: Stored, asked: Stored) -> list[Difference]:
-    """Return how a stored plan differs from the one that is asked for."""
+    """Return the differences between a stored plan and the plan of the present command."""
     first, second = ({"backend": "onnxruntime", "tf32": False, **plan} for plan in (there, asked))
     return [
         *_limits(first, second),
@@ -62,7 +60,7 @@ def _default_batch(plan: Stored) -> int:
 
 
 def _one_request(there: Stored, asked: Stored) -> bool:
-    """Whether one --shard-size, rounded up to whole batches, may have become both."""
+    """Return whether one --shard-size, rounded up to whole batches, can explain both plans."""
     if there.get("batch_size") == asked.get("batch_size"):
         return False
     ends: list[tuple[int, int]] = [
@@ -82,13 +80,14 @@ def _classes(first: Stored, second: Stored) -> Iterator[Difference]:
         return
     for name in {**there, **asked}:
         if (before := there.get(name)) != (now := asked.get(name)):
-            text = f"--classes: {name!r} is class {before} there, {now} asked"
+            numbers = ["none" if number is None else number for number in (before, now)]
+            text = f"in --classes, the class of {name!r} changed from {numbers[0]} to {numbers[1]}"
             yield Difference("--classes", before, now, text=text)
             return
 
 
 def _class_order(plan: Stored) -> str | None:
-    """Return the order that numbered the class folders of a plan; None where it was no order."""
+    """Return the --class-order of a plan, or None if --classes numbered its class folders."""
     if plan.get("source", {}).get("kind") != "folder" or plan.get("labels") != "source":
         return None
     if (labels := plan.get("class_labels")) is None:
@@ -106,12 +105,12 @@ def _attacks(there: Stored, asked: Stored) -> list[Difference]:
         for difference in differing(f"attack {name}", before.get(name), now.get(name))
     ]
     if not found and there.get("artifact") != asked.get("artifact"):
-        return [Difference("attack", "", "", text="the attack is another file")]
+        return [Difference("attack", "", "", text="the attack file has changed")]
     return found
 
 
 def _flat(attack: Stored) -> dict[str, Any]:
-    """Return the options of an attack in words, its two budgets taken apart."""
+    """Return the options of an attack by readable names, with its two budgets as single values."""
     flat: dict[str, Any] = {}
     for name, value in attack.items():
         plain = name.replace("_", " ")

@@ -1,4 +1,4 @@
-"""A look at an attack before a data set is made of it."""
+"""preview: attacks a few images and draws the results, before a data set is generated."""
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -44,25 +44,25 @@ def preview(
     on_error: OnError = "stop",
     skipped: Callable[[Skip], object] | None = None,
 ) -> Image.Image:
-    """Attack `count` images spread over a source and return a picture of what happened to them.
+    """Attack `count` images spread over a source and return a picture of the results.
 
-    The images are those that generate makes of the same samples with the same options, but for the
-    last bits.
+    The images equal those that generate makes from the same samples with the same options, except
+    for rounding.
 
     Args:
         session: an open jataug.Session.
-        source: what jataug.data.open_source takes, or a source.
-        count: how many images; fewer where the source has fewer.
-        seed: of the random starts and targets.
-        epoch: another epoch draws other starts and targets.
-        labels: "source", or "predicted" for the model's own prediction.
-        classes: what class folders mean to the model; see generate.
+        source: a path as for jataug.data.open_source, or a source.
+        count: number of images; all of them if the source has fewer.
+        seed: seed of the random starts and targets.
+        epoch: number of the pass; each epoch draws other starts and targets.
+        labels: "source" takes labels from the source, "predicted" the model's own predictions.
+        classes: the model's class of each class folder; see generate.
         class_order: how class folders are numbered; see generate.
         resize: length of the shorter side, pixels.
         crop: side of the centre crop, or (height, width), pixels.
-        title: stands above the picture.
-        on_error: "stop" at an image that cannot be used, or "skip" it and take the next one.
-        skipped: hears of each that is left out.
+        title: title above the picture.
+        on_error: "stop" raises an error at an unusable image; "skip" takes the next one instead.
+        skipped: called with each skipped image.
 
     Raises:
         DataError: the source, an image of it or an option cannot be used.

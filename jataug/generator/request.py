@@ -1,4 +1,4 @@
-"""Everything that has to be right before the first byte is written."""
+"""The request of a run: all input, checked before the first byte is written."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -24,31 +24,31 @@ from ..data import (
 from ..data.class_map import Classes
 from ..data.skip import check_on_error
 from ..data.source import check_description
-from ..data.source_snapshot import Marks
+from ..data.source_snapshot import SourceSnapshot
 from ..dataset.image_paths import check_format, image_names
 from ..dataset.plan import Plan
 from .dataset_folder import check_destination
 from .open_session import AttackSession, artifact_hash
 
-__all__ = ["Job", "prepare_job"]
+__all__ = ["Request", "prepare_request"]
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class Request:
     """A checked request.
 
     Attributes:
-        source: of the images.
-        source_path: where it lies, or None for a source that does not say.
-        geometry: how its images become the model's.
-        labels: (count,), int64, in the model's numbering; None for its own prediction.
-        names: the class names, where they are known.
-        marks: what the source's files looked like, for a source that lies somewhere.
-        plan: what will be made.
-        root: where.
-        model: sha256 and preprocessing of the classifier, where the artifact says them.
-        on_error: whether a sample that cannot be used stops the run or is skipped.
-        warnings: what a user must know of the artifact, a line each.
+        source: source of the images.
+        source_path: path of the source; None for a source without one.
+        geometry: resize and crop of the images.
+        labels: (count,), int64, in the model's numbering; None for the model's own predictions.
+        names: class names by class, or None if they are unknown.
+        snapshot: size and time of the source's files; None for a source without a path.
+        plan: the plan of the data set.
+        root: the destination.
+        model: sha256 and preprocessing of the classifier; None if the artifact lacks them.
+        on_error: "stop" or "skip" at a sample that cannot be used.
+        warnings: warnings on the artifact, one line each.
     """
 
     source: Source
@@ -56,7 +56,7 @@ class Job:
     geometry: Geometry
     labels: NDArray[np.int64] | None
     names: dict[int, str] | None
-    marks: Marks | None
+    snapshot: SourceSnapshot | None
     plan: Plan
     root: Path
     model: Mapping[str, Any] | None
@@ -65,14 +65,14 @@ class Job:
 
     @cached_property
     def name_of(self) -> Callable[[int], str]:
-        """The path of a sample's PNG, from its index."""
+        """Function from the index of a sample to the path of its PNG file."""
         return image_names(self.source, self.labels, self.names)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "name_of"}
 
 
-def prepare_job(
+def prepare_request(
     session: AttackSession,
     artifact: str | PathLike[str] | None,
     source: str | PathLike[str] | Source,
@@ -87,8 +87,8 @@ def prepare_job(
     on_error: Literal["stop", "skip"],
     source_hash: bool,
     **options: Any,
-) -> Job:
-    """Check a request as far as that goes without reading an image; nothing is written.
+) -> Request:
+    """Check all options and return the request. No image is read and nothing is written.
 
     Raises:
         DataError: the source, the labels, an option or the destination cannot be used.
@@ -124,20 +124,30 @@ def prepare_job(
     names = dict(meaning.names) if meaning and meaning.names else None
     root = Path(destination)
     check_outside(root, held)
-    marks = Marks.of(held, path, plan.count)
-    check_destination(root, plan, marks)
-    said = getattr(session, "warnings", ())
-    job = Job(
-        held, path, geometry, numbers, names, marks, plan, root, _model(session), on_error, said
+    snapshot = SourceSnapshot.of(held, path, plan.count)
+    check_destination(root, plan, snapshot)
+    warnings = getattr(session, "warnings", ())
+    request = Request(
+        held,
+        path,
+        geometry,
+        numbers,
+        names,
+        snapshot,
+        plan,
+        root,
+        _model(session),
+        on_error,
+        warnings,
     )
-    check_format(plan, job.name_of, held)
-    return job
+    check_format(plan, request.name_of, held)
+    return request
 
 
 def _model(session: AttackSession) -> dict[str, Any] | None:
     manifest = session.manifest
     if "preprocessing" not in manifest:
         return None
-    said = {"sha256": manifest.get("model_sha256"), "preprocessing": manifest["preprocessing"]}
-    plain: dict[str, Any] = json.loads(canonical(said))
+    model = {"sha256": manifest.get("model_sha256"), "preprocessing": manifest["preprocessing"]}
+    plain: dict[str, Any] = json.loads(canonical(model))
     return plain

@@ -1,4 +1,4 @@
-"""One run's part of a data set: what is there, what is missing, and what was counted."""
+"""The progress of one run: which shards exist, which are missing, and the counts so far."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,34 +10,34 @@ from ..dataset.schema import INDEX, finished, records
 from ..dataset.verify.budget_checks import level_note
 from .dataset_folder import check_destination
 from .generate_report import Estimate, Report, Skip
-from .request import Job
+from .request import Request
 from .worker import Event
 
-__all__ = ["Share"]
+__all__ = ["ShardProgress"]
 
 _NAMED = 20
-"""How many images that the model could not classify are named."""
+"""Largest number of failed images that the report names."""
 
 _MANY = 10
-"""Images; of fewer, a good model may have every one wrong."""
+"""Images from which on a low accuracy is reported: a good model can fail on a few by chance."""
 
 
-class Share:
-    """Every n-th shard of a job, from the i-th; made, it knows which of them are there already.
+class ShardProgress:
+    """The shards of one run, every n-th from the i-th, and which of them exist.
 
     Args:
-        job: the checked request.
+        request: the checked request.
         part: (i, n).
 
     Attributes:
-        shards: of this share.
-        missing: those that are not there.
-        markers: of those that are, by number.
+        shards: the shards of this run.
+        missing: those that do not exist yet.
+        markers: the markers of those that exist, by shard number.
     """
 
-    def __init__(self, job: Job, part: tuple[int, int]) -> None:
-        self.job, self.part = job, part
-        self.shards = job.plan.shards[part[0] - 1 :: part[1]]
+    def __init__(self, request: Request, part: tuple[int, int]) -> None:
+        self.request, self.part = request, part
+        self.shards = request.plan.shards[part[0] - 1 :: part[1]]
         self.total = sum(shard.stop - shard.start for shard in self.shards)
         self.done, self.generated, self.tally, self.waited = 0, 0, Tally(), 0.0
         self.skipped: list[Skip] = []
@@ -49,33 +49,33 @@ class Share:
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do, not even to write the index."""
-        return not self.missing and (self.job.root / INDEX).exists()
+        """Whether there is nothing to do, because all shards and the index exist."""
+        return not self.missing and (self.request.root / INDEX).exists()
 
     def look(self) -> bool:
-        """Look again at what is missing; another run may have made it since. Return whether what is
-        there is of this plan: another one that finished nothing gives way.
+        """Update the missing shards, because another run may have made some, and return whether
+        the destination belongs to this plan. False means another plan that finished nothing.
 
         Raises:
-            DataError: another plan was begun there.
+            DataError: the destination holds shards of another plan.
         """
-        own = check_destination(self.job.root, self.job.plan, self.job.marks)
+        own = check_destination(self.request.root, self.request.plan, self.request.snapshot)
         if own:
             self.missing = [shard for shard in self.missing if not self._there(shard)]
         return own
 
     def _there(self, shard: Shard) -> bool:
-        marker = finished(self.job.root, shard)
+        marker = finished(self.request.root, shard)
         if marker is None:
             return False
         try:
-            stored = list(records(self.job.root, shard))
+            stored = list(records(self.request.root, shard))
             tally, failed = (
                 Tally.of(stored),
                 [record["key"] for record in stored if record["failed"]],
             )
             skipped = [Skip(**skip) for skip in marker["skipped"]]
-        except (KeyError, TypeError):  # it was edited
+        except (KeyError, TypeError):  # the marker or a record was edited
             return False
         if len(stored) != marker.get("count"):
             return False
@@ -87,7 +87,7 @@ class Share:
         return True
 
     def take(self, event: Event) -> None:
-        """Count what a worker tells."""
+        """Add an event of a worker to the counts."""
         self.done += event.samples
         self.generated += event.tally.images
         self.tally += event.tally
@@ -100,7 +100,7 @@ class Share:
             self.notes.append(event.note)
 
     def progress(self, note: str = "") -> Progress:
-        """Return how far this share is."""
+        """Return the counts so far, with a note for the user."""
         return Progress(
             done=self.done,
             total=self.total,
@@ -117,12 +117,12 @@ class Share:
     def report(
         self, seconds: float, *, stopped: bool = False, estimate: Estimate | None = None
     ) -> Report:
-        """Return what was done."""
+        """Return the report of the run."""
         whole = [shard for shard in self.shards if shard.number in self.markers]
         stopped = stopped and len(whole) < len(self.shards)
         kept = sum(self.markers[shard.number]["count"] for shard in whole)
         return Report(
-            destination=self.job.root,
+            destination=self.request.root,
             planned=self.total,
             images=kept if stopped else self.tally.images,
             generated=self.generated,
@@ -131,7 +131,7 @@ class Share:
             clean_accuracy=self.tally.clean_accuracy,
             adversarial_accuracy=self.tally.adversarial_accuracy,
             seconds=seconds,
-            complete=(self.job.root / INDEX).exists(),
+            complete=(self.request.root / INDEX).exists(),
             dry_run=estimate is not None,
             stopped=stopped,
             waited=self.waited,
@@ -142,15 +142,14 @@ class Share:
         )
 
     def _warnings(self) -> tuple[str, ...]:
-        plan = self.job.plan
+        plan = self.request.plan
         note = level_note(AttackConfig.from_dict(plan.attack), float_saved=plan.save_float)
-        notes = (*self.job.warnings, note) if note else self.job.warnings
+        notes = (*self.request.warnings, note) if note else self.request.warnings
         accuracy, chance = self.tally.clean_accuracy, 1 / plan.classes
         if accuracy is None or accuracy > chance or self.tally.images < _MANY:
             return notes
         return (
             *notes,
-            f"clean accuracy {accuracy:.1%} is no better than chance ({chance:.1%}): check the "
-            "--mean, --std, --scale and --channels that the attack was exported with, and the "
-            "order of the classes (--classes)",
+            f"clean accuracy {accuracy:.1%} is no better than chance ({chance:.1%}). Check --mean, "
+            "--std, --scale and --channels of the export, and the order of the classes (--classes)",
         )

@@ -1,4 +1,4 @@
-"""A worker: it makes shards with one session, and reports what it does as events."""
+"""A worker, which makes shards with one session and reports its progress as events."""
 
 import time
 from collections import deque
@@ -14,26 +14,26 @@ from ..dataset.counts import Tally
 from ..dataset.plan import Shard
 from ..dataset.shard_writer import Finished, ShardWriter
 from .generate_report import Skip
-from .open_session import AttackSession, Opening, environment, opened
-from .pipeline import attack, crew, draw, drawn_ahead, in_turn, read_ahead
-from .request import Job
+from .open_session import AttackSession, Opening, environment, open_session
+from .pipeline import attack, draw, drawn_ahead, in_turn, read_ahead, thread_pools
+from .request import Request
 
 __all__ = ["Assignment", "Event", "Worker"]
 
 
 @dataclass(frozen=True)
 class Event:
-    """What a worker tells: a batch that was attacked, a shard that is whole, or a remark.
+    """A message of a worker: an attacked batch, a complete shard, or a note.
 
     Attributes:
-        samples: of the batch, skipped ones included.
-        tally: of its images.
-        skipped: of its samples.
-        failed: keys of its images that the model could not classify.
-        waited: seconds that the attack had nothing to do before and after the batch.
-        shard: the number of a shard that is whole.
-        marker: what its marker says.
-        note: a remark for the user, in one line.
+        samples: number of samples of the batch, with skipped ones.
+        tally: counts of its images.
+        skipped: its skipped samples.
+        failed: keys of its images whose logits were not finite.
+        waited: seconds in which the attack waited for data before and after the batch.
+        shard: number of a complete shard, or None.
+        marker: content of the shard's marker, or None.
+        note: one line for the user, or "".
     """
 
     samples: int = 0
@@ -59,43 +59,43 @@ class Event:
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """What a worker needs to make shards.
+    """The input of a worker.
 
     Attributes:
-        job: the checked request.
-        opening: opens a session; None where one is given.
-        scratch: the name of the run's folder of temporary files.
+        request: the checked request.
+        opening: how to open a session; None if an open one is given.
+        scratch: name of the run's folder of temporary files.
     """
 
-    job: Job
+    request: Request
     opening: Opening | None
     scratch: str
 
 
 class Worker:
-    """Makes shards with one session; entering it opens the session.
+    """Makes shards with one session. As a context manager it opens and closes the session.
 
     Args:
         assignment: the request, and how to open a session.
-        name: tells this worker from the others of the run.
-        session: an open one to use; by default the assignment's opening is used.
+        name: name of this worker, unique in the run.
+        session: an open session to use. By default `assignment.opening` opens one.
     """
 
     def __init__(
         self, assignment: Assignment, name: str, session: AttackSession | None = None
     ) -> None:
-        self._job, self._assignment = assignment.job, assignment
+        self._request, self._assignment = assignment.request, assignment
         self._name, self._given = name, session
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             scratch = f"{self._assignment.scratch}.{self._name}"
-            self._store = Store(self._job.root, scratch)
+            self._store = Store(self._request.root, scratch)
             stack.callback(self._store.close)
-            size = self._job.plan.batch_size
+            size = self._request.plan.batch_size
             self._session = stack.enter_context(
-                opened(self._assignment.opening, self._given, batch_size=size)
+                open_session(self._assignment.opening, self._given, batch_size=size)
             )
             self._stack = stack.pop_all()
         return self
@@ -112,20 +112,21 @@ class Worker:
         """Make shards.
 
         Args:
-            shards: which; asked for one by one.
-            tell: hears every event, those of complete shards from another thread.
-            stop: asked after every batch; the next run begins an incomplete shard again.
+            shards: the shards to make, taken one by one.
+            tell: called with every event; for complete shards from another thread.
+            stop: called after every batch; a true result stops. The next run then makes an
+                incomplete shard again.
 
         Raises:
             DataError: a sample cannot be used, or a file cannot be written.
         """
-        job, session = self._job, self._session
+        request, session = self._request, self._session
         if hasattr(session, "note"):
             session.note = lambda text: tell(Event(note=text))
         pending: deque[Future[Any]] = deque()
-        with crew() as (pool, writer):
-            read = read_ahead(job, self._work(shards), pool)
-            batches = drawn_ahead(read, lambda batch: draw(job, session, batch), pool)
+        with thread_pools() as (pool, writer):
+            read = read_ahead(request, self._work(shards), pool)
+            batches = drawn_ahead(read, lambda batch: draw(request, session, batch), pool)
             while True:
                 began = time.perf_counter()
                 following = next(batches, None)
@@ -133,9 +134,11 @@ class Worker:
                     break
                 shard, batch, start = following[0], following[1], following[2].result()
                 waited = time.perf_counter() - began
-                result = attack(job, session, batch, start)
+                result = attack(request, session, batch, start)
                 if batch.span.start == shard.start:
-                    shelf = ShardWriter(self._store, job.plan, shard, job.name_of, pool, job.names)
+                    shelf = ShardWriter(
+                        self._store, request.plan, shard, request.name_of, pool, request.names
+                    )
                 began = time.perf_counter()
                 in_turn(writer, pending, partial(shelf.add, result))
                 if batch.span.stop == shard.stop:
@@ -148,16 +151,16 @@ class Worker:
                 pending.popleft().result()
 
     def shard(self, number: int) -> Shard:
-        """Return the shard of a number."""
-        return self._job.plan.shards[number]
+        """Return the shard with this number."""
+        return self._request.plan.shards[number]
 
     def _work(self, shards: Iterable[Shard]) -> Iterator[tuple[Shard, range]]:
         for shard in shards:
-            for span in self._job.plan.batches(shard):
+            for span in self._request.plan.batches(shard):
                 yield shard, span
 
     def _finish(self, shard: Shard, shelf: ShardWriter, tell: Callable[[Event], object]) -> None:
-        marker = shelf.finish(environment(self._session, self._job.plan.threads))
+        marker = shelf.finish(environment(self._session, self._request.plan.threads))
         tell(Event(shard=shard.number, marker=marker))
 
 

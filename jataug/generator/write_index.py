@@ -1,4 +1,4 @@
-"""index.json: what a data set is, written when every shard of it is whole."""
+"""Writes index.json and the data card of a data set, once every shard is complete."""
 
 import io
 import json
@@ -12,66 +12,66 @@ from PIL import Image
 from ..atomic import Store
 from ..checks import canonical
 from ..dataset.card import CARD, CLASSES, PICTURE, card
-from ..dataset.card_samples import Sketch, read_sketches, sketch_name
+from ..dataset.card_samples import CardSample, card_sample_name, read_card_samples
 from ..dataset.counts import Tally
 from ..dataset.schema import FORMAT_VERSION, INDEX, KIND, SOURCE, finished, records
 from ..drawing.grid import Guess, Row, draw
 from ..errors import DataError
 from .preview import guess
-from .request import Job
+from .request import Request
 
 __all__ = ["KIND", "write_index"]
 
 
-def write_index(store: Store, job: Job, known: Mapping[int, dict[str, Any]]) -> None:
-    """Write index.json, the last of all files, if every shard is whole.
+def write_index(store: Store, request: Request, known: Mapping[int, dict[str, Any]]) -> None:
+    """Write index.json, the last of all files, if every shard is complete.
 
-    It holds no time and no rate: the same plan and build give the same bytes.
+    The index holds no time and no rate, so that the same plan and build give the same bytes.
 
     Args:
-        store: of the destination.
-        job: the checked request.
-        known: the markers of shards that this run has made or checked, by number.
+        store: the writer of files in the destination.
+        request: the checked request.
+        known: markers of the shards that this run made or checked, by number.
 
     Raises:
-        DataError: not one image of the source could be used.
+        DataError: no image of the source could be used.
     """
     markers, tally, class_folders = [], Tally(), True
-    for shard in job.plan.shards:
-        marker = known.get(shard.number) or finished(job.root, shard)
+    for shard in request.plan.shards:
+        marker = known.get(shard.number) or finished(request.root, shard)
         if marker is None:
             return
         markers.append(marker)
-        found = list(records(job.root, shard))
+        found = list(records(request.root, shard))
         tally += Tally.of(found)
         class_folders = class_folders and all(row["file"].count("/") == 2 for row in found)
     skipped = [skip for marker in markers for skip in marker["skipped"]]
     if not tally.images:
         raise DataError(
-            f"{job.root}: expected at least one image that can be used, "
+            f"{request.root}: expected at least one image that can be used, "
             f"got none of {len(skipped)}; the first: {skipped[0]['reason']}"
         )
-    index = {**_head(job), **_counts(tally, len(skipped)), "skipped": skipped}
+    index = {**_head(request), **_counts(tally, len(skipped)), "skipped": skipped}
     index["environments"] = _unique([marker["environment"] for marker in markers])
     named = ("name", "start", "stop", "count", "files")
     index["shards"] = [{key: marker[key] for key in named} for marker in markers]
-    index["card"] = _write_card(store, job, index, class_folders)
+    index["card"] = _write_card(store, request, index, class_folders)
     store.remove(SOURCE)
     store.write(INDEX, f"{canonical(index)}\n".encode())
 
 
 def _write_card(
-    store: Store, job: Job, index: Mapping[str, Any], class_folders: bool
+    store: Store, request: Request, index: Mapping[str, Any], class_folders: bool
 ) -> dict[str, str]:
     """Write the data card, its picture and the names of classes; return the sha256 of each."""
     files = {}
-    if job.names:
-        named = {str(number): name for number, name in sorted(job.names.items())}
+    if request.names:
+        named = {str(number): name for number, name in sorted(request.names.items())}
         listed = json.dumps(named, ensure_ascii=False, indent=1)
         files[CLASSES] = store.write(CLASSES, f"{listed}\n".encode("utf-8", "backslashreplace"))
     else:
         store.remove(CLASSES)
-    if (picture := _picture(job, index)) is not None:
+    if (picture := _picture(request, index)) is not None:
         file = io.BytesIO()
         picture.save(file, "PNG")
         files[PICTURE] = store.write(PICTURE, file.getvalue())
@@ -82,48 +82,48 @@ def _write_card(
     return files
 
 
-def _picture(job: Job, index: Mapping[str, Any]) -> Image.Image | None:
-    """Draw the samples that were kept for it; None where there are none that can be drawn."""
+def _picture(request: Request, index: Mapping[str, Any]) -> Image.Image | None:
+    """Return the picture of the card, or None if there are no samples that can be drawn."""
     rows: list[Row] = []
-    for shard, entry in zip(job.plan.shards, index["shards"], strict=True):
-        if (name := sketch_name(shard)) in entry["files"]:
-            described = {row["index"]: row for row in records(job.root, shard)}
-            sketches = read_sketches(job.root / name)
-            rows += (_row(sketch, described[int(sketch.index)], job) for sketch in sketches)
-    if not rows or job.plan.image_shape[0] not in (1, 3):
+    for shard, entry in zip(request.plan.shards, index["shards"], strict=True):
+        if (name := card_sample_name(shard)) in entry["files"]:
+            described = {row["index"]: row for row in records(request.root, shard)}
+            card_samples = read_card_samples(request.root / name)
+            rows += (_row(sample, described[int(sample.index)], request) for sample in card_samples)
+    if not rows or request.plan.image_shape[0] not in (1, 3):
         return None
     return draw(rows)
 
 
-def _row(sketch: Sketch, record: Mapping[str, Any], job: Job) -> Row:
-    names, label = job.names or {}, record["label"]
+def _row(sample: CardSample, record: Mapping[str, Any], request: Request) -> Row:
+    names, label = request.names or {}, record["label"]
 
-    def said(logits: NDArray[np.float32], predicted: int | None) -> Guess:
+    def guess_of(logits: NDArray[np.float32], predicted: int | None) -> Guess:
         return guess(logits, int(logits.argmax()) if predicted is None else predicted, label, names)
 
     return Row(
-        clean=sketch.clean,
-        adversarial=sketch.adversarial,
-        flow=sketch.flow if job.plan.attack["flow"]["radius"] else None,
-        delta=sketch.delta,
+        clean=sample.clean,
+        adversarial=sample.adversarial,
+        flow=sample.flow if request.plan.attack["flow"]["radius"] else None,
+        delta=sample.delta,
         label=names.get(label, str(label)),
-        before=said(sketch.before, record["clean_prediction"]),
-        after=said(sketch.after, record["adversarial_prediction"]),
+        before=guess_of(sample.before, record["clean_prediction"]),
+        after=guess_of(sample.after, record["adversarial_prediction"]),
         name=record["key"],
     )
 
 
-def _head(job: Job) -> dict[str, Any]:
-    plan = job.plan.to_dict()
+def _head(request: Request) -> dict[str, Any]:
+    plan = request.plan.to_dict()
     return {
         "format_version": FORMAT_VERSION,
         "kind": KIND,
         "format": plan["format"],
-        "plan_hash": job.plan.hash,
+        "plan_hash": request.plan.hash,
         "plan": plan,
-        "source_path": job.source_path,
-        "model": job.model,
-        "class_names": {str(k): name for k, name in (job.names or {}).items()} or None,
+        "source_path": request.source_path,
+        "model": request.model,
+        "class_names": {str(k): name for k, name in (request.names or {}).items()} or None,
     }
 
 

@@ -53,10 +53,8 @@ def test_goes_on_and_refuses_another(run, tmp_path):
     assert run(*command).exit_code == 0
     other = run(*command, "--seed", 2)
     assert other.exit_code == 2
-    assert (
-        "expected the evaluation that was begun there, got another: --seed 0 there, 2 asked"
-        in other.output
-    )
+    for word in ("out/", "--seed 0", "--seed 2", "another folder"):
+        assert word in other.output
 
 
 def test_config_file(run, tmp_path):
@@ -102,7 +100,7 @@ def wrong_size(folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((MODEL,), "expected at least one MODEL, and the SOURCE"),
+        ((MODEL,), "at least one MODEL"),
         ((MODEL, IMAGES, "--attacks", "pdg"), "did you mean pgd?"),
         ((MODEL, IMAGES, "--limit", 9999), "expected at most 512"),
         ((MODEL, IMAGES, "--pixel", "x"), "pixel radius: expected a number"),

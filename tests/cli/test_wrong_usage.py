@@ -70,13 +70,16 @@ def test_arguments_of_another_kind_or_order(run, place, typed):
 USAGE = {
     "verify a b": ["expected jataug verify DESTINATION, got b besides", "quote a path"],
     "evaluate model.onnx images.npz": ["Missing option '-o'", "jataug evaluate --help"],
-    "evaluate model.onnx -o ev": ["expected at least one MODEL"],
+    "evaluate model.onnx -o ev": ["at least one MODEL", "SOURCE"],
     "verify a 'photos (1)'": ["got photos (1) besides"],
-    "verify a --frobnicate": ["no such option --frobnicate; jataug verify --help"],
-    "verify a --thread 3": ["no such option --thread, did you mean --threads?; jataug verify"],
+    "verify a --frobnicate": ["no such option --frobnicate", "jataug verify --help"],
+    "verify a --thread 3": [
+        "no such option --thread, did you mean --threads?",
+        "jataug verify --help",
+    ],
     "verify a --threads many": ["--threads", "'many'", "jataug verify --help"],
-    "--frobnicate": ["no such option --frobnicate; jataug --help"],
-    "--": ["Missing command; jataug --help"],
+    "--frobnicate": ["no such option --frobnicate", "jataug --help"],
+    "--": ["Missing command", "jataug --help"],
     "xyz": ["no such command 'xyz'", "commands are export, differentiate,"],
     "exprot model.onnx": ["no such command 'exprot'", "did you mean export?"],
 }

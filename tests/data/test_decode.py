@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from jataug.data import open_source
-from jataug.data.readers import decode
-from jataug.data.readers.decode import MAX_PIXELS
+from jataug.data.readers.decode import MAX_PIXELS, decode
 from jataug.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)

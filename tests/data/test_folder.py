@@ -151,7 +151,7 @@ def test_files_that_are_not_read_are_counted(tmp_path):
     assert source.left_out.first == "a/IMG_1.HEIC"
     assert str(source.left_out) == (
         "4 files are not read (2 .heic, 1 .gif, 1 without an ending; the first: a/IMG_1.HEIC); "
-        "convert those that are images to PNG or JPEG"
+        "convert images among them to PNG or JPEG"
     )
 
 

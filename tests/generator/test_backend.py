@@ -81,7 +81,7 @@ def test_another_backend_does_not_go_on(attack, source, tmp_path):
     first = {**OPTIONS, "shard_size": 4, "shard": "1/3"}
     for made, asked in (("onnxruntime", "openvino"), ("openvino", "onnxruntime")):
         generate(attack, source, tmp_path / made, backend=made, **first)
-        with pytest.raises(DataError, match=f"--backend {made} there, {asked} asked"):
+        with pytest.raises(DataError, match=f"--backend {made}, .* --backend {asked}"):
             generate(attack, source, tmp_path / made, backend=asked, **{**first, "shard": "2/3"})
 
 

@@ -106,11 +106,9 @@ def test_a_source_file_that_vanishes(new_session, folder, tmp_path, files_of):
     (folder / "eel" / "img 8.webp").rename(tmp_path / "aside")
     (tmp_path / "aside").rename(folder / "eel" / "img 8.webp")  # the same file, there when planned
     gone = when(0, (folder / "eel" / "img 8.webp").unlink)
-    with pytest.raises(DataError, match=r"img 8\.webp: expected a readable file: No such file"):
+    with pytest.raises(DataError, match=r"img 8\.webp: cannot be read: No such file"):
         run(new_session(), folder, tmp_path / "out", progress=gone)
-    with pytest.raises(
-        DataError, match=r"source count 11 there, 10 asked; .*'eel/img 8.webp' is gone"
-    ):
+    with pytest.raises(DataError, match=r"source count .* 11 to 10; .*'eel/img 8.webp' is gone"):
         run(new_session(), folder, tmp_path / "out")
 
 
@@ -123,7 +121,7 @@ def test_a_vanished_file_can_be_left_out(new_session, folder, tmp_path):
 
 def test_a_source_file_that_changes_during_a_run(new_session, folder, tmp_path):
     file = folder / "eel" / "img 8.webp"
-    with pytest.raises(DataError, match=r"img 8\.webp: expected the file that was planned, of \d+"):
+    with pytest.raises(DataError, match=r"img 8\.webp: .* changed since .*\d+ bytes"):
         run(
             new_session(), folder, tmp_path / "out",
             progress=when(0, lambda: Image.new("RGB", (12, 10)).save(file, lossless=True)),
@@ -132,7 +130,7 @@ def test_a_source_file_that_changes_during_a_run(new_session, folder, tmp_path):
 
 
 def test_an_archive_that_changes_during_a_run(new_session, npz, tmp_path):
-    with pytest.raises(DataError, match=r"source\.npz: expected the file that was planned"):
+    with pytest.raises(DataError, match=r"source\.npz: .* changed since"):
         run(new_session(), npz, tmp_path / "out", progress=when(0, npz.touch))
 
 
@@ -193,7 +191,7 @@ def test_two_processes(attacks, images, tmp_path):
     until(lambda: list((tmp_path / "out" / ".tmp").glob("*.held")))
     code, said = call(*words)
     assert code == 2, said
-    assert f"got process {first.pid} on " in said
+    assert f"in use by process {first.pid} on " in said
     assert len(said.strip().splitlines()) == 1
     assert finish(first)[0] == 0
     assert verify(tmp_path / "out").images == 512
@@ -278,7 +276,7 @@ def test_a_model_that_says_nan(tmp_path):
     np.testing.assert_array_equal(samples[3].image, pixels[3])
     code, said = call("verify", tmp_path / "out")
     assert code == 0, said
-    assert "failed: 1 images, whose logits were not finite, are kept clean" in said
+    assert "failed: 1 images" in said
 
 
 def test_an_image_without_clean_logits_is_no_success(tmp_path):
@@ -349,8 +347,8 @@ def test_a_device_without_memory_enough(
     report = generate("attack.onnx", folder, tmp_path / "out", batch_size=8, progress=told.append)
     assert opened == [8, 4, 2]
     assert [note.split(";")[0] for note in report.notes] == [
-        "out of memory on the device: the model is called with 4 images instead of 8",
-        "out of memory on the device: the model is called with 2 images instead of 4",
+        "out of memory on the device: the batch size is now 4 instead of 8",
+        "out of memory on the device: the batch size is now 2 instead of 4",
     ]
     assert [progress.note for progress in told if progress.note] == list(report.notes)
     environment = open_dataset(tmp_path / "out").index["environments"][0]
@@ -365,7 +363,7 @@ def test_a_device_without_memory_for_one_image(new_session, folder, tmp_path, mo
 
     reopen, opened = short_of_memory(new_session, 0, MEMORY[0])
     monkeypatch.setattr(Opening, "open", lambda self, size=None: reopen(size or self.batch_size))
-    with pytest.raises(RuntimeUnavailable, match="with a batch of 1, which cannot be less"):
+    with pytest.raises(RuntimeUnavailable, match=r"with a batch of 1, .* another --device"):
         generate("attack.onnx", folder, tmp_path / "out", batch_size=4)
     assert opened == [4, 2, 1]
 
@@ -401,7 +399,7 @@ def test_memory_that_really_runs_out(attacks, images, tmp_path):
     first, *notes = done.stdout.splitlines()
     assert first == "True"
     assert notes
-    sizes = [int(re.search(r"with (\d+) images", note)[1]) for note in notes]
+    sizes = [int(re.search(r"is now (\d+) instead", note)[1]) for note in notes]
     assert sizes == [4096 >> k for k in range(1, len(sizes) + 1)]
     index = open_dataset(tmp_path / "out").index
     assert index["environments"][0]["reduced_batch"] == sizes[-1]

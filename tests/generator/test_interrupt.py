@@ -47,11 +47,12 @@ def test_the_first_signal_stops_after_the_batch(words, tmp_path, once, number, w
     running.send_signal(number)
     code, said = finish(running)
     assert code == 130, said
-    assert "stopping after this batch; once more stops at once" in said
+    assert "stopping after this batch" in said
     there = sum(1 for _ in (tmp_path / "out" / "images").rglob("*.png"))
     assert 64 <= there < 512
     kept = 64 * len(list((tmp_path / "out" / "records").glob("*.json")))
-    assert f"stopped, {kept} of 512 images are there; the same command goes on" in said
+    assert f"stopped, {kept} of 512 images are there" in said
+    assert "run the same command again" in said
     assert "\naccuracy so far: clean 0." in said
     assert "images attacked" not in said
     assert not (tmp_path / "out" / ".tmp").exists()
@@ -110,7 +111,8 @@ def test_the_second_signal_ends_a_batch_that_takes_for_ever(words, tmp_path, onc
     running.send_signal(signal.SIGINT)
     code, said = finish_after(running, "stopping after this batch", signal.SIGINT)
     assert code == 130, said
-    assert "stopped at once; the same command goes on" in said
+    assert "stopped at once" in said
+    assert "same command" in said
     code, said = call(*command)
     assert code == 0, said
     assert "took over from process" in said
@@ -174,7 +176,9 @@ def test_a_signal_just_after_it_began_stops_it(deaf):
     interrupt.begins(said.append)("now")
     os.kill(os.getpid(), signal.SIGINT)
     until(interrupt)
-    assert said == ["now", "stopping after this batch; once more stops at once"]
+    assert said[0] == "now"
+    assert len(said) == 2
+    assert "stopping after this batch" in said[1]
 
 
 _HANGING = """

@@ -6,8 +6,7 @@ import pytest
 from jataug.budget import FlowBudget
 from jataug.dataset import open_dataset
 from jataug.drawing import full_scale, perturbation, picture, shown_size
-from jataug.drawing import grid as draw
-from jataug.drawing.grid import Guess, Row
+from jataug.drawing.grid import Guess, Row, draw
 from jataug.errors import DataError
 from jataug.generator import generate, preview
 

@@ -69,7 +69,7 @@ def test_a_session_of_another_artifact_is_refused(artifact, tmp_path):
     config = jataug.AttackConfig.preset("evaluation", steps=3)
     export_attack(DEMO / "classifier.onnx", config, tmp_path / "cuda.onnx", target="cuda")
     with jataug.Session.open(tmp_path / "cuda.onnx", device="cpu", batch_size=16) as session:
-        with pytest.raises(jataug.DataError, match="session: expected one that was opened on"):
+        with pytest.raises(jataug.DataError, match=r"session: .* another artifact than"):
             run(artifact, tmp_path / "out", session=session)
         assert not (tmp_path / "out").exists()
         run(None, tmp_path / "out", session=session)
@@ -85,7 +85,7 @@ def test_a_session_of_another_batch_size_is_refused(artifact, tmp_path):
     for size in (3, None):
         with (
             jataug.Session.open(artifact, device="cpu", batch_size=size) as session,
-            pytest.raises(jataug.DataError, match="batch_size=16, the plan's, got"),
+            pytest.raises(jataug.DataError, match="expected batch_size=16"),
         ):
             run(artifact, tmp_path / "out", session=session)
     assert not (tmp_path / "out").exists()

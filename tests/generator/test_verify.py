@@ -174,13 +174,13 @@ def test_a_flow_outside_its_budget(plain):
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        ("remove image", "img 3.png: expected a readable file: No such file"),
+        ("remove image", "img 3.png: cannot be read: No such file"),
         ("change image", "shard-00000 cat/img 3: expected the image of the records, got a changed"),
         ("add image", "images/cat/new.png: expected only files of the data set"),
         ("add flow", "flow/old.npz: expected only files of the data set"),
         ("cut records", "records/shard-00000.jsonl: expected the file of the index, got a changed"),
         ("remove flow", "flow/shard-00000.npz: expected the file of the index, got no readable"),
-        ("remove plan", "plan.json: expected a readable file"),
+        ("remove plan", "plan.json: cannot be read"),
     ],
 )
 def test_harm_to_the_files(plain, harm, message):

@@ -16,7 +16,7 @@ HOW = ["at once", "with a shard", "in the middle of a message"]
 @pytest.fixture
 def hired():
     """Start one process per function and arguments; yields a function."""
-    crew = {}
+    processes = {}
 
     def hire(*work):
         context = multiprocessing.get_context("spawn")
@@ -25,23 +25,23 @@ def hired():
             process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
             process.start()
             theirs.close()
-            crew[ours] = process
-        return crew
+            processes[ours] = process
+        return processes
 
     yield hire
-    for channel, process in crew.items():
+    for channel, process in processes.items():
         process.kill()
         process.join()
         channel.close()
 
 
-def listened(crew, shards, stop=lambda: False):
+def listened(processes, shards, stop=lambda: False):
     """What came of it within a minute: an error, or None."""
     found = []
 
     def listen():
         try:
-            local._listen(crew, iter(shards), lambda event: None, stop)
+            local._listen(processes, iter(shards), lambda event: None, stop)
         except RuntimeUnavailable as error:
             found.append(error)
         else:

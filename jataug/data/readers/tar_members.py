@@ -44,7 +44,7 @@ def tar_members(path: Path) -> Iterator[Member]:
         raise DataError(_cut(path, place, f"{error}")) from None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(f"{path}: expected a readable file: {reason}") from None
+        raise DataError(f"{path}: cannot be read: {reason}") from None
 
 
 def read_member(path: Path, member: Member) -> bytes:
@@ -58,7 +58,7 @@ def read_member(path: Path, member: Member) -> bytes:
             file.seek(member.offset)
             data = file.read(member.size)
     except OSError as error:
-        raise DataError(f"{path}: expected a readable file: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     if len(data) != member.size:
         raise DataError(
             f"{path}:{member.name}: expected {member.size} bytes at offset {member.offset}, got "

@@ -63,7 +63,7 @@ class Reader:
         try:
             return path.read_bytes()
         except OSError as error:
-            raise DataError(f"{path}: expected a readable file: {error.strerror}") from None
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
     def image(self, row: int, data: bytes) -> NDArray[np.uint8]:
         """Return the image in a PNG file."""

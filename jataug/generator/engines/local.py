@@ -18,7 +18,7 @@ __all__ = ["run"]
 
 _END, _NEXT, _HALT = "end", "next", "halt"
 _PATIENCE = 0.1
-"""Seconds between two looks at whether workers live and whether to stop."""
+"""Seconds between two checks of the workers and of `stop`."""
 
 
 def run(
@@ -29,46 +29,46 @@ def run(
     tell: Callable[[Event], object],
     stop: Callable[[], bool],
 ) -> None:
-    """Make shards with `workers` workers; each takes the next shard when it has made one.
+    """Make shards with `workers` workers. Each takes the next shard when it has finished one.
 
     Raises:
-        JataugError: what a worker raised, or that one was killed.
+        JataugError: a worker raised an error or was killed.
     """
     if workers == 1:
         with Worker(assignment, "0", session) as worker:
             worker.make(shards, tell, stop)
         return
     context = multiprocessing.get_context("spawn")
-    crew: dict[Any, Any] = {}
+    processes: dict[Any, Any] = {}
     try:
         for number in range(min(workers, len(shards))):
-            # A pipe each: a worker that is killed could leave a shared one locked or half written.
+            # One pipe per worker, because a killed worker could leave a shared one locked.
             ours, theirs = context.Pipe()
             process = context.Process(
                 target=_serve, args=(assignment, str(number), theirs), daemon=True
             )
-            crew[ours] = process
+            processes[ours] = process
             process.start()
-            theirs.close()  # nobody else holds it: the end of the worker is the end of the file
-        _listen(crew, iter(shards), tell, stop)
+            theirs.close()  # so that the end of the worker closes the pipe
+        _listen(processes, iter(shards), tell, stop)
     finally:
-        begun = [process for process in crew.values() if process.pid is not None]
-        for process in begun:
+        running = [process for process in processes.values() if process.pid is not None]
+        for process in running:
             process.terminate()
-        for process in begun:
+        for process in running:
             process.join()
-        for channel in crew:
+        for channel in processes:
             channel.close()
 
 
 def _listen(
-    crew: dict[Any, Any],
+    processes: dict[Any, Any],
     shards: Iterator[Shard],
     tell: Callable[[Event], object],
     stop: Callable[[], bool],
 ) -> None:
-    """Hand out shards and pass on what the workers say, until each has said that it is done."""
-    busy, halted = list(crew), False
+    """Hand out shards and forward the events of the workers until all of them are done."""
+    busy, halted = list(processes), False
     failure: BaseException | None = None
     while busy:
         if (failure or stop()) and not halted:
@@ -79,25 +79,25 @@ def _listen(
         ready: list[Any] = connection.wait(busy, _PATIENCE)
         for channel in ready:
             try:
-                said = channel.recv()
-                if said == _NEXT:
+                message = channel.recv()
+                if message == _NEXT:
                     channel.send(None if halted else next(shards, None))
             except (EOFError, OSError):
-                said = _killed(crew, channel)
-            if isinstance(said, Event):
-                tell(said)
-            elif isinstance(said, BaseException):
-                failure = failure or said
-            if said == _END or isinstance(said, BaseException):
+                message = _killed(processes, channel)
+            if isinstance(message, Event):
+                tell(message)
+            elif isinstance(message, BaseException):
+                failure = failure or message
+            if message == _END or isinstance(message, BaseException):
                 busy.remove(channel)
     if failure:
         raise failure
 
 
-def _killed(crew: dict[Any, Any], channel: Any) -> JataugError:
-    process = crew[channel]
+def _killed(processes: dict[Any, Any], channel: Any) -> JataugError:
+    process = processes[channel]
     process.join(10)
-    code, number = process.exitcode or 0, list(crew).index(channel)
+    code, number = process.exitcode or 0, list(processes).index(channel)
     how = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     return RuntimeUnavailable(
         f"worker {number + 1} (process {process.pid}) was {how}"

@@ -29,7 +29,7 @@ class _Actor:
     """One worker, in a process that Ray places; its sessions stay open from shard to shard."""
 
     def __init__(self, assignment: Assignment, name: str | None = None) -> None:
-        self._tries = assignment.job.root / SCRATCH / f"{assignment.scratch}.tries"
+        self._tries = assignment.request.root / SCRATCH / f"{assignment.scratch}.tries"
         self._refusal: RuntimeUnavailable | None = None
         try:
             opening = self._count(f"opening {name or _actor()}", "a worker died while it opened")
