@@ -24,12 +24,14 @@ def _named(_: click.Context, __: click.Parameter, given: Any) -> dict[str, Any]:
     return options
 
 
-def _epochs(value: Any) -> tuple[int, ...]:
+def _milestones(value: Any) -> tuple[float, ...]:
     parts = value if isinstance(value, (list, tuple)) else [p for p in str(value).split(",") if p]
     try:
-        return tuple(int(part) for part in parts)
+        return tuple(float(p) if "." in str(p) else int(p) for p in parts)
     except (TypeError, ValueError):
-        raise click.BadParameter(f"expected epochs separated by commas, got {value!r}") from None
+        raise click.BadParameter(
+            f"expected epochs, or parts of the run, separated by commas, got {value!r}"
+        ) from None
 
 
 train_options = options(
@@ -39,9 +41,9 @@ train_options = options(
             help="The run: a new folder, or one to resume.",
         ),
         click.option(
-            "--model", default="wrn-28-10", show_default=True, metavar="NAME",
+            "--model", metavar="NAME",
             help="wrn-DEPTH-WIDTH, small-cnn, resnet-18, resnet-18-imagenet, or "
-            "package.module:factory.",
+            "package.module:factory. [default: fits the source]",
         ),
         click.option(
             "--model-option", "model_options", multiple=True, callback=_named,
@@ -67,16 +69,19 @@ train_options = options(
             help="A part of every batch: clean, attack (torch, on the fly), runtime (ONNX Runtime, "
             "on the fly), artifact:FILE, dataset:FOLDER. Repeat it; ratios add up to 1.",
         ),
-        click.option("--label-smoothing", type=float, default=0.5, show_default=True),
+        click.option(
+            "--label-smoothing", type=float,
+            help="Amount. [default: 0.5; 0 for --mode natural]",
+        ),
         click.option(
             "--smoothing", type=click.Choice(["authors", "torch"]), default="authors",
             show_default=True,
             help="Whose convention of label smoothing.",
         ),
-        click.option("--epochs", type=int, default=200, show_default=True),
+        click.option("--epochs", type=int, help="[default: fits the source]"),
         click.option(
-            "--batch-size", type=int, default=128, show_default=True,
-            help="Over all processes.",
+            "--batch-size", type=int,
+            help="Over all processes. [default: fits the source]",
         ),
         click.option("--lr", type=float, default=0.1, show_default=True),
         click.option("--momentum", type=float, default=0.9, show_default=True),
@@ -87,9 +92,8 @@ train_options = options(
             show_default=True
         ),
         click.option(
-            "--milestones", type=_epochs, default="60,90", show_default=True,
-            metavar="EPOCHS",
-            help="Of the schedule step.",
+            "--milestones", type=_milestones, metavar="NUMBERS",
+            help="Of the schedule step: epochs (60,90), or parts of the run. [default: 0.3,0.45]",
         ),
         click.option(
             "--gamma", type=float, default=0.1, show_default=True,
@@ -121,8 +125,8 @@ train_options = options(
             "classes, or JSON {name: class}. [default: the source's own order]"
         ),
         click.option(
-            "--validation", type=int, default=1000, show_default=True, metavar="N",
-            help="Images held out.",
+            "--validation", type=int, metavar="N",
+            help="Images held out. [default: a tenth, at most 1000]",
         ),
         click.option(
             "--evaluation-images", type=int, default=500, show_default=True,

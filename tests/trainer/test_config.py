@@ -90,7 +90,12 @@ def test_other_parts_are_refused(text) -> None:
         ({"mixture": (Part("clean", 0.5),)}, "add up to 1, got 0.5"),
         ({"mixture": (Part("clean", 0.5), Part("clean", 0.5))}, "each part once"),
         ({"mode": "natural", "mixture": (Part("attack"),)}, "clean batches alone"),
-        ({"mixture": (Part("attack", 0.999), Part("clean", 0.001))}, "gets no image"),
+        (
+            {"mixture": (Part("attack", 0.999), Part("clean", 0.001)), "batch_size": 128},
+            "gets no image",
+        ),
+        ({"milestones": (-1,)}, "milestones: expected epochs"),
+        ({"milestones": (0.3, 1.5)}, "milestones: .* got 1.5"),
         (
             {"mode": "pixel", "attack": jataug.AttackConfig(pixel=jataug.PixelBudget(0))},
             "a budget above 0",
