@@ -12,6 +12,7 @@ from ..config import AttackConfig
 from ..errors import DataError, ModelError
 from ..finalize import channel_axis
 from ..result import AttackResult, finite_rows, success_and_reached
+from ..start import Start
 from .best_iterate import better, judge
 from .finalize import finalize, from_levels, quantize
 from .modes import evaluating
@@ -49,6 +50,7 @@ class JointAttack:
         flow: Any = None,
         pixel: Any = None,
         steps: int | None = None,
+        start: Start | None = None,
     ) -> AttackResult:
         """Attack a batch and return what was found, measured on exactly the images returned.
 
@@ -71,10 +73,13 @@ class JointAttack:
             flow: flow radius in pixels, one or (batch,); default the configuration's.
             pixel: pixel radius, one ("8/255" too) or (batch,); default the configuration's.
             steps: iterations; default the configuration's.
+            start: what `Session.draw` returned for the same images, indices, seed and epoch, and
+                for the same radii or smaller ones.
 
         Raises:
             DataError: images that are not finite or leave [0, 1]; 8-bit ones whose channels could
-                be either axis; labels or targets outside [0, classes), or equal.
+                be either axis; labels or targets outside [0, classes), or equal; a start that was
+                drawn for something else.
             BudgetError: a radius or step count outside its domain, or for a branch that the
                 configuration leaves out.
             ModelError: the model's output is not logits that depend on the image.
@@ -87,7 +92,7 @@ class JointAttack:
             problem = read(
                 model, config, given, labels, indices, targets, radius, seed=seed, epoch=epoch
             )
-            problem, state = _attack(problem)
+            problem, state = _attack(problem, None if start is None else _given(problem, start))
             result = finish(problem, state, partial(_measure, problem))
         if first:
             turned = result.adversarial.permute(0, 3, 1, 2).contiguous()
@@ -108,8 +113,19 @@ def _channels_first(images: Any) -> bool:
     return axis == 1
 
 
-def _attack(problem: Problem) -> tuple[Problem, State]:
-    state, held = start(problem), None
+def _given(problem: Problem, begin: Start) -> State:
+    radii = {branch: value.cpu().numpy() for branch, value in problem.radius.items()}
+    draws, branches = problem.draws, problem.config.branches
+    begin.check(
+        problem.image.shape, branches, draws.indices, draws.seed, draws.epoch, radii["flow"],
+        radii["pixel"],
+    )  # fmt: skip
+    held: dict[Branch, Any] = {"flow": begin.flow, "pixel": begin.delta}
+    return {branch: torch.tensor(held[branch], device=problem.image.device) for branch in branches}
+
+
+def _attack(problem: Problem, begin: State | None = None) -> tuple[Problem, State]:
+    state, held = start(problem) if begin is None else begin, None
     if not len(problem.image):
         return problem, state
     for iteration in range(problem.config.steps if problem.config.branches else 0):

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import inspect
 import itertools
 import json
 import multiprocessing
@@ -21,6 +22,7 @@ from jataug import FlowBudget, PixelBudget
 from jataug.errors import BudgetError, CheckError, DataError
 from jataug.finalize import from_levels
 from jataug.loaders import numpy as module
+from jataug.loaders.augmenter import Augmenter
 from jataug.loaders.joint import _flow as drawn_flow
 from jataug.loaders.joint import drawn, streamed
 from jataug.loaders.labels import Smoothing
@@ -445,6 +447,13 @@ def test_smoothed_labels_go_to_the_attack(world, source):
     expected = augmenter(clean, labels, indices)
     assert np.array_equal(augmenter(clean, smooth, indices), expected)
     assert not np.array_equal(augmenter(clean, (labels + 1) % 3, indices), expected)
+
+
+def test_the_device_is_chosen_as_a_session_chooses_it():
+    opened, augmenter = jataug.Session.open, module.augment
+    devices = [inspect.signature(f).parameters["device"].default for f in (opened, Augmenter)]
+    assert devices == ["auto", "auto"]
+    assert augmenter(RANDOM)._options["device"] == "auto"
 
 
 def test_no_session_opens_before_it_is_used(world):

@@ -154,8 +154,8 @@ def test_a_torch_without_cuda(on_cuda):
 
 
 def test_without_torch(on_cuda, monkeypatch):
-    for name in ("resident", "foreign", "tensors"):
-        monkeypatch.delitem(sys.modules, f"jataug.runtime.{name}", raising=False)
+    for name in ("resident", "foreign", "tensor_calls"):
+        monkeypatch.delitem(sys.modules, f"jataug.runtime.on_device.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     given = torch.from_numpy(images(2)).as_subclass(Claiming)
     with pytest.raises(MissingExtra, match=r"pip install 'jataug\[torch\]', or give the images"):
