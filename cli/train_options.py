@@ -74,9 +74,9 @@ train_options = options(
             help="Amount. [default: 0.5; 0 for --mode natural]",
         ),
         click.option(
-            "--smoothing", type=click.Choice(["authors", "torch"]), default="authors",
-            show_default=True,
-            help="Whose convention of label smoothing.",
+            "--convention", "--smoothing", "convention", default="authors", show_default=True,
+            type=click.Choice(["authors", "torch"]),
+            help="Whose convention of label smoothing. --smoothing is the old name.",
         ),
         click.option("--epochs", type=int, help="[default: fits the source]"),
         click.option(

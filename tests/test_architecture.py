@@ -29,6 +29,7 @@ FOUNDATION = {
     "preprocessing",
     "process",
     "result",
+    "smoothing",
     "start",
     "streams",
     "warp",

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from ..attack.problem import logits_of
 from ..data import first_classes
 from ..errors import CheckError, ModelError
+from ..smoothing import Smoothing
 from .average import Average
 from .batches import Batches, autocast
 from .data import TrainData, load_data
@@ -28,7 +29,6 @@ from .run_folder.run import BEST, METRICS, initial_weights, open_run, resumed
 from .run_folder.train_progress import Position, resume, save
 from .run_folder.train_report import TrainProgress, TrainReport
 from .schedule import learning_rate
-from .smoothing import smooth
 from .train_config import TrainConfig
 
 __all__ = ["train"]
@@ -86,12 +86,14 @@ def train(
         events = Events(root, first) if config.tensorboard and processes.first else None
         batches = Batches(config, data, model, processes)
         stepped = processes.wrap(model)
+        smoothing = Smoothing(config.label_smoothing, config.convention)
+        soft_labels = torch.from_numpy(smoothing.table(data.classes)).to(processes.device)
 
         for epoch in range(at.epoch, config.epochs):
             for step in range(at.step, steps):
                 clock = time.perf_counter()
                 images, labels = batches(epoch, step)
-                target = smooth(labels, data.classes, config.label_smoothing, config.smoothing)
+                target = soft_labels[labels]
                 rate = learning_rate(config, epoch * steps + step, steps)
                 optimizer.param_groups[0]["lr"] = rate
 

@@ -2,20 +2,21 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Literal, Self, get_args
 
 from ..budget import FlowBudget, PixelBudget
 from ..config import AttackConfig
 from ..data import Classes, ClassOrder, read_classes
 from ..errors import DataError
+from ..smoothing import Convention
 
-__all__ = ["UNSAID", "Convention", "Kind", "Mode", "Part", "Precision", "Schedule", "TrainConfig"]
+__all__ = ["UNSAID", "Kind", "Mode", "Part", "Precision", "Schedule", "TrainConfig"]
 
 Mode = Literal["natural", "pixel", "flow", "joint"]
 Kind = Literal["clean", "attack", "runtime", "artifact", "dataset"]
-Convention = Literal["authors", "torch"]
 Schedule = Literal["constant", "step", "cosine"]
 Precision = Literal["float32", "bf16"]
 
@@ -99,10 +100,9 @@ class TrainConfig:
         mode: "joint", or "pixel" or "flow" (the other radius is 0), or "natural" (no attack).
         attack: the training attack, and the budgets of the evaluation. Default: claim 1, one step.
         mixture: what batches are made of; default the attack alone, clean images for "natural".
-        label_smoothing: how much (claim 19), in the convention of `smoothing`. Default 0.5, and 0
-            for "natural".
-        smoothing: "authors": the true class gets 1 - s, each other s / (K - 1); "torch": the
-            convention of torch.nn.CrossEntropyLoss.
+        label_smoothing: how much (claim 19). Default 0.5, and 0 for "natural".
+        convention: of label smoothing. "authors": the true class gets 1 - s, each other
+            s / (K - 1); "torch": the convention of torch.nn.CrossEntropyLoss.
         epochs: passes over the training part. 0 writes a run with the untrained weights. Default:
             fits the source.
         batch_size: over all processes; the rest of an epoch that fills no batch is left out.
@@ -142,6 +142,7 @@ class TrainConfig:
         workers: threads that read images which do not fit into memory.
         checkpoint_steps: save every so many steps, besides the end of every epoch; 0 for never.
         tensorboard: write event files too.
+        smoothing: deprecated, the old name of `convention`.
 
     Raises:
         DataError: an option is outside its domain; the message names it.
@@ -158,7 +159,7 @@ class TrainConfig:
     attack: AttackConfig = field(default_factory=lambda: AttackConfig(steps=1))
     mixture: tuple[Part, ...] = ()
     label_smoothing: float = _CHOSEN
-    smoothing: Convention = "authors"
+    convention: Convention = "authors"
     epochs: int = _CHOSEN
     batch_size: int = _CHOSEN
     lr: float = 0.1
@@ -191,8 +192,13 @@ class TrainConfig:
     workers: int = 2
     checkpoint_steps: int = 0
     tensorboard: bool = False
+    smoothing: InitVar[Convention | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, smoothing: Convention | None) -> None:
+        if smoothing is not None:
+            said = "TrainConfig(smoothing=...) is deprecated: write convention=..."
+            warnings.warn(said, DeprecationWarning, stacklevel=3)
+            object.__setattr__(self, "convention", smoothing)
         for name in ("source", "output"):
             object.__setattr__(self, name, str(getattr(self, name)))
         for name, choices in _CHOICES.items():
@@ -291,6 +297,8 @@ class TrainConfig:
         Raises:
             DataError: a key is unknown, or a value is outside its domain.
         """
+        # 0.1 called the convention smoothing.
+        data = {"convention" if name == "smoothing" else name: v for name, v in data.items()}
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(data) - known):
             raise DataError(f"training configuration: unknown key {unknown[0]!r}")
@@ -303,7 +311,7 @@ class TrainConfig:
             raise DataError(f"training configuration: cannot be read: {error}") from None
 
 
-_CHOICES = {"mode": Mode, "smoothing": Convention, "schedule": Schedule, "precision": Precision}
+_CHOICES = {"mode": Mode, "convention": Convention, "schedule": Schedule, "precision": Precision}
 _INTEGERS = {
     "epochs": 0,
     "batch_size": 1,

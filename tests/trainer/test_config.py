@@ -110,3 +110,12 @@ def test_refusals(options, said) -> None:
 def test_unknown_keys_are_refused() -> None:
     with pytest.raises(DataError, match="unknown key 'rate'"):
         TrainConfig.from_dict({**made().to_dict(), "rate": 1})
+
+
+def test_the_old_name_of_the_convention_is_deprecated() -> None:
+    with pytest.deprecated_call(match="convention="):
+        config = made(smoothing="torch")
+    assert config == made(convention="torch")
+    old = config.to_dict()
+    old["smoothing"] = old.pop("convention")  # as 0.1 wrote it
+    assert TrainConfig.from_dict(old) == config

@@ -192,7 +192,7 @@ def test_the_learning_rate_is_used(options, weights) -> None:
     [
         {"precision": "bf16"},
         {"schedule": "cosine", "warmup": 1.0, "nesterov": True},
-        {"smoothing": "torch", "label_smoothing": 0.1},
+        {"convention": "torch", "label_smoothing": 0.1},
         {"mode": "pixel"},
         {"mode": "flow"},
         {"mean": (0.3,), "std": (0.2,)},

@@ -203,7 +203,8 @@ def _entries(root: Path) -> set[str]:
 
 
 def _check_same(root: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    there, here = stored["config"], asked["config"]
+    there = json.loads(json.dumps(TrainConfig.from_dict(stored["config"]).to_dict()))
+    here = asked["config"]
     names = sorted({*there, *here} - _FREE)
     differences = [
         f"{name} {json.dumps(there.get(name))} there, {json.dumps(here.get(name))} asked"

@@ -17,7 +17,7 @@ def notes(config: TrainConfig, data: TrainData) -> str:
         f"{attack.pixel.norm}, {attack.steps} step(s)"
     )
     against = "none, training is natural" if config.mode == "natural" else budgets
-    smoothing = f"{config.label_smoothing:g} (convention: {config.smoothing})"
+    smoothing = f"{config.label_smoothing:g} (convention: {config.convention})"
     run, steps = config.output, data.steps(config.batch_size)
     return f"""# {config.model}, {config.mode} training
 
