@@ -42,8 +42,8 @@ train_options = options(
         ),
         click.option(
             "--model", metavar="NAME",
-            help="wrn-DEPTH-WIDTH, small-cnn, resnet-18, resnet-18-imagenet, or "
-            "package.module:factory. [default: fits the source]",
+            help="wrn-DEPTH-WIDTH, small-cnn, resnet-18, resnet-18-imagenet, "
+            "timm:NAME, package.module:factory. [default: fits the source]",
         ),
         click.option(
             "--model-option", "model_options", multiple=True, callback=_named,

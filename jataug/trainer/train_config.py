@@ -91,8 +91,8 @@ class TrainConfig:
         source: the training images, as `jataug.data.open_source` reads them, with labels.
         output: the run's folder: new, empty, or a run of this configuration, which is resumed.
         model: "wrn-DEPTH-WIDTH", "small-cnn", "resnet-18" (3x3 stem), "resnet-18-imagenet" (7x7
-            stem), or "package.module:factory", a callable that returns a torch module from images
-            in [0, 1] to logits. Default: fits the source.
+            stem), "timm:NAME" (needs timm), or "package.module:factory", a callable that returns a
+            torch module from images in [0, 1] to logits. Default: fits the source.
         model_options: keyword arguments of the factory.
         mean: what is taken off the images before the network, one number or one per channel.
         std: what they are then divided by.
