@@ -30,7 +30,6 @@ FOUNDATION = {
     "process",
     "result",
     "smoothing",
-    "start",
     "streams",
     "warp",
 }

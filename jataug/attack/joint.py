@@ -12,7 +12,7 @@ from ..config import AttackConfig
 from ..errors import DataError, ModelError
 from ..finalize import channel_axis
 from ..result import AttackResult, finite_rows, success_and_reached
-from ..start import Start
+from ..streams import Start
 from .best_iterate import better, judge
 from .finalize import finalize, from_levels, quantize
 from .modes import evaluating

@@ -16,7 +16,7 @@ from jataug import streams
 from jataug.artifact import Manifest, graph_digest, hiding_head, load_artifact, prune
 from jataug.errors import ArtifactError
 from jataug.result import AttackResult, check_targeted, finite_rows
-from jataug.start import Start
+from jataug.streams import Start
 
 from .backends import Engine, check_device, check_recordable, engine_type
 from .inputs import as_images, as_indices, as_labels, check_targets, padded

@@ -11,7 +11,7 @@ from jataug import streams
 from jataug.budget import FlowBudget, PixelBudget
 from jataug.config import AttackConfig
 from jataug.finalize import project
-from jataug.start import Start
+from jataug.streams import Start
 from jataug.warp import warp
 
 __all__ = ["Task", "draw_start", "radii_and_steps", "start_state", "with_steps"]

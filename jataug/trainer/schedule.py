@@ -1,4 +1,8 @@
-"""The learning rate as a function of the step: nothing to save, nothing to resume."""
+"""The learning rate as a function of the step: nothing to save, nothing to resume.
+
+torch's schedulers are not used: CosineAnnealingLR multiplies from step to step, so that its rates
+differ in the last bits, and a run that is resumed would have to restore a scheduler.
+"""
 
 import math
 

@@ -196,8 +196,8 @@ class TrainConfig:
 
     def __post_init__(self, smoothing: Convention | None) -> None:
         if smoothing is not None:
-            said = "TrainConfig(smoothing=...) is deprecated: write convention=..."
-            warnings.warn(said, DeprecationWarning, stacklevel=3)
+            message = "TrainConfig(smoothing=...) is deprecated: write convention=..."
+            warnings.warn(message, DeprecationWarning, stacklevel=3)
             object.__setattr__(self, "convention", smoothing)
         for name in ("source", "output"):
             object.__setattr__(self, name, str(getattr(self, name)))

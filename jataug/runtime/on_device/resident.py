@@ -12,7 +12,7 @@ import numpy as np
 from jataug.artifact import Manifest
 from jataug.errors import DataError, MissingExtra
 from jataug.result import AttackResult, check_targeted
-from jataug.start import Start
+from jataug.streams import Start
 
 from ..backends import Engine
 from ..inputs import Images, as_indices, check_targets
