@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..errors import DataError, RuntimeUnavailable
+from .defaults import unsaid
 from .train_config import TrainConfig
 
 __all__ = ["Processes", "joined"]
@@ -108,6 +109,8 @@ def joined(config: TrainConfig) -> Iterator[Processes]:
     device = _device(config, int(os.environ.get("LOCAL_RANK", 0)), size)
     if config.sync_batch_norm and device.type != "cuda":
         raise DataError("sync_batch_norm: expected CUDA, got the CPU, where torch has none")
+    if "batch_size" not in unsaid(config):
+        Processes(rank, size, device).check_batch(config.batch_size)
     if size == 1:
         yield Processes(0, 1, device)
         return
