@@ -24,12 +24,14 @@ def _named(_: click.Context, __: click.Parameter, given: Any) -> dict[str, Any]:
     return options
 
 
-def _epochs(value: Any) -> tuple[int, ...]:
+def _milestones(value: Any) -> tuple[float, ...]:
     parts = value if isinstance(value, (list, tuple)) else [p for p in str(value).split(",") if p]
     try:
-        return tuple(int(part) for part in parts)
+        return tuple(float(p) if "." in str(p) else int(p) for p in parts)
     except (TypeError, ValueError):
-        raise click.BadParameter(f"expected epochs separated by commas, got {value!r}") from None
+        raise click.BadParameter(
+            f"expected epochs, or parts of the run, separated by commas, got {value!r}"
+        ) from None
 
 
 train_options = options(
@@ -39,9 +41,10 @@ train_options = options(
             help="Folder of the run: new, empty, or one to resume.",
         ),
         click.option(
-            "--model", default="wrn-28-10", show_default=True, metavar="NAME",
+            "--model", metavar="NAME",
             help="Network: wrn-DEPTH-WIDTH, small-cnn, resnet-18 (for small images), "
-            "resnet-18-imagenet (for 224 pixels), or package.module:factory.",
+            "resnet-18-imagenet (for 224 pixels), timm:NAME, or package.module:factory. "
+            "[default: fits the source]",
         ),
         click.option(
             "--model-option", "model_options", multiple=True, callback=_named,
@@ -74,23 +77,23 @@ train_options = options(
             "the ratios must add up to 1. [default: attack=1; clean=1 with --mode natural]",
         ),
         click.option(
-            "--label-smoothing", type=float, default=0.5, show_default=True,
-            help="Label smoothing, from 0 to below 1. The claims use 0.5; for clean training 0 or "
-            "0.1 is usual.",
+            "--label-smoothing", type=float,
+            help="Label smoothing, from 0 to below 1. [default: 0.5; 0 with --mode natural]",
         ),
         click.option(
-            "--smoothing", type=click.Choice(["authors", "torch"]), default="authors",
-            show_default=True,
+            "--convention", "--smoothing", "convention", default="authors", show_default=True,
+            type=click.Choice(["authors", "torch"]),
             help="authors: the true class gets 1 - s, the others share s. torch: as "
-            "torch.nn.CrossEntropyLoss, which spreads s over all classes.",
+            "torch.nn.CrossEntropyLoss, which spreads s over all classes. --smoothing is the old "
+            "name.",
         ),
         click.option(
-            "--epochs", type=int, default=200, show_default=True,
-            help="Passes over the training images.",
+            "--epochs", type=int,
+            help="Passes over the training images. [default: fits the source]",
         ),
         click.option(
-            "--batch-size", type=int, default=128, show_default=True,
-            help="Images per step, over all processes together.",
+            "--batch-size", type=int,
+            help="Images per step, over all processes together. [default: fits the source]",
         ),
         click.option(
             "--lr", type=float, default=0.1, show_default=True, help="Peak learning rate of SGD."
@@ -109,9 +112,9 @@ train_options = options(
             help="Learning rate: multiplied by --gamma at --milestones, cosine to 0, or constant.",
         ),
         click.option(
-            "--milestones", type=_epochs, default="60,90", show_default=True,
-            metavar="EPOCHS",
-            help="Epochs, separated by commas, for --schedule step.",
+            "--milestones", type=_milestones, metavar="NUMBERS",
+            help="For --schedule step, separated by commas: epochs (60,90), or parts of the run "
+            "between 0 and 1. [default: 0.3,0.45]",
         ),
         click.option(
             "--gamma", type=float, default=0.1, show_default=True,
@@ -157,8 +160,9 @@ train_options = options(
             "order, or JSON {name: class}. [default: the source's own order]",
         ),
         click.option(
-            "--validation", type=int, default=1000, show_default=True, metavar="N",
-            help="Number of images held out of training for validation.",
+            "--validation", type=int, metavar="N",
+            help="Number of images held out of training for validation. "
+            "[default: a tenth, at most 1000]",
         ),
         click.option(
             "--evaluation-images", type=int, default=500, show_default=True,

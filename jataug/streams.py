@@ -6,19 +6,22 @@ gives four words. A word maps to a float64 in [0, 1) as u = (word >> 11) * 2**-5
 holds the specification and its test vectors.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .budget import FlowBudget, PixelBudget
-from .errors import BudgetError
+from .errors import BudgetError, DataError
 
 __all__ = [
     "FLOW",
     "MIX",
     "PIXEL",
     "TARGET",
+    "Start",
     "check_key",
     "flow_start",
     "pixel_start",
@@ -109,3 +112,90 @@ def target_labels(
     raw = [words(seed, int(i), TARGET, iteration + 1, **counter)[-1] for i in indices]
     offset = np.floor(_uniform(np.array(raw, np.uint64)) * (classes - 1)).astype(np.int64)
     return (np.asarray(labels, np.int64) + 1 + offset) % classes
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where the attack on a batch begins; `Session.draw` makes one. None for a branch that is off.
+
+    Attributes:
+        flow: (batch, 2, height, width), pixels.
+        delta: (batch, channel, height, width), image units.
+        index: sample indices that it was drawn for.
+        seed: likewise.
+        epoch: likewise.
+        flow_radius: (batch,), likewise; pixels.
+        pixel_radius: (batch,), likewise; image units.
+    """
+
+    flow: NDArray[Any] | None
+    delta: NDArray[Any] | None
+    index: Sequence[int]
+    seed: int
+    epoch: int
+    flow_radius: NDArray[Any]
+    pixel_radius: NDArray[Any]
+
+    def check(
+        self,
+        shape: Sequence[int],
+        branches: Sequence[str],
+        index: Sequence[int],
+        seed: int,
+        epoch: int,
+        flow_radius: NDArray[Any],
+        pixel_radius: NDArray[Any],
+    ) -> None:
+        """Check that this start fits an attack.
+
+        Args:
+            shape: (batch, channel, height, width) of the images.
+            branches: of the attack.
+            index: sample indices.
+            seed: see `index`.
+            epoch: see `index`.
+            flow_radius: (batch,); a start of a smaller radius is inside.
+            pixel_radius: likewise.
+
+        Raises:
+            DataError: it was drawn for other samples, images of another size, another branch, or a
+                larger radius than this call's.
+        """
+        if (self.index, self.seed, self.epoch) != (list(index), seed, epoch):
+            raise DataError(
+                f"start: expected one drawn for the same indices, seed and epoch, got one for "
+                f"{len(self.index)} images, seed {self.seed}, epoch {self.epoch}"
+            )
+        count, channel, height, width = shape
+        wanted = {"flow": (count, 2, height, width), "pixel": (count, channel, height, width)}
+        for branch, state in (("flow", self.flow), ("pixel", self.delta)):
+            if branch in branches and (state is None or state.shape != wanted[branch]):
+                got = "none" if state is None else state.shape
+                raise DataError(
+                    f"start: expected a {branch} start {wanted[branch]}, got {got}; draw it with a "
+                    "session of the same attack and image size"
+                )
+        radii = {
+            "flow": (self.flow_radius, flow_radius),
+            "pixel": (self.pixel_radius, pixel_radius),
+        }
+        for branch, (drawn, allowed) in radii.items():
+            if (wrong := drawn > allowed).any():
+                at = int(wrong.argmax())
+                raise DataError(
+                    f"start: it was drawn for a {branch} radius of {drawn[at]:g}, and this call "
+                    f"allows {allowed[at]:g} (image {at}); draw it with the {branch} radius of the "
+                    "call"
+                )
+
+    def part(self, rows: slice, size: int) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+        """Return flow and perturbation of some rows, padded with zeros to `size`."""
+        flow, delta = (
+            None if state is None else _padded(state[rows], size)
+            for state in (self.flow, self.delta)
+        )
+        return flow, delta
+
+
+def _padded(state: NDArray[Any], size: int) -> NDArray[Any]:
+    return np.pad(state, [(0, size - len(state)), *[(0, 0)] * (state.ndim - 1)])

@@ -29,6 +29,7 @@ FOUNDATION = {
     "preprocessing",
     "process",
     "result",
+    "smoothing",
     "streams",
     "units",
     "warp",
@@ -73,6 +74,7 @@ THIRD_PARTIES = {
     "cli": {"click", "numpy", "tqdm"},
 }
 MORE_IN = {
+    "jataug.trainer.models": {"timm"},  # in a function: an extra
     "jataug.generator.engines.ray": {"ray"},
     "jataug.export.model.load": {"torch"},
     "jataug.loaders.albumentations": {"albumentations"},

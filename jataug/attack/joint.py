@@ -12,6 +12,7 @@ from ..config import AttackConfig
 from ..errors import DataError, ModelError
 from ..finalize import channel_axis
 from ..result import AttackResult, finite_rows, success_and_reached
+from ..streams import Start
 from .best_iterate import better, judge
 from .finalize import finalize, from_levels, quantize
 from .modes import evaluating
@@ -49,6 +50,7 @@ class JointAttack:
         flow: Any = None,
         pixel: Any = None,
         steps: int | None = None,
+        start: Start | None = None,
     ) -> AttackResult:
         """Attack a batch and return the result, measured on exactly the images that it holds.
 
@@ -73,10 +75,13 @@ class JointAttack:
             pixel: pixel radius, one or (batch,); "8/255" is accepted. Default: the
                 configuration's.
             steps: iterations. Default: the configuration's.
+            start: what `Session.draw` returned for the same images, indices, seed and epoch, and
+                for the same radii or smaller ones.
 
         Raises:
             DataError: images that are not finite or leave [0, 1]; 8-bit ones whose channels could
-                be either axis; labels or targets outside [0, classes), or equal.
+                be either axis; labels or targets outside [0, classes), or equal; a start that was
+                drawn for something else.
             BudgetError: a radius or step count outside its domain, or for a branch that the
                 configuration leaves out.
             ModelError: the output is not logits, or does not depend on the image.
@@ -89,7 +94,7 @@ class JointAttack:
             problem = read(
                 model, config, given, labels, indices, targets, radius, seed=seed, epoch=epoch
             )
-            problem, state = _attack(problem)
+            problem, state = _attack(problem, None if start is None else _given(problem, start))
             result = finish(problem, state, partial(_measure, problem))
         if first:
             turned = result.adversarial.permute(0, 3, 1, 2).contiguous()
@@ -110,8 +115,19 @@ def _channels_first(images: Any) -> bool:
     return axis == 1
 
 
-def _attack(problem: Problem) -> tuple[Problem, State]:
-    state, held = start(problem), None
+def _given(problem: Problem, begin: Start) -> State:
+    radii = {branch: value.cpu().numpy() for branch, value in problem.radius.items()}
+    draws, branches = problem.draws, problem.config.branches
+    begin.check(
+        problem.image.shape, branches, draws.indices, draws.seed, draws.epoch, radii["flow"],
+        radii["pixel"],
+    )  # fmt: skip
+    held: dict[Branch, Any] = {"flow": begin.flow, "pixel": begin.delta}
+    return {branch: torch.tensor(held[branch], device=problem.image.device) for branch in branches}
+
+
+def _attack(problem: Problem, begin: State | None = None) -> tuple[Problem, State]:
+    state, held = start(problem) if begin is None else begin, None
     if not len(problem.image):
         return problem, state
     for iteration in range(problem.config.steps if problem.config.branches else 0):

@@ -48,7 +48,8 @@ class Augmenter:
         seed: of the draws.
         flow: flow radius in pixels; default the attack's own.
         pixel: pixel radius in image units, likewise ("8/255" is accepted).
-        device: of the model: "cpu", "cuda", "cuda:<i>" or "auto".
+        device: of the model, as of Session.open: "auto" (CUDA where it loads), "cpu", "cuda" or
+            "cuda:<i>".
         batch_size: images per call of the model; default the size of the first batch, at most 64.
         threads: of the model; default the runtime's own choice.
         layout: of the images, "nchw" or "nhwc"; default the framework's own, and images that are
@@ -69,7 +70,7 @@ class Augmenter:
         seed: int = 0,
         flow: float | str | None = None,
         pixel: float | str | None = None,
-        device: str = "cpu",
+        device: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
         layout: Layout | None = None,

@@ -139,7 +139,7 @@ def dataset(
     Args:
         path: of the data set, of any format.
         smoothing: of the labels, which are then (classes,), float32; None keeps them integers.
-        convention: of the smoothing: "authors" or "common", see jataug.loaders.labels.Smoothing.
+        convention: of the smoothing: "authors" or "torch", see jataug.loaders.labels.Smoothing.
         verify: "quick", "read" or "full", see docs/loaders.md.
 
     Raises:

@@ -13,8 +13,8 @@ from ..data import Source, open_source
 from ..data.source import NO_LABEL
 from ..dataset.verify.comparison import Original
 from ..errors import DataError
+from ..smoothing import Convention, Smoothing, check_fraction
 from .check import Verify
-from .labels import Convention, Smoothing, check_fraction
 from .origin import check_count, check_origin
 from .stored import StoredSet
 
@@ -80,7 +80,7 @@ class Stored:
         classes = self.stored.classes
         if self._smoothing is None:
             return np.arange(classes)
-        return np.stack([self._smoothing.of(label, classes) for label in range(classes)])
+        return self._smoothing.table(classes)
 
     def with_image(self, image: NDArray[np.uint8], position: int, epoch: int) -> Sample:
         """Return the sample of a position, with this image."""

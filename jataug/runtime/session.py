@@ -14,6 +14,7 @@ from jataug import streams
 from jataug.artifact import Manifest, graph_digest, hiding_head, load_artifact, prune
 from jataug.errors import ArtifactError
 from jataug.result import AttackResult, check_targeted, finite_rows
+from jataug.streams import Start
 
 from .backends import Engine, check_device, check_recordable, engine_type
 from .inputs import as_images, as_indices, as_labels, check_targets, padded
@@ -23,7 +24,7 @@ from .measurement import finished
 from .on_device.devices import is_on_cuda
 from .results import joined, no_results
 from .stepper import Stepper
-from .task import Start, Task, radii_and_steps, start_state
+from .task import Task, draw_start, radii_and_steps, start_state
 
 if TYPE_CHECKING:
     import onnx
@@ -157,14 +158,13 @@ class Session:
         """Warnings about the artifact, one line each."""
         return tuple(filter(None, [hiding_head(self._model)]))
 
-    @property
+    @cached_property
     @one_at_a_time
     def providers(self) -> list[str]:
         """The execution providers that the runtime really loaded."""
-        if self._network is None and self._batch_size is None:
-            # This engine is not kept, because the batch size is not decided yet.
-            return self._measuring_engine(1).providers
-        return self._measurer(self._batch_size or 1).providers
+        # While no batch has decided the batch size, an engine is compiled to ask and not kept.
+        make = self._measuring_engine if self._batch_size is None else self._measurer
+        return make(self._batch_size or 1).providers
 
     @property
     def batch_size(self) -> int | None:
@@ -185,7 +185,9 @@ class Session:
         """
         if is_on_cuda(images):
             return self._resident().predict(images)
-        pixels = as_images(images, self.image_shape).pixels
+        return self._logits(as_images(images, self.image_shape).pixels)
+
+    def _logits(self, pixels: Array) -> Array:
         if not len(pixels):
             return np.zeros((0, self.classes), np.float32)
         size = self._size(len(pixels))
@@ -247,13 +249,11 @@ class Session:
         checked = as_images(images, self.image_shape)
         count = len(checked)
         steps = steps_of(self._manifest, steps)
-        clean = self.predict(checked.pixels)
+        clean = self._logits(checked.pixels)
         usable = finite_rows(clean)
-        if labels is None:
-            labels = clean.argmax(axis=1)
-        labels = as_labels(labels, count, self.classes)
+        labels = clean.argmax(1) if labels is None else as_labels(labels, count, self.classes)
         rows = as_indices(indices, count)
-        flow_radius, pixel_radius = radii_of(self._manifest, flow, pixel, count)
+        flow_radius, pixel_radius = radii = radii_of(self._manifest, flow, pixel, count)
         given = targets is not None
         if given:
             check_targeted(self.config)
@@ -262,7 +262,7 @@ class Session:
         else:
             targets = streams.target_labels(seed, rows, labels, self.classes, epoch=epoch)
         if start is not None:
-            start.check(rows, seed, epoch, flow_radius, pixel_radius)
+            start.check(checked.pixels.shape, self.config.branches, rows, seed, epoch, *radii)
         if not count:
             return no_results(checked, self.classes, self.config.targeted)
         size = self._size(count)
@@ -309,7 +309,7 @@ class Session:
         radii = radii_of(self._manifest, flow, pixel, count)
         rows = as_indices(indices, count)
         task = Task(checked.pixels, none, none, *radii, rows, seed, epoch)
-        return Start.draw(task, self.config)
+        return draw_start(task, self.config)
 
     def _attack(
         self,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 from jataug import streams
 from jataug.budget import FlowBudget, PixelBudget
 from jataug.config import AttackConfig
-from jataug.errors import DataError
 from jataug.finalize import project
+from jataug.streams import Start
 from jataug.warp import warp
 
-from .inputs import padded
-
-__all__ = ["Start", "Task", "radii_and_steps", "start_state", "with_steps"]
+__all__ = ["Task", "draw_start", "radii_and_steps", "start_state", "with_steps"]
 
 Array = NDArray[Any]
 
@@ -35,68 +33,10 @@ class Task:
     epoch: int
 
 
-@dataclass(frozen=True, eq=False)
-class Start:
-    """The random start of the attack on a batch.
-
-    Attributes:
-        flow: (batch, 2, height, width), pixels; None where the flow branch is off.
-        delta: (batch, channel, height, width), image units; None where the pixel branch is off.
-        index: the sample indices that it was drawn for.
-        seed: the seed that it was drawn for.
-        epoch: the epoch that it was drawn for.
-        flow_radius: (batch,), pixels; the radii that it was drawn for.
-        pixel_radius: (batch,), image units; the radii that it was drawn for.
-    """
-
-    flow: Array | None
-    delta: Array | None
-    index: Sequence[int]
-    seed: int
-    epoch: int
-    flow_radius: Array
-    pixel_radius: Array
-
-    @classmethod
-    def draw(cls, task: Task, config: AttackConfig) -> Self:
-        """Draw the start of a batch."""
-        radii = task.flow_radius, task.pixel_radius
-        return cls(*start_state(task, config), list(task.index), task.seed, task.epoch, *radii)
-
-    def check(
-        self, index: Sequence[int], seed: int, epoch: int, flow_radius: Array, pixel_radius: Array
-    ) -> None:
-        """Check that the start fits a call. A start of a smaller radius does.
-
-        Raises:
-            DataError: it was drawn for other samples, or for a larger radius than the call's.
-        """
-        if (self.index, self.seed, self.epoch) != (list(index), seed, epoch):
-            raise DataError(
-                f"start: it was drawn for {len(self.index)} images, seed {self.seed} and epoch "
-                f"{self.epoch}, which are not those of this call; draw it for the same indices, "
-                "seed and epoch"
-            )
-        pairs = {
-            "flow": (self.flow_radius, flow_radius),
-            "pixel": (self.pixel_radius, pixel_radius),
-        }
-        for branch, (drawn, allowed) in pairs.items():
-            if (wrong := drawn > allowed).any():
-                at = int(wrong.argmax())
-                raise DataError(
-                    f"start: it was drawn for a {branch} radius of {drawn[at]:g}, and this call "
-                    f"allows {allowed[at]:g} (image {at}); draw it with the {branch} radius of the "
-                    "call"
-                )
-
-    def part(self, rows: slice, size: int) -> tuple[Array | None, Array | None]:
-        """Return the flow and perturbation of some rows, padded with zeros to `size` rows."""
-        flow, delta = (
-            None if state is None else padded(state[rows], size)
-            for state in (self.flow, self.delta)
-        )
-        return flow, delta
+def draw_start(task: Task, config: AttackConfig) -> Start:
+    """Return where the attack on a batch begins, with what it was drawn for."""
+    radii = task.flow_radius, task.pixel_radius
+    return Start(*start_state(task, config), list(task.index), task.seed, task.epoch, *radii)
 
 
 def start_state(task: Task, config: AttackConfig) -> tuple[Array | None, Array | None]:

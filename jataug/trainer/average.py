@@ -1,4 +1,8 @@
-"""The moving average of the weights that is evaluated and kept in their place."""
+"""The moving average of the weights that is evaluated and kept in their place.
+
+torch's AveragedModel is not used: its averages of this kind have one decay for all steps, and its
+first update forgets the initial weights at once.
+"""
 
 import copy
 

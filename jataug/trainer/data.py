@@ -22,6 +22,7 @@ from ..data import (
     source_labels,
 )
 from ..errors import DataError
+from .defaults import choose
 from .train_config import TrainConfig
 
 __all__ = ["IN_MEMORY", "Pixels", "TrainData", "epoch_order", "load_data", "permutation"]
@@ -38,6 +39,7 @@ class TrainData:
     """A labelled source, split.
 
     Attributes:
+        config: the run's, with what the user left out.
         images: reads images by their indices in the source.
         labels: (N,), int64, of the whole source.
         classes: how many there are.
@@ -50,6 +52,7 @@ class TrainData:
         left_out: a line on files of the source that are not read; empty where there are none.
     """
 
+    config: TrainConfig
     images: "Pixels"
     labels: Tensor
     classes: int
@@ -142,17 +145,19 @@ def load_data(config: TrainConfig) -> TrainData:
     meaning = class_map(source, classes, config.classes, config.class_order)
     labels = source_labels(source, meaning, classes)[:count]
     named = meaning.given or {name: number for number, name in (meaning.names or {}).items()}
+    geometry = Geometry(config.resize, config.crop)
+    first = geometry.apply(source.read(0), source.where(0))
+    shape = (first.shape[2], first.shape[0], first.shape[1])
+    config = choose(config, count, shape)
     if count - config.validation < config.batch_size and config.epochs:
         raise DataError(
             f"{config.source}: expected at least one batch of {config.batch_size} besides "
             f"{config.validation} images for validation, got {count} images"
         )
-    geometry = Geometry(config.resize, config.crop)
-    first = geometry.apply(source.read(0), source.where(0))
-    shape = (first.shape[2], first.shape[0], first.shape[1])
     held = min(config.validation, count)
     mixed = permutation(config.seed, _VALIDATION, 0, count)
     return TrainData(
+        config,
         Pixels(source, geometry, shape, count, config.workers),
         torch.from_numpy(labels),
         classes,

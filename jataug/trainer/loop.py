@@ -15,19 +15,20 @@ from torch.nn.functional import cross_entropy
 from ..attack.problem import logits_of
 from ..data import first_classes
 from ..errors import CheckError, ModelError
+from ..smoothing import Smoothing
 from .average import Average
 from .batches import Batches, autocast
 from .data import TrainData, load_data
+from .defaults import unsaid
 from .held_out import measure
 from .models import build
 from .processes import Processes, joined
 from .run_folder.checkpoint import load_weights, write_checkpoint
 from .run_folder.metrics import Events, append, draw_curves, read_metrics
-from .run_folder.run import BEST, METRICS, initial_weights, open_run
+from .run_folder.run import BEST, METRICS, initial_weights, open_run, resumed
 from .run_folder.train_progress import Position, resume, save
 from .run_folder.train_report import TrainProgress, TrainReport
 from .schedule import learning_rate
-from .smoothing import smooth
 from .train_config import TrainConfig
 
 __all__ = ["train"]
@@ -47,7 +48,8 @@ def train(
     Args:
         config: everything about the run.
         progress: is told after every step.
-        say: hears, in a line, how the first classes are numbered, where they have names.
+        say: hears how the first classes are numbered, where they have names, and which options the
+            run has chosen, a line each.
 
     Raises:
         DataError: the source, the output, the mixture or the checkpoint do not fit the
@@ -58,11 +60,17 @@ def train(
     """
     began = time.perf_counter()
     with joined(config) as processes, _random(config.seed, processes):
-        data = load_data(config)
+        config = resumed(config)
+        chosen, data = unsaid(config), load_data(config)
+        config = data.config
+        processes.check_batch(config.batch_size)
         if data.left_out and processes.first:
             warnings.warn(f"{config.source}: {data.left_out}", stacklevel=2)
-        if say is not None and processes.first and data.names:
-            say(first_classes({number: name for name, number in data.names.items()}))
+        if say is not None and processes.first:
+            if data.names:
+                say(first_classes({number: name for name, number in data.names.items()}))
+            if chosen:
+                say(_choice(config, chosen))
         model = _network(config, data, processes)
         average = Average(model, config.ema)
         optimizer = torch.optim.SGD(
@@ -78,12 +86,14 @@ def train(
         events = Events(root, first) if config.tensorboard and processes.first else None
         batches = Batches(config, data, model, processes)
         stepped = processes.wrap(model)
+        smoothing = Smoothing(config.label_smoothing, config.convention)
+        soft_labels = torch.from_numpy(smoothing.table(data.classes)).to(processes.device)
 
         for epoch in range(at.epoch, config.epochs):
             for step in range(at.step, steps):
                 clock = time.perf_counter()
                 images, labels = batches(epoch, step)
-                target = smooth(labels, data.classes, config.label_smoothing, config.smoothing)
+                target = soft_labels[labels]
                 rate = learning_rate(config, epoch * steps + step, steps)
                 optimizer.param_groups[0]["lr"] = rate
 
@@ -132,6 +142,14 @@ def train(
             at = at.next_epoch()
             save(root, at, *state)
     return _report(root, at, config, first, steps, time.perf_counter() - began)
+
+
+def _choice(config: TrainConfig, names: list[str]) -> str:
+    said = {name: getattr(config, name) for name in names}
+    if "milestones" in said:
+        said["milestones"] = ",".join(map(str, config.milestones))
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in said.items())
+    return f"chosen for this source: {options}"
 
 
 @contextmanager

@@ -1,9 +1,11 @@
-"""Networks by name: wide ResNet, a small CNN, ResNet-18; and any module by its import path."""
+"""Networks by name: wide ResNet, a small CNN, ResNet-18, those of timm; any module by its path."""
 
 import importlib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ from torch.nn import functional
 
 from ..atomic import hash_file
 from ..attack.problem import logits_of
-from ..errors import ModelError
+from ..errors import MissingExtra, ModelError
 
 __all__ = ["Normalize", "ResNet18", "SmallCNN", "WideResNet", "build", "code_hash"]
+
+_TIMM = "timm:"
 
 
 def build(
@@ -39,6 +43,7 @@ def build(
 
     Raises:
         ModelError: there is no such network, or it gives no logits (2, classes) for 2 images.
+        MissingExtra: it is one of timm, which is not installed.
     """
     network = _made(name, options, shape, classes)
     if any(mean) or any(value != 1 for value in std):
@@ -55,7 +60,10 @@ def build(
 def _made(
     name: str, options: Mapping[str, Any], shape: tuple[int, int, int], classes: int
 ) -> nn.Module:
-    if ":" in name:
+    if name.startswith(_TIMM):
+        factory = _of_timm(name, options)
+        given = {"in_chans": shape[0], "num_classes": classes, **options}
+    elif ":" in name:
         factory, given = _imported(name), dict(options)
     else:
         factory, fixed = _named(name)
@@ -74,9 +82,11 @@ def _made(
 
 
 def code_hash(name: str) -> str | None:
-    """Return the sha256 of the file that a network of one's own is defined in; None for one of this
-    module. What that file imports is not covered.
+    """Return the sha256 of the file that a network of one's own is defined in, or the version of
+    timm; None for one of this module. What that file imports is not covered.
     """
+    if name.startswith(_TIMM):
+        return f"timm {metadata.version('timm')}"
     if ":" not in name:
         return None
     try:
@@ -96,10 +106,35 @@ def _named(name: str) -> tuple[Any, dict[str, Any]]:
     }
     if name not in known:
         raise ModelError(
-            f"model: expected wrn-DEPTH-WIDTH, {', '.join(known)} or package.module:factory, got "
-            f"{name!r}"
+            f"model: expected wrn-DEPTH-WIDTH, {', '.join(known)}, timm:NAME or "
+            f"package.module:factory, got {name!r}"
         )
     return known[name]
+
+
+def _of_timm(name: str, options: Mapping[str, Any]) -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingExtra(
+            f"model {name} needs {error.name}, which is not installed: pip install 'jataug[timm]'"
+        ) from error
+    except RuntimeError as error:  # a torchvision that was built for another torch
+        raise ModelError(
+            f"model {name}: timm cannot be imported: {error}; install the torchvision that goes "
+            f"with torch {torch.__version__}"
+        ) from None
+    architecture = name.removeprefix(_TIMM)
+    if not timm.is_model(architecture):
+        raise ModelError(
+            f"model {name}: timm has no network {architecture!r}; timm.list_models() lists them"
+        )
+    if options.get("pretrained"):
+        raise ModelError(
+            f"model {name}: pretrained is refused, since training downloads nothing; give a "
+            ".safetensors file with --init"
+        )
+    return partial(timm.create_model, architecture)
 
 
 def _imported(path: str) -> Any:
@@ -120,7 +155,7 @@ def _check(network: nn.Module, name: str, shape: tuple[int, int, int], classes: 
     network.eval()
     try:
         logits = logits_of(network(torch.zeros(2, *shape)))
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"model {name}: refuses images of shape {shape}: {reason}") from None
     finally:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..errors import DataError, RuntimeUnavailable
+from .defaults import unsaid
 from .train_config import TrainConfig
 
 __all__ = ["Processes", "joined"]
@@ -83,6 +84,13 @@ class Processes:
         distributed.all_gather(everyone, mine)
         return [other.to(tensor.device) for other in everyone]
 
+    def check_batch(self, size: int) -> None:
+        """Raise DataError where a batch of this size does not divide among the processes."""
+        if size % self.size:
+            raise DataError(
+                f"batch_size: expected a multiple of the {self.size} processes, got {size}"
+            )
+
     def wait(self) -> None:
         """Return when every process has come here."""
         if self.size > 1:
@@ -95,16 +103,14 @@ def joined(config: TrainConfig) -> Iterator[Processes]:
 
     Raises:
         RuntimeUnavailable: the device is not there.
-        DataError: the batch does not divide among the processes.
+        DataError: sync_batch_norm is asked for on the CPU.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = _device(config, int(os.environ.get("LOCAL_RANK", 0)), size)
     if config.sync_batch_norm and device.type != "cuda":
         raise DataError("sync_batch_norm: expected CUDA, got the CPU, where torch has none")
-    if config.batch_size % size:
-        raise DataError(
-            f"batch_size: expected a multiple of the {size} processes, got {config.batch_size}"
-        )
+    if "batch_size" not in unsaid(config):
+        Processes(rank, size, device).check_batch(config.batch_size)
     if size == 1:
         yield Processes(0, 1, device)
         return

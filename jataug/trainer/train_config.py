@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Literal, Self, get_args
 
 from ..budget import FlowBudget, PixelBudget
@@ -11,16 +12,21 @@ from ..checks import check_integer
 from ..config import AttackConfig
 from ..data import Classes, ClassOrder, read_classes
 from ..errors import DataError
+from ..smoothing import Convention
 
-__all__ = ["Convention", "Kind", "Mode", "Part", "Precision", "Schedule", "TrainConfig"]
+__all__ = ["UNSAID", "Kind", "Mode", "Part", "Precision", "Schedule", "TrainConfig"]
 
 Mode = Literal["natural", "pixel", "flow", "joint"]
 Kind = Literal["clean", "attack", "runtime", "artifact", "dataset"]
-Convention = Literal["authors", "torch"]
 Schedule = Literal["constant", "step", "cosine"]
 Precision = Literal["float32", "bf16"]
 
 _WITH_PATH = ("artifact", "dataset")
+
+UNSAID = ("model", "epochs", "batch_size", "validation", "label_smoothing", "milestones")
+"""The options that are None until a run chooses them (jataug/trainer/defaults.py)."""
+
+_CHOSEN: Any = None
 
 
 @dataclass(frozen=True)
@@ -78,12 +84,16 @@ class Part:
 class TrainConfig:
     """A training run, whole; equal configurations on one machine give equal weights on the CPU.
 
+    Where model, epochs, batch_size, validation, label_smoothing or milestones are not given, the
+    run chooses them: those that it began with, or defaults that fit the source (docs/train.md).
+    They are None before.
+
     Args:
         source: the training images, as `jataug.data.open_source` reads them, with labels.
         output: the run's folder: new, empty, or a run of this configuration, which is resumed.
         model: "wrn-DEPTH-WIDTH", "small-cnn", "resnet-18" (3x3 stem), "resnet-18-imagenet" (7x7
-            stem), or "package.module:factory", a callable that returns a torch module from images
-            in [0, 1] to logits.
+            stem), "timm:NAME" (needs timm), or "package.module:factory", a callable that returns a
+            torch module from images in [0, 1] to logits. Default: fits the source.
         model_options: keyword arguments of the factory.
         mean: what is taken off the images before the network, one number or one per channel.
         std: what they are then divided by.
@@ -91,17 +101,20 @@ class TrainConfig:
         mode: "joint", or "pixel" or "flow" (the other radius is 0), or "natural" (no attack).
         attack: the training attack, and the budgets of the evaluation. Default: claim 1, one step.
         mixture: what batches are made of; default the attack alone, clean images for "natural".
-        label_smoothing: how much (claim 19), in the convention of `smoothing`.
-        smoothing: "authors": the true class gets 1 - s, each other s / (K - 1); "torch": the
-            convention of torch.nn.CrossEntropyLoss.
-        epochs: passes over the training part. 0 writes a run with the untrained weights.
+        label_smoothing: how much (claim 19). Default 0.5, and 0 for "natural".
+        convention: of label smoothing. "authors": the true class gets 1 - s, each other
+            s / (K - 1); "torch": the convention of torch.nn.CrossEntropyLoss.
+        epochs: passes over the training part. 0 writes a run with the untrained weights. Default:
+            fits the source.
         batch_size: over all processes; the rest of an epoch that fills no batch is left out.
+            Default: fits the source.
         lr: peak learning rate of SGD.
         momentum: of SGD.
         nesterov: of SGD.
         weight_decay: of SGD, on all parameters.
         schedule: "step" (times `gamma` at each of `milestones`), "cosine" to 0, or "constant".
-        milestones: epochs.
+        milestones: integers are epochs, numbers between 0 and 1 parts of the run. Default
+            (0.3, 0.45), which are epochs 60 and 90 of 200.
         gamma: see `schedule`.
         warmup: epochs of linear growth from 0.
         ema: decay of the weight average that is evaluated and kept; 0 for none.
@@ -116,7 +129,8 @@ class TrainConfig:
         classes: the network's class of each class name of the source: a text file with a name a
             line, JSON {name: class}, or a mapping, which is what is kept. Default: the order of the
             source's own classes.
-        validation: images held out of training, drawn by the seed.
+        validation: images held out of training, drawn by the seed. Default: a tenth of the
+            source, at most 1000.
         evaluation_images: of those, how many are attacked after an epoch.
         evaluation_steps: iterations of that attack (the preset "evaluation").
         evaluate_every: epochs; the last is always evaluated.
@@ -129,6 +143,7 @@ class TrainConfig:
         workers: threads that read images which do not fit into memory.
         checkpoint_steps: save every so many steps, besides the end of every epoch; 0 for never.
         tensorboard: write event files too.
+        smoothing: deprecated, the old name of `convention`.
 
     Raises:
         DataError: an option is outside its domain; the message names it.
@@ -136,7 +151,7 @@ class TrainConfig:
 
     source: str
     output: str
-    model: str = "wrn-28-10"
+    model: str = _CHOSEN
     model_options: Mapping[str, Any] = field(default_factory=dict)
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -144,16 +159,16 @@ class TrainConfig:
     mode: Mode = "joint"
     attack: AttackConfig = field(default_factory=lambda: AttackConfig(steps=1))
     mixture: tuple[Part, ...] = ()
-    label_smoothing: float = 0.5
-    smoothing: Convention = "authors"
-    epochs: int = 200
-    batch_size: int = 128
+    label_smoothing: float = _CHOSEN
+    convention: Convention = "authors"
+    epochs: int = _CHOSEN
+    batch_size: int = _CHOSEN
     lr: float = 0.1
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 2e-4
     schedule: Schedule = "step"
-    milestones: tuple[int, ...] = (60, 90)
+    milestones: tuple[float, ...] = _CHOSEN
     gamma: float = 0.1
     warmup: float = 0.0
     ema: float = 0.0
@@ -165,7 +180,7 @@ class TrainConfig:
     class_order: ClassOrder | None = None
     limit: int | None = None
     classes: Classes = None
-    validation: int = 1000
+    validation: int = _CHOSEN
     evaluation_images: int = 500
     evaluation_steps: int = 10
     evaluate_every: int = 1
@@ -178,19 +193,27 @@ class TrainConfig:
     workers: int = 2
     checkpoint_steps: int = 0
     tensorboard: bool = False
+    smoothing: InitVar[Convention | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, smoothing: Convention | None) -> None:
+        if smoothing is not None:
+            message = "TrainConfig(smoothing=...) is deprecated: write convention=..."
+            warnings.warn(message, DeprecationWarning, stacklevel=3)
+            object.__setattr__(self, "convention", smoothing)
         for name in ("source", "output"):
             object.__setattr__(self, name, str(getattr(self, name)))
         for name, choices in _CHOICES.items():
             if (value := getattr(self, name)) not in get_args(choices):
                 expected = ", ".join(get_args(choices))
                 raise DataError(f"{name}: expected one of {expected}, got {value!r}")
+        said = {*vars(self)} - {name for name in UNSAID if getattr(self, name) is None}
         for name, least in _INTEGERS.items():
-            most = 2**64 - 1 if name == "seed" else 2**31 - 1
-            check_integer(name, getattr(self, name), least, most)
+            if name in said:
+                most = 2**64 - 1 if name == "seed" else 2**31 - 1
+                check_integer(name, getattr(self, name), least, most)
         for name, bounds in _NUMBERS.items():
-            _number(name, getattr(self, name), **bounds)
+            if name in said:
+                _number(name, getattr(self, name), **bounds)
         for name in ("mean", "std", "milestones", "mixture", "crop"):
             value = getattr(self, name)
             if isinstance(value, list):
@@ -207,11 +230,13 @@ class TrainConfig:
             raise DataError("std: expected numbers above 0")
         if self.compile and self.attack.simultaneous:
             raise DataError("compile: expected an attack without simultaneous, got one with it")
-        if self.evaluation_images > self.validation:
+        if "milestones" in said:
+            _check_milestones(self.milestones)
+        if "validation" in said and self.evaluation_images > self.validation:
             object.__setattr__(self, "evaluation_images", self.validation)
-        self._check_mixture()
+        self._check_mixture("batch_size" in said)
 
-    def _check_mixture(self) -> None:
+    def _check_mixture(self, counted: bool) -> None:
         if not self.mixture:
             alone = Part("clean" if self.mode == "natural" else "attack")
             object.__setattr__(self, "mixture", (alone,))
@@ -224,7 +249,8 @@ class TrainConfig:
             raise DataError("mode natural: expected clean batches alone; choose another mode")
         if self.mode != "natural" and not self.training_attack.branches:
             raise DataError(f"mode {self.mode}: expected a budget above 0, got flow and pixel 0")
-        if empty := [p.name for p, n in zip(self.mixture, self.counts, strict=True) if not n]:
+        counts = self.counts if counted else [1] * len(self.mixture)
+        if empty := [p.name for p, n in zip(self.mixture, counts, strict=True) if not n]:
             raise DataError(
                 f"mixture: {empty[0]} gets no image of a batch of {self.batch_size}; raise its "
                 "ratio or the batch size"
@@ -273,6 +299,8 @@ class TrainConfig:
         Raises:
             DataError: a key is unknown, or a value is outside its domain.
         """
+        # 0.1 called the convention smoothing.
+        data = {"convention" if name == "smoothing" else name: v for name, v in data.items()}
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(data) - known):
             raise DataError(f"training configuration: unknown key {unknown[0]!r}")
@@ -285,7 +313,7 @@ class TrainConfig:
             raise DataError(f"training configuration: cannot be read: {error}") from None
 
 
-_CHOICES = {"mode": Mode, "smoothing": Convention, "schedule": Schedule, "precision": Precision}
+_CHOICES = {"mode": Mode, "convention": Convention, "schedule": Schedule, "precision": Precision}
 _INTEGERS = {
     "epochs": 0,
     "batch_size": 1,
@@ -307,6 +335,17 @@ _NUMBERS: dict[str, dict[str, float]] = {
     "warmup": {"least": 0},
     "ema": {"least": 0, "below": 1},
 }
+
+
+def _check_milestones(milestones: tuple[float, ...]) -> None:
+    for value in milestones:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            continue
+        if not isinstance(value, float) or not 0 < value < 1:
+            raise DataError(
+                "milestones: expected epochs (integers) or parts of the run (between 0 and 1), got "
+                f"{value!r}"
+            )
 
 
 def _number(

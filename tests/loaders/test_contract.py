@@ -68,7 +68,7 @@ def test_dataset_gives_what_is_stored(name, module, world, stored, form):
 
 
 @pytest.mark.parametrize(
-    ("convention", "own", "other"), [("authors", 0.7, 0.15), ("common", 0.8, 0.1)]
+    ("convention", "own", "other"), [("authors", 0.7, 0.15), ("torch", 0.8, 0.1)]
 )
 def test_smoothed_labels(name, module, world, stored, convention, own, other):
     data = module.dataset(world / "npz", smoothing=0.3, convention=convention)

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import inspect
 import itertools
 import json
 import multiprocessing
@@ -21,6 +22,7 @@ from jataug import FlowBudget, PixelBudget
 from jataug.errors import BudgetError, CheckError, DataError
 from jataug.finalize import from_levels
 from jataug.loaders import numpy as module
+from jataug.loaders.augmenter import Augmenter
 from jataug.loaders.joint import _flow as drawn_flow
 from jataug.loaders.joint import drawn, streamed
 from jataug.loaders.labels import Smoothing
@@ -234,7 +236,7 @@ def test_wrong_batches(world, options, message):
 # Labels.
 
 
-@pytest.mark.parametrize("convention", ["authors", "common"])
+@pytest.mark.parametrize("convention", ["authors", "torch"])
 @pytest.mark.parametrize("amount", [0.0, 0.5, 1.0])
 def test_smoothed_labels_are_distributions(convention, amount):
     found = Smoothing(amount, convention).of(2, 10)
@@ -243,18 +245,25 @@ def test_smoothed_labels_are_distributions(convention, amount):
 
 
 def test_the_conventions_meet():
-    """The common one with s K / (K - 1) is the authors' with s."""
-    one, two = Smoothing(0.5), Smoothing(0.5 * 10 / 9, "common")
+    """Torch's with s K / (K - 1) is the authors' with s."""
+    one, two = Smoothing(0.5), Smoothing(0.5 * 10 / 9, "torch")
     np.testing.assert_allclose(one.of(3, 10), two.of(3, 10), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("amount", "convention", "message"),
-    [(1.1, "authors", r"in \[0, 1\]"), (True, "authors", r"in \[0, 1\]"), (0.1, "x", "authors, c")],
+    [(1.1, "authors", r"in \[0, 1\]"), (True, "authors", r"in \[0, 1\]"), (0.1, "x", "torch")],
 )
 def test_wrong_smoothing(amount, convention, message):
     with pytest.raises(DataError, match=message):
         Smoothing(amount, convention)
+
+
+def test_the_old_name_of_torchs_convention_is_deprecated(world):
+    with pytest.deprecated_call(match='convention="torch"'):
+        old = module.dataset(world / "npz", smoothing=0.3, convention="common")
+    new = module.dataset(world / "npz", smoothing=0.3, convention="torch")
+    np.testing.assert_array_equal(old[0]["label"], new[0]["label"])
 
 
 # Augmentation.
@@ -445,6 +454,13 @@ def test_smoothed_labels_go_to_the_attack(world, source):
     expected = augmenter(clean, labels, indices)
     assert np.array_equal(augmenter(clean, smooth, indices), expected)
     assert not np.array_equal(augmenter(clean, (labels + 1) % 3, indices), expected)
+
+
+def test_the_device_is_chosen_as_a_session_chooses_it():
+    opened, augmenter = jataug.Session.open, module.augment
+    devices = [inspect.signature(f).parameters["device"].default for f in (opened, Augmenter)]
+    assert devices == ["auto", "auto"]
+    assert augmenter(RANDOM)._options["device"] == "auto"
 
 
 def test_no_session_opens_before_it_is_used(world):

@@ -1,11 +1,14 @@
 """What a session returns."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
 from jataug import AttackConfig, FlowBudget, PixelBudget, Session
 from jataug.finalize import from_levels
+from jataug.runtime import session as session_module
 from jataug.warp import warp
 
 from .sessions import CONFIG, FIELDS, images, levels, same
@@ -133,6 +136,30 @@ def test_flow_and_perturbation_make_the_image(tiny_net, exported_attack, composi
     else:
         expected = warp(images(4) + result.delta, flow)
     np.testing.assert_allclose(result.adversarial, expected, rtol=0, atol=1e-6)
+
+
+def test_providers_are_asked_for_once(path, monkeypatch):
+    with Session.open(path, device="cpu") as opened:
+        made, make = [], opened._engine_type
+        monkeypatch.setattr(opened, "_engine_type", lambda *given: made.append(1) or make(*given))
+        assert opened.providers == opened.providers == ["CPUExecutionProvider"]
+        assert len(made) == 1
+
+
+@pytest.mark.parametrize("labels", [None, [1, 2, 3, 4]])
+def test_nothing_is_checked_twice(path, monkeypatch, labels):
+    counts = Counter()
+    for name in ("as_images", "as_labels"):
+        check = getattr(session_module, name)
+
+        def counted(*given, name=name, check=check):
+            counts[name] += 1
+            return check(*given)
+
+        monkeypatch.setattr(session_module, name, counted)
+    with Session.open(path, device="cpu") as opened:
+        opened.attack(images(4), labels)
+    assert counts == {"as_images": 1} | ({} if labels is None else {"as_labels": 1})
 
 
 def test_asking_for_providers_decides_nothing(path):

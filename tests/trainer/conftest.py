@@ -63,6 +63,7 @@ def trained(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         TrainConfig(
             source=source, output=run, model="trainer_nets:Grouped", mode="natural", epochs=3,
             batch_size=16, validation=24, evaluation_images=0, pad=0, device="cpu", lr=0.05,
+            label_smoothing=0.5, milestones=(60, 90),
             attack=jataug.AttackConfig(
                 flow=jataug.FlowBudget(0.5), pixel=jataug.PixelBudget(0.05), steps=1
             ),

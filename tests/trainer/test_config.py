@@ -90,7 +90,12 @@ def test_other_parts_are_refused(text) -> None:
         ({"mixture": (Part("clean", 0.5),)}, "add up to 1, got 0.5"),
         ({"mixture": (Part("clean", 0.5), Part("clean", 0.5))}, "each part once"),
         ({"mode": "natural", "mixture": (Part("attack"),)}, "clean batches alone"),
-        ({"mixture": (Part("attack", 0.999), Part("clean", 0.001))}, "gets no image"),
+        (
+            {"mixture": (Part("attack", 0.999), Part("clean", 0.001)), "batch_size": 128},
+            "gets no image",
+        ),
+        ({"milestones": (-1,)}, "milestones: expected epochs"),
+        ({"milestones": (0.3, 1.5)}, "milestones: .* got 1.5"),
         (
             {"mode": "pixel", "attack": jataug.AttackConfig(pixel=jataug.PixelBudget(0))},
             "a budget above 0",
@@ -105,3 +110,12 @@ def test_refusals(options, said) -> None:
 def test_unknown_keys_are_refused() -> None:
     with pytest.raises(DataError, match="unknown key 'rate'"):
         TrainConfig.from_dict({**made().to_dict(), "rate": 1})
+
+
+def test_the_old_name_of_the_convention_is_deprecated() -> None:
+    with pytest.deprecated_call(match="convention="):
+        config = made(smoothing="torch")
+    assert config == made(convention="torch")
+    old = config.to_dict()
+    old["smoothing"] = old.pop("convention")  # as 0.1 wrote it
+    assert TrainConfig.from_dict(old) == config

@@ -1,8 +1,12 @@
+import sys
+from types import ModuleType
+
 import pytest
 import torch
+from families import declare_operators
 
-from jataug.errors import ModelError
-from jataug.trainer.models import build
+from jataug.errors import MissingExtra, ModelError
+from jataug.trainer.models import build, code_hash
 
 
 def parameters(module) -> int:
@@ -71,3 +75,56 @@ def test_another_number_of_classes_is_refused() -> None:
 def test_images_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ModelError, match=r"refuses images of shape \(3, 8, 8\)"):
         build("trainer_nets:Grouped", {}, (3, 8, 8), 3)
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """A module timm that knows one network."""
+
+    class Timm(ModuleType):
+        is_model = staticmethod(lambda name: name == "tiny")
+
+        @staticmethod
+        def create_model(name: str, **options):
+            return torch.nn.Sequential(
+                torch.nn.Conv2d(options["in_chans"], options.get("width", 2), 3),
+                torch.nn.AdaptiveAvgPool2d(1),
+                torch.nn.Flatten(),
+                torch.nn.LazyLinear(options["num_classes"]),
+            )
+
+    monkeypatch.setitem(sys.modules, "timm", Timm("timm"))
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_network_of_timm_fits_the_source() -> None:
+    module = build("timm:tiny", {"width": 4}, (3, 8, 8), 5)
+    assert module[0].weight.shape == (4, 3, 3, 3)
+    assert module(torch.zeros(2, 3, 8, 8)).shape == (2, 5)
+
+
+@pytest.mark.usefixtures("stub")
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("timm:hf-hub:some/where", {}, "timm has no network 'hf-hub:some/where'"),
+        ("timm:tiny", {"pretrained": True}, "downloads nothing"),
+    ],
+)
+def test_timm_is_asked_for_nothing_that_it_would_download(name, options, said) -> None:
+    with pytest.raises(ModelError, match=said):
+        build(name, options, (3, 8, 8), 5)
+
+
+def test_without_timm_it_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'jataug\[timm\]'"):
+        build("timm:resnet18", {}, (3, 32, 32), 5)
+
+
+def test_timm_itself() -> None:
+    declare_operators()  # it imports torchvision
+    pytest.importorskip("timm", reason="the extra timm is not installed", exc_type=ImportError)
+    module = build("timm:resnet18", {}, (1, 32, 32), 5)
+    assert module(torch.zeros(2, 1, 32, 32)).shape == (2, 5)
+    assert code_hash("timm:resnet18").startswith("timm 1.")

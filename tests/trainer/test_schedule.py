@@ -29,3 +29,18 @@ def test_warmup_grows_in_even_steps() -> None:
     found = rates(schedule="constant", warmup=2.0)
     assert found[:8] == pytest.approx([0.1 * k / 8 for k in range(1, 9)])
     assert set(found[8:]) == {0.1}
+
+
+def test_milestones_may_be_parts_of_the_run() -> None:
+    """The default's two falls come in a run of any length: 0.3 and 0.45 of 10 epochs."""
+    parts = rates(schedule="step", milestones=(0.3, 0.45), gamma=0.1)
+    assert [step for step in range(1, 40) if parts[step] < parts[step - 1]] == [12, 18]
+    assert parts == rates(schedule="step", milestones=(3, 0.45), gamma=0.1)
+
+
+def test_parts_of_the_recipe_are_its_epochs() -> None:
+    config = TrainConfig(source="s", output="o", epochs=200, milestones=(0.3, 0.45))
+    epochs = config.replace(milestones=(60, 90))
+    for steps in (1, 7, 390):
+        for step in range(0, 200 * steps, 5):
+            assert learning_rate(config, step, steps) == learning_rate(epochs, step, steps)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jataug import AttackConfig, FlowBudget, PixelBudget, streams
 from jataug.attack import joint, objective
+from jataug.smoothing import Smoothing
 from jataug.trainer import Part, TrainConfig, batches, load_run, loop, train
 from jataug.trainer.data import epoch_order, load_data
 from jataug.trainer.runtime_attack import LiveAttack
@@ -127,7 +128,7 @@ def expected(config: TrainConfig, claim: tuple[str, ...], weights: Weights) -> W
             images = torch.cat([found, x[ATTACKED:]]).detach()
             leaves = {name: value.clone().requires_grad_() for name, value in weights.items()}
             log_p = logits_of(leaves, images).log_softmax(1)
-            loss = -(smoothed(y, config.smoothing) * log_p).sum() / BATCH
+            loss = -(smoothed(y, config.convention) * log_p).sum() / BATCH
             gradients = torch.autograd.grad(loss, list(leaves.values()))
             for (name, value), gradient in zip(weights.items(), gradients, strict=True):
                 decayed = gradient + DECAY * value
@@ -140,7 +141,7 @@ def expected(config: TrainConfig, claim: tuple[str, ...], weights: Weights) -> W
 def check_steps(
     options: dict[str, Any],
     claim: tuple[str, ...] = CLAIM_1,
-    smoothing: str = "authors",
+    convention: str = "authors",
     runtime: bool = False,
 ) -> None:
     """The weights of a run are those of the formulas, to a thousandth of what they moved by."""
@@ -152,7 +153,7 @@ def check_steps(
     shares = {"attack": 8, "runtime": 4} if runtime else {"attack": ATTACKED}
     config = TrainConfig(
         source=options["source"], output=options["output"], device="cpu", seed=SEED, attack=attack,
-        model="trainer_nets:Smooth", label_smoothing=AMOUNT, smoothing=smoothing, epochs=EPOCHS,
+        model="trainer_nets:Smooth", label_smoothing=AMOUNT, convention=convention, epochs=EPOCHS,
         mixture=tuple(Part(kind, n / BATCH) for kind, n in {**shares, "clean": 4}.items()),
         batch_size=BATCH, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY, milestones=(1,),
         gamma=GAMMA, pad=0, flip=False, limit=42, validation=10, evaluation_images=0,
@@ -180,16 +181,15 @@ def test_steps_are_those_of_the_formulas(claim, options) -> None:
 
 
 def test_torchs_smoothing_is_its_formula(options) -> None:
-    check_steps(options, smoothing="torch")
+    check_steps(options, convention="torch")
 
 
 def without_epoch(attack: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *given, **named: attack(*given, **{**named, "epoch": 0})
 
 
-def always(convention: str) -> Callable[..., Tensor]:
-    smooth = loop.smooth
-    return lambda labels, classes, amount, _: smooth(labels, classes, amount, convention)
+def always(convention: str) -> Callable[..., Smoothing]:
+    return lambda amount, _: Smoothing(amount, convention)
 
 
 def optimizer(**fixed: float) -> Callable[..., torch.optim.Optimizer]:
@@ -206,8 +206,8 @@ FAULTS: dict[str, tuple[Any, str, Any, dict[str, Any]]] = {
         (batches, "perturb", without_epoch(batches.perturb), {}),
     "the epoch is missing from the runtime part's streams":
         (LiveAttack, "__call__", without_epoch(LiveAttack.__call__), {"runtime": True}),
-    "the convention is ignored": (loop, "smooth", always("authors"), {"smoothing": "torch"}),
-    "the convention is torch's": (loop, "smooth", always("torch"), {}),
+    "the convention is ignored": (loop, "Smoothing", always("authors"), {"convention": "torch"}),
+    "the convention is torch's": (loop, "Smoothing", always("torch"), {}),
     "no momentum": (torch.optim, "SGD", optimizer(momentum=0), {}),
     "no weight decay": (torch.optim, "SGD", optimizer(weight_decay=0), {}),
     "the attack descends": (joint, "cotangent", downhill, {}),

@@ -13,12 +13,13 @@ import numpy as np
 from jataug.artifact import Manifest
 from jataug.errors import DataError, MissingExtra
 from jataug.result import AttackResult, check_targeted
+from jataug.streams import Start
 
 from ..backends import Engine
 from ..inputs import Images, as_indices, check_targets
 from ..limits import calls_of, radii_of, steps_of
 from ..results import joined, no_results
-from ..task import Start, with_steps
+from ..task import with_steps
 from .devices import Place, name_of, place_of
 
 try:
@@ -140,7 +141,7 @@ class Resident:
                 clean=clean,
             )
             if start is not None:
-                start.check(rows, seed, epoch, *radii)
+                start.check(pixels.shape, config.branches, rows, seed, epoch, *radii)
             result = self._attacked(problem, calls_of(self._manifest, steps), start)
         values = (getattr(result, field.name) for field in fields(result))
         return AttackResult(*(None if value is None else back(value) for value in values))

@@ -17,6 +17,7 @@ from ... import __version__
 from ...atomic import hash_file, is_temporary, remove_stale, replace_file
 from ...errors import DataError
 from ..data import TrainData
+from ..defaults import unsaid
 from ..models import build, code_hash
 from ..processes import Processes
 from ..train_config import TrainConfig
@@ -32,6 +33,7 @@ __all__ = [
     "is_run",
     "load_run",
     "open_run",
+    "resumed",
 ]
 
 CONFIG, ENVIRONMENT, METRICS = "config.json", "environment.json", "metrics.jsonl"
@@ -127,6 +129,20 @@ def initial_weights(path: str) -> dict[str, Any]:
     return _weights(root, "best") if is_run(root) else read_weights(root)
 
 
+def resumed(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with what the user left out as the run in its folder began; as it is
+    where there is none.
+
+    Raises:
+        DataError: the run is of another format_version.
+    """
+    root = Path(config.output)
+    if not is_run(root):
+        return config
+    there = _about(root)["config"]
+    return config.replace(**{name: there[name] for name in unsaid(config) if name in there})
+
+
 def open_run(config: TrainConfig, data: TrainData, processes: Processes) -> Path:
     """Return the run's folder, made or found; the first process writes what it is.
 
@@ -187,7 +203,8 @@ def _entries(root: Path) -> set[str]:
 
 
 def _check_same(root: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    there, here = stored["config"], asked["config"]
+    there = json.loads(json.dumps(TrainConfig.from_dict(stored["config"]).to_dict()))
+    here = asked["config"]
     names = sorted({*there, *here} - _FREE)
     differences = [
         f"{name} {json.dumps(there.get(name))} there, {json.dumps(here.get(name))} asked"

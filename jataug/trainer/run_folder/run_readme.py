@@ -17,6 +17,7 @@ def notes(config: TrainConfig, data: TrainData) -> str:
         f"{attack.pixel.norm}, {attack.steps} step(s)"
     )
     against = "none, training is natural" if config.mode == "natural" else budgets
+    smoothing = f"{config.label_smoothing:g} (convention: {config.convention})"
     run, steps = config.output, data.steps(config.batch_size)
     return f"""# {config.model}, {config.mode} training
 
@@ -25,6 +26,7 @@ A folder of `jataug train`: {len(data.train)} images to train on, {len(data.vali
 
 - Attack while training: {against}.
 - A batch of {config.batch_size}: {parts}.
+- Label smoothing: {smoothing if config.label_smoothing else "none"}.
 - Evaluation: the preset "evaluation", {config.evaluation_steps} steps, on
   {config.evaluation_images} held-out images. A weak estimate that follows the training;
   measure with `jataug evaluate` before you claim anything.
