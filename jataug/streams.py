@@ -163,8 +163,9 @@ class Start:
         """
         if (self.index, self.seed, self.epoch) != (list(index), seed, epoch):
             raise DataError(
-                f"start: expected one drawn for the same indices, seed and epoch, got one for "
-                f"{len(self.index)} images, seed {self.seed}, epoch {self.epoch}"
+                f"start: it was drawn for {len(self.index)} images, seed {self.seed} and epoch "
+                f"{self.epoch}, which are not those of this call; draw it for the same indices, "
+                "seed and epoch"
             )
         count, channel, height, width = shape
         wanted = {"flow": (count, 2, height, width), "pixel": (count, channel, height, width)}

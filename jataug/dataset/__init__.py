@@ -2,7 +2,7 @@
 
 from .counts import Progress, Tally
 from .open import Dataset, StoredSample, open_dataset
-from .verify.verify import VerifyReport, verify
+from .verification.verify import VerifyReport, verify
 
 __all__ = [
     "Dataset",

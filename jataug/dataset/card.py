@@ -12,7 +12,7 @@ from ..config import AttackConfig
 from ..preprocessing import Preprocessing
 from ..units import typed_radius
 from .formats import format_of
-from .verify.budget_checks import level_note
+from .verification.budget_checks import level_note
 
 __all__ = ["CARD", "CLASSES", "PICTURE", "card", "export_command", "generate_command"]
 

@@ -7,7 +7,7 @@ from ..config import AttackConfig
 from ..dataset.counts import Progress, Tally
 from ..dataset.plan import Shard
 from ..dataset.schema import INDEX, finished, records
-from ..dataset.verify.budget_checks import level_note
+from ..dataset.verification.budget_checks import level_note
 from .dataset_folder import check_destination
 from .generate_report import Estimate, Report, Skip
 from .request import Request

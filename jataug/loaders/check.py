@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from ..dataset.open import StoredShard
-from ..dataset.verify.file_checks import file_problems, index_problems, record_problems
-from ..dataset.verify.verify import verify
+from ..dataset.verification.file_checks import file_problems, index_problems, record_problems
+from ..dataset.verification.verify import verify
 from ..errors import CheckError, DataError
 
 __all__ = ["Verify", "check_index", "check_shard", "check_whole"]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import AttackConfig
-from ..dataset.verify.budget_checks import BudgetCheck, Pairs
+from ..dataset.verification.budget_checks import BudgetCheck, Pairs
 from ..errors import DataError
 from .stored import StoredSet
 

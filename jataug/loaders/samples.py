@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .. import streams
 from ..data import Source, open_source
 from ..data.source import NO_LABEL
-from ..dataset.verify.comparison import Original
+from ..dataset.verification.comparison import Original
 from ..errors import DataError
 from ..smoothing import Convention, Smoothing, check_fraction
 from .check import Verify

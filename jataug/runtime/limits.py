@@ -25,7 +25,8 @@ def steps_of(manifest: Manifest, steps: int | None) -> int:
     config = manifest.config
     if steps is None:
         return config.steps
-    steps = int(steps) if isinstance(steps, np.integer) else steps
+    given: Any = steps
+    steps = int(given) if isinstance(given, np.integer) else given
     check_integer("steps", steps, 0, error=BudgetError)
     if manifest.form != "step" and steps not in (0, config.steps):
         raise BudgetError(
