@@ -23,7 +23,6 @@ FOUNDATION = {
     "budget",
     "checks",
     "config",
-    "plan_diff",
     "errors",
     "finalize",
     "preprocessing",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jataug.plan_diff import Difference, differing, explain_mismatch
+from jataug.dataset.plan_diff import Difference, differing, explain_mismatch
 
 OUT = Path("out")
 SEED = Difference("--seed", 0, 1)

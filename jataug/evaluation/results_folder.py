@@ -12,8 +12,8 @@ import numpy as np
 
 from ..atomic import is_temporary, remove_stale, replace_file
 from ..checks import digest
+from ..dataset.plan_diff import explain_mismatch
 from ..errors import DataError
-from ..plan_diff import explain_mismatch
 from .models.model import Array
 from .settings_diff import plan_differences
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..plan_diff import Difference, differing, differing_sources
+from ..dataset.plan_diff import Difference, differing, differing_sources
 from ..units import typed_radius
 
 __all__ = ["plan_differences"]

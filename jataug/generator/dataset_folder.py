@@ -8,9 +8,9 @@ from typing import Any
 from ..atomic import SCRATCH, name_write_errors
 from ..data.source_snapshot import SourceSnapshot
 from ..dataset.plan import Plan
+from ..dataset.plan_diff import explain_mismatch
 from ..dataset.schema import INDEX, PLAN, RECORDS, SOURCE, read_json
 from ..errors import DataError
-from ..plan_diff import explain_mismatch
 from .plan_options import plan_differences
 
 __all__ = [

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..data.image_folder import natural
 from ..dataset.plan import DEFAULT_BATCH
-from ..plan_diff import Difference, differing, differing_sources
+from ..dataset.plan_diff import Difference, differing, differing_sources
 from ..units import typed_radius
 
 __all__ = ["plan_differences"]

@@ -102,7 +102,7 @@ def wrong_size(folder):
     [
         ((MODEL,), "at least one MODEL"),
         ((MODEL, IMAGES, "--attacks", "pdg"), "did you mean pgd?"),
-        ((MODEL, IMAGES, "--limit", 9999), "expected at most 512"),
+        ((MODEL, IMAGES, "--limit", 9999), "the source has 512"),
         ((MODEL, IMAGES, "--pixel", "x"), "pixel radius: expected a number"),
         ((MODEL, IMAGES, "--suite", "slow"), "'quick', 'strong'"),
         ((MODEL, IMAGES, "--epoch", 1), "--epoch: an evaluation has one epoch"),

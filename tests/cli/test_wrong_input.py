@@ -270,7 +270,7 @@ def test_the_model_itself_is_never_replaced(run, tmp_path):
     model = tmp_path / "model.onnx"
     model.write_bytes((DEMO / "classifier.onnx").read_bytes())
     for command in ("export", "differentiate"):
-        refused(run(command, model, "-o", model), "another file")
+        refused(run(command, model, "-o", model), "model.onnx", "choose another")
     assert model.read_bytes() == (DEMO / "classifier.onnx").read_bytes()
 
 

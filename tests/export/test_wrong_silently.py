@@ -244,7 +244,7 @@ def test_an_operator_that_onnxruntime_fused():
     model.graph.node.insert(0, fused)
     model.graph.node[1].input[0] = "z"
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    with pytest.raises((ModelError, UnsupportedOperator), match=r"FusedConv.*optimised.*original"):
+    with pytest.raises((ModelError, UnsupportedOperator), match=r"FusedConv.*optimis.*original"):
         prepare(model, preprocessing=CLASSIFIER)
 
 

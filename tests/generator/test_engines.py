@@ -173,7 +173,7 @@ def test_workers_that_die_while_they_open_are_given_up(tmp_path, monkeypatch):
         def __init__(self, assignment, name):
             raise Killed
 
-    assignment = SimpleNamespace(job=SimpleNamespace(root=tmp_path), scratch="run")
+    assignment = SimpleNamespace(request=SimpleNamespace(root=tmp_path), scratch="run")
     monkeypatch.setattr(engine, "Worker", Dying)
     for _ in range(4):
         with pytest.raises(Killed):

@@ -41,7 +41,7 @@ KINDS = {
             "test_torch_loader.py",
             "test_albumentations_transform.py",
             "test_contract.py -k torch",
-            "test_readme.py -k torch",
+            "test_first_lines.py -k torch",
             "test_examples_of_loaders.py -k train_with_torch",
         ),
     ),
@@ -52,7 +52,7 @@ KINDS = {
         (
             "test_tf_loader.py",
             "test_contract.py -k tf",
-            "test_readme.py -k tf",
+            "test_first_lines.py -k tf",
             "test_examples_of_loaders.py -k train_with_keras",
             "test_core.py -k framework",
         ),
@@ -64,7 +64,7 @@ KINDS = {
         (
             "test_grain_loader.py",
             "test_contract.py -k grain",
-            "test_readme.py -k grain",
+            "test_first_lines.py -k grain",
             "test_examples_of_loaders.py -k train_with_jax",
             "test_core.py -k framework",
         ),
@@ -76,7 +76,7 @@ KINDS = {
         (
             "test_datasets_loader.py",
             "test_contract.py -k datasets",
-            "test_readme.py -k datasets",
+            "test_first_lines.py -k datasets",
             "test_examples_of_loaders.py -k train_with_datasets",
         ),
     ),
@@ -91,7 +91,7 @@ KINDS = {
         ("{wheel}",),
         (),
         (),
-        ("test_contract.py -k numpy", "test_core.py", "test_readme.py -k numpy"),
+        ("test_contract.py -k numpy", "test_core.py", "test_first_lines.py -k numpy"),
     ),
 }
 

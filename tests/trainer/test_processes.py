@@ -29,6 +29,7 @@ def lines(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.filterwarnings("ignore:.*its pixel budget is:UserWarning")  # the set is an linf one
 def test_two_processes_are_one(options, dataset, tmp_path) -> None:
     """Also where a part of the mixture is a single image, which one of the two does without."""
     mixture = (

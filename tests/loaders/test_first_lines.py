@@ -1,4 +1,4 @@
-"""The README's line for each framework."""
+"""The line for each framework in docs/loaders.md."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from loading import MODULES, load
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-LINES = dict(re.findall(r"`(from jataug\.loaders\.(\w+) import [^`]+)`", README.read_text("utf-8")))
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "loaders.md"
+LINES = dict(re.findall(r"`(from jataug\.loaders\.(\w+) import [^`]+)`", PAGE.read_text("utf-8")))
 
 
 def test_every_framework_has_a_line():
