@@ -8,6 +8,7 @@ and save the same network. `sync_batch_norm` takes them over the whole batch, on
 import atexit
 import inspect
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from .defaults import unsaid
 from .train_config import TrainConfig
 
 __all__ = ["Processes", "joined"]
+
+_RELEASE = 0.5
+"""Seconds that the threads of gloo get at the end."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,16 @@ def joined(config: TrainConfig) -> Iterator[Processes]:
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, timeout=timedelta(minutes=30))
         # Not at the end of the run: a second group would wait for the first one's keys.
-        atexit.register(distributed.destroy_process_group)
+        atexit.register(_leave)
     yield Processes(rank, size, device)
+
+
+def _leave() -> None:
+    """Destroy the process group, once its threads have finished."""
+    # A thread of gloo releases the tensors of a call after the call has returned, and needs Python
+    # for that. If Python ends first, the thread aborts the process (seen with torch 2.13).
+    time.sleep(_RELEASE)
+    distributed.destroy_process_group()
 
 
 def _device(config: TrainConfig, local: int, size: int) -> torch.device:
