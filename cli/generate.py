@@ -118,8 +118,7 @@ def command(
     Ctrl-C stops after the current batch. A second Ctrl-C stops at once. The exit code is then 130.
 
     \b
-    jataug generate attack.onnx photos/ out/ --resize 256 --crop 224 \\
-        --labels predicted
+    jataug generate attack.onnx photos/ out/ --resize 256 --crop 224
     jataug generate attack.onnx t10k-images-idx3-ubyte.gz out/ --dry-run
     jataug generate attack.onnx photos/ out/ --workers 2 --threads 4
     """

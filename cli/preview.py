@@ -44,7 +44,7 @@ def command(
     predictions and confidences. ATTACK is an attack artifact.
 
     \b
-    jataug preview attack.onnx photos/ -o grid.png --labels predicted \\
+    jataug preview attack.onnx photos/ -o grid.png \\
         --resize 256 --crop 224
     """
     from jataug.atomic import write_file

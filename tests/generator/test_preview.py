@@ -109,7 +109,7 @@ def test_labels_confidences_and_scales_stand_beside_the_pictures(monkeypatch):
     full = 255 * full_scale([shown.delta])
     assert texts[:2] == ["an attack", "clean"]
     assert texts[2].startswith("flow, arrows x")
-    assert texts[3] == f"perturbation +-{full:.2f}".rstrip("0").rstrip(".") + "/255"
+    assert texts[3] == f"perturbation +-{full:.4g}/255"
     assert texts[4:8] == ["adversarial", "a", "90.0%", "x/1"]
     assert texts[-3:] == ["b", "80.0%, label 10.0%", "label: a"]
 
